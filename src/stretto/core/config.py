@@ -1,0 +1,238 @@
+"""The configuration of a cluster: one TOML file that every replica and client reads, or the same as an object.
+
+    protocol = "speculative"
+    service = "stretto.apps.kv:KeyValueStore"
+
+    [[replicas]]
+    host = "10.0.0.1"
+    port = 7000
+    ...
+
+    [multicast]             # leave it out, and clients send to each replica
+    group = "239.83.84.1"
+    port = 7100
+    interface = "10.0.0.1"
+
+Replicas and clients with different configurations refuse each other: `digest` travels in every datagram. What may differ from
+machine to machine (which interface carries the multicast, where logs go) is no part of the digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stretto.core.errors import ConfigurationError
+from stretto.core.framing import CLUSTER_BYTES, HEADER_BYTES
+
+LARGEST_DATAGRAM = 65_507
+"""The most that UDP over IPv4 carries."""
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One replica: where it listens, UDP and TCP alike. `host` is an IPv4 address or a name that resolves to one."""
+
+    host: str
+    port: int
+
+
+class Multicast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The replica group's IP multicast. `interface` is the address of the local interface that carries it ("" lets the kernel choose);
+    `ttl` the routers it may pass, plus one; `loopback` whether replicas on the sender's own machine hear it."""
+
+    group: str
+    port: int
+    interface: str = ""
+    ttl: int = 1
+    loopback: bool = True
+
+
+class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All times, in milliseconds (fractions allowed).
+
+    - `sync_interval_ms`: the leader synchronises at least this often; it is also the sign of life.
+    - `sync_patience_ms`: how long a follower that is shorter than a Sync waits for the missing messages before it says so.
+    - `sync_timeout_ms`: how long the leader waits for a superquorum before it reconciles with a majority.
+    - `conflict_interval_ms`: the shortest time between synchronisations that clients ask for.
+    - `leader_timeout_ms`: silence after which a follower suspects its leader, or a leader without answers itself.
+    - `reconciliation_timeout_ms`: how long a view may take to start before the next is tried; doubles with each try.
+    - `retransmit_ms`: how long a replica waits for an answer of a replica before it asks again.
+    - `client_retransmit_ms`: the same for a client; it backs off, with jitter.
+    - `request_timeout_ms`: when a call that has no quorum ends as `RequestTimeout` or `ClusterUnavailable`.
+    """
+
+    sync_interval_ms: float = 10
+    sync_patience_ms: float = 5
+    sync_timeout_ms: float = 20
+    conflict_interval_ms: float = 1
+    leader_timeout_ms: float = 60
+    reconciliation_timeout_ms: float = 50
+    retransmit_ms: float = 10
+    client_retransmit_ms: float = 20
+    request_timeout_ms: float = 5_000
+
+    def ns(self, name: str) -> int:
+        """The timeout of that name, without its `_ms`, in nanoseconds: `ns("sync_interval")`."""
+        return round(getattr(self, name + "_ms") * 1_000_000)
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All sizes.
+
+    - `max_datagram_bytes`: header included; what does not fit goes over a stream. The default fits an Ethernet frame.
+    - `max_request_bytes`: the largest encoded operation that a client sends.
+    - `max_sessions`: beyond it the least recently used are dropped, a sixteenth at a time.
+    - `max_held_requests`: how many requests a replica keeps while it cannot append them.
+    - `sync_operations`: the leader synchronises after so many operations even if the interval has not passed.
+    - `max_transfer_bytes`: the largest piece of log that one message of a state transfer carries.
+    - `max_stream_bytes`: the largest message that a stream may carry.
+    """
+
+    max_datagram_bytes: int = 1_472
+    max_request_bytes: int = 65_536
+    max_sessions: int = 65_536
+    max_held_requests: int = 65_536
+    sync_operations: int = 2_000
+    max_transfer_bytes: int = 1_048_576
+    max_stream_bytes: int = 268_435_456
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that the nodes of one cluster must agree on.
+
+    `service` names the replicated class as `module:Class`; `replicas` are the members in the order of their indices. Building one
+    in code does not check it; `load` and `validate` do.
+    """
+
+    replicas: tuple[Member, ...]
+    protocol: str = "speculative"
+    service: str = "stretto.apps.kv:KeyValueStore"
+    multicast: Multicast | None = None
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+
+    @property
+    def n(self) -> int:
+        """The number of replicas."""
+        return len(self.replicas)
+
+    def digest(self) -> bytes:
+        """Eight bytes that two configurations share only if their nodes may speak with each other."""
+        shared = msgspec.structs.replace(self, multicast=self.multicast and msgspec.structs.replace(self.multicast, interface=""))
+        return hashlib.blake2b(msgspec.json.encode(shared), digest_size=CLUSTER_BYTES).digest()
+
+    def validate(self) -> ClusterConfig:
+        """This configuration, if it makes sense. Raises ConfigurationError with the key and what would be right."""
+        _check_replicas(self)
+        if self.multicast is not None:
+            _check_multicast(self)
+        for name in self.timeouts.__struct_fields__:
+            value = getattr(self.timeouts, name)
+            if not 0 < value < 86_400_000:
+                raise ConfigurationError(f"{value} is not a time in milliseconds (more than 0, less than a day)", key=f"timeouts.{name}")
+        for name in self.limits.__struct_fields__:
+            value = getattr(self.limits, name)
+            if value < 1:
+                raise ConfigurationError(f"{value} is too small; 1 or more", key=f"limits.{name}")
+        datagram = self.limits.max_datagram_bytes
+        if not 512 <= datagram <= LARGEST_DATAGRAM:
+            raise ConfigurationError(f"{datagram} is outside 512 to {LARGEST_DATAGRAM}", key="limits.max_datagram_bytes")
+        least = self.limits.max_request_bytes + HEADER_BYTES + 128
+        if self.limits.max_stream_bytes < least:
+            raise ConfigurationError(f"must be at least {least}, to carry a request of max_request_bytes", key="limits.max_stream_bytes")
+        module, colon, name = self.service.partition(":")
+        if not (colon and module and name.isidentifier()):
+            raise ConfigurationError(f"{self.service!r} is not of the form 'package.module:Class'", key="service")
+        return self
+
+    def to_toml(self) -> str:
+        """The same as a file that `load` reads; only what differs from the defaults, and what everyone wants to see."""
+        lines = [f"protocol = {_toml(self.protocol)}", f"service = {_toml(self.service)}"]
+        for member in self.replicas:
+            lines += ["", "[[replicas]]", f"host = {_toml(member.host)}", f"port = {member.port}"]
+        tables: list[tuple[str, msgspec.Struct | None, msgspec.Struct | None]] = [
+            ("multicast", self.multicast, None),
+            ("timeouts", self.timeouts, Timeouts()),
+            ("limits", self.limits, Limits()),
+        ]
+        for name, table, default in tables:
+            fields = () if table is None else table.__struct_fields__
+            changed = [key for key in fields if getattr(table, key) != getattr(default, key, None)]
+            if changed:
+                lines += ["", f"[{name}]", *(f"{key} = {_toml(getattr(table, key))}" for key in changed)]
+        return "\n".join(lines) + "\n"
+
+
+def load(file: str | Path) -> ClusterConfig:
+    """Read and check a configuration file. Raises ConfigurationError with the file, the key and the reason."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", file=file) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError("is not UTF-8 text", file=file) from None
+    try:
+        return parse(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"is not TOML: {error}", file=file) from None
+    except ConfigurationError as error:
+        raise error.in_file(file) from None
+
+
+def parse(table: dict[str, Any]) -> ClusterConfig:
+    """A configuration from plain data. Raises ConfigurationError with the key and the reason."""
+    try:
+        config = msgspec.convert(table, ClusterConfig)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$")
+        raise ConfigurationError(reason, key=where.rstrip("`").lstrip(".") or None) from None
+    return config.validate()
+
+
+def _check_replicas(config: ClusterConfig) -> None:
+    if config.n % 2 == 0:
+        raise ConfigurationError(f"{config.n} replicas are listed; an odd number (2f+1 to survive f failures) is needed", key="replicas")
+    seen: dict[tuple[str, int], int] = {}
+    for index, member in enumerate(config.replicas):
+        key = f"replicas[{index}]"
+        if not member.host:
+            raise ConfigurationError("is empty; an IPv4 address or a host name is needed", key=f"{key}.host")
+        if not 1 <= member.port <= 65_535:
+            raise ConfigurationError(f"{member.port} is not a port (1 to 65535)", key=f"{key}.port")
+        if (other := seen.setdefault((member.host, member.port), index)) != index:
+            raise ConfigurationError(f"{member.host}:{member.port} is replicas[{other}] already", key=key)
+
+
+def _check_multicast(config: ClusterConfig) -> None:
+    multicast = config.multicast
+    assert multicast is not None
+    if not _is_ipv4(multicast.group) or not ipaddress.IPv4Address(multicast.group).is_multicast:
+        reason = f"{multicast.group!r} is not an IPv4 multicast address (224.0.0.0 to 239.255.255.255)"
+        raise ConfigurationError(reason, key="multicast.group")
+    if not 1 <= multicast.port <= 65_535:
+        raise ConfigurationError(f"{multicast.port} is not a port (1 to 65535)", key="multicast.port")
+    for index, member in enumerate(config.replicas):
+        if member.port == multicast.port:
+            reason = f"{multicast.port} is the port of replicas[{index}] too; the group needs one of its own"
+            raise ConfigurationError(reason, key="multicast.port")
+    if multicast.interface and not _is_ipv4(multicast.interface):
+        raise ConfigurationError(f"{multicast.interface!r} is not the IPv4 address of a local interface", key="multicast.interface")
+    if not 0 <= multicast.ttl <= 255:
+        raise ConfigurationError(f"{multicast.ttl} is outside 0 to 255", key="multicast.ttl")
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _toml(value: str | float | bool) -> str:
+    return msgspec.json.encode(value).decode()

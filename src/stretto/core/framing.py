@@ -1,0 +1,130 @@
+"""Messages into datagrams and back.
+
+A datagram is a header and then one or more messages as one MessagePack array. What a node sends to one destination during one
+burst of input leaves in as few datagrams as fit, so every protocol gains from load without knowing it.
+
+    offset  bytes  field
+    0       2      magic, "St"
+    2       1      version of this layout
+    3       1      length of the authentication tag, 0 so far
+    4       8      cluster: the digest of the configuration
+    12      8      sender's address
+    20      -      (authentication tag)
+    20      3      MessagePack array header: 0xdc and the number of messages
+    23      -      the messages
+
+Decoding is validation: bytes from the network give messages or `Refused`, with a reason that can be counted. The same frame, with
+a length before it, is what travels over a stream.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import msgspec
+
+from stretto.core.node import Address, Message
+
+MAGIC = b"St"
+VERSION = 1
+CLUSTER_BYTES = 8
+_HEADER = struct.Struct(">2sBB8sQBH")
+_SENDER = slice(12, 20)
+_COUNT_OFFSET = 21
+HEADER_BYTES = _HEADER.size
+_ARRAY16 = 0xDC
+_MAX_MESSAGES = 0xFFFF
+_BODY_OFFSET = 20
+
+
+class Refused(Exception):
+    """These bytes are not a frame for us. `reason` is one of a few fixed phrases, to be counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Framing:
+    """Packs and unpacks the frames of one node.
+
+    Parameters: `cluster`, eight bytes that all nodes of the cluster share and no others; `sender`, this node's address;
+    `message_types`, what may arrive here; `max_datagram_bytes`, header included.
+    """
+
+    def __init__(self, cluster: bytes, sender: Address, message_types: Sequence[type[Message]], max_datagram_bytes: int) -> None:
+        assert len(cluster) == CLUSTER_BYTES
+        self._header = _HEADER.pack(MAGIC, VERSION, 0, cluster, sender, _ARRAY16, 0)
+        self._expected = self._header[: _SENDER.start]
+        self._max_bytes = max_datagram_bytes
+        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._decode = msgspec.msgpack.Decoder(list[reduce(or_, message_types)]).decode  # type: ignore[misc]
+
+    def pack(self, messages: Iterable[Message], max_messages: int = _MAX_MESSAGES) -> tuple[list[bytes], list[bytes]]:
+        """The messages as datagrams, in order, and those too large for any datagram as frames for a stream.
+
+        `max_messages` bounds how many share a datagram.
+        """
+        datagrams: list[bytes] = []
+        oversize: list[bytes] = []
+        encode_into = self._encode_into
+        limit = self._max_bytes
+        frame = bytearray(self._header)
+        count = 0
+        for message in messages:
+            start = len(frame)
+            encode_into(message, frame, start)
+            count += 1
+            if len(frame) > limit:
+                encoded = frame[start:]
+                if HEADER_BYTES + len(encoded) > limit:
+                    oversize.append(_counted(self._header + encoded, 1))
+                    del frame[start:]
+                    count -= 1
+                    continue
+                del frame[start:]
+                datagrams.append(_counted(frame, count - 1))
+                frame = bytearray(self._header + encoded)
+                count = 1
+            if count == max_messages:
+                datagrams.append(_counted(frame, count))
+                frame = bytearray(self._header)
+                count = 0
+        if count:
+            datagrams.append(_counted(frame, count))
+        return datagrams, oversize
+
+    def unpack(self, frame: bytes) -> tuple[Address, list[Any]]:
+        """The sender that the frame names, and its messages. Raises Refused, and nothing else, whatever the bytes are."""
+        if not frame.startswith(self._expected):
+            raise Refused(_why_not(frame, self._expected))
+        try:
+            return int.from_bytes(frame[_SENDER], "big"), self._decode(memoryview(frame)[_BODY_OFFSET:])
+        except msgspec.ValidationError:
+            raise Refused("not a message of this protocol") from None
+        except (msgspec.DecodeError, RecursionError):
+            raise Refused("cannot be decoded") from None
+
+
+def _counted(frame: bytearray | bytes, count: int) -> bytes:
+    framed = bytearray(frame)
+    framed[_COUNT_OFFSET : _COUNT_OFFSET + 2] = count.to_bytes(2, "big")
+    return bytes(framed)
+
+
+def _why_not(frame: bytes, expected: bytes) -> str:
+    if not frame:
+        return "empty datagram"
+    if not frame.startswith(MAGIC):
+        return "not a Stretto datagram"
+    if len(frame) < HEADER_BYTES:
+        return "datagram cut short"
+    if frame[2] != VERSION:
+        return "another version"
+    if frame[3] != 0:
+        return "authentication not supported"
+    return "another cluster or configuration"

@@ -1,0 +1,42 @@
+"""The server.
+
+    client          server
+      |---Request---->|  append, execute, commit
+      |<----Reply-----|
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address, Port
+from stretto.core.state_machine import StateMachine
+from stretto.protocols.unreplicated.messages import Reply
+from stretto.replication.messages import Request
+from stretto.replication.replica import LoggingReplica
+
+
+class Server(LoggingReplica):
+    """Executes requests in the order of their arrival; every one is committed at once."""
+
+    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine) -> None:
+        super().__init__(port, config, index, machine)
+        self.handlers = {Request: self.on_request}
+
+    def on_request(self, source: Address, request: Request) -> None:
+        """Execute a new request; answer one that was executed already."""
+        earlier = self.state.earlier_answer(request)
+        if earlier is None:
+            result = self.state.append(request)
+            self.state.commit_up_to(self.state.log.tip)
+        elif earlier.number == request.number:
+            result = earlier.result
+        else:
+            return self.ignore("superseded request")
+        self.port.send(request.client, Reply(request.session, request.number, result))
+        return None
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters and gauges."""
+        return super().metrics() | {"view_changes": 0, "reconciliations": 0}

@@ -1,0 +1,199 @@
+"""The calls of one client process: sessions, retransmission, timeouts. A protocol adds where requests go and when an answer counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.errors import ClusterUnavailable, RequestTimeout, RequestTooLarge, SessionExpired, StrettoError
+from stretto.core.node import Done, Port
+from stretto.replication.messages import OPEN_SESSION, Request
+from stretto.replication.sessions import session_from_result
+
+_TICKS_PER_RETRANSMIT = 4
+_MAX_BACKOFF = 32
+
+
+class Call:
+    """One outstanding request. `ballot` is the protocol's own record of the answers; `answered`, whether any replica has answered at all."""
+
+    __slots__ = ("answered", "backoff", "ballot", "deadline", "done", "next_transmission", "request", "waiting")
+
+    def __init__(self, request: Request, done: Done, deadline: int, next_transmission: int) -> None:
+        self.request = request
+        self.done = done
+        self.deadline = deadline
+        self.next_transmission = next_transmission
+        self.backoff = 1
+        self.answered = False
+        self.ballot: Any = None
+        self.waiting: tuple[bytes, int] | None = None
+        """For a request that opens a session: the operation, and its time, that goes out on it."""
+
+
+class SessionClient(ABC):
+    """The client of any protocol whose replicas keep sessions.
+
+    Each call takes an idle session, or opens one: a session has one request outstanding at a time. Time is counted in ticks of one timer,
+    which runs while calls are outstanding, so that a call that ends at once costs no clock and no timer of its own.
+
+    Invariants: a session is idle or has exactly one call; every call that was begun is in `_calls` or `_opening` until its `done` is called.
+    """
+
+    def __init__(self, port: Port, config: ClusterConfig) -> None:
+        self.port = port
+        self.n = config.n
+        self._max_request_bytes = config.limits.max_request_bytes
+        self._tick_ns = max(1, config.timeouts.ns("client_retransmit") // _TICKS_PER_RETRANSMIT)
+        self._timeout_ticks = max(1, config.timeouts.ns("request_timeout") // self._tick_ns)
+        self._tick = 0
+        self._ticking = False
+        self._idle: list[tuple[int, int]] = []  # session and its last request number; the most recently used is the next to go
+        self._calls: dict[int, Call] = {}  # by session
+        self._opening: dict[int, Call] = {}  # by nonce
+        self._completed = 0
+        self._retransmissions = 0
+        self._failures: dict[str, int] = {}
+        self._ignored: dict[str, int] = {}
+
+    # What a protocol adds
+
+    @abstractmethod
+    def transmit(self, call: Call) -> None:
+        """Send the call's request to whoever should get it; called again at each retransmission."""
+
+    @abstractmethod
+    def on_message(self, source: int, message: Any) -> None:
+        """Count an answer, and `finish` the call when it is decided."""
+
+    # Calls
+
+    def call(self, operation: bytes, time_ns: int, done: Done) -> None:
+        """Replicate `operation`; see `stretto.core.node.Client`."""
+        if len(operation) > self._max_request_bytes:
+            reason = f"an operation of {len(operation)} bytes; max_request_bytes is {self._max_request_bytes}"
+            self._fail(done, RequestTooLarge(reason))
+        elif self._idle:
+            session, number = self._idle.pop()
+            self._request(session, number + 1, operation, time_ns, done, self._tick + self._timeout_ticks)
+        else:
+            nonce = self.port.random.getrandbits(63)
+            request = Request(self.port.address, OPEN_SESSION, nonce, time_ns, 0, b"")
+            call = self._begin(request, done, self._tick + self._timeout_ticks)
+            call.waiting = (operation, time_ns)
+            self._opening[nonce] = call
+            self.transmit(call)
+
+    def find(self, session: int, number: int) -> Call | None:
+        """The outstanding call that an answer to this request is for; None if it has ended."""
+        call = self._opening.get(number) if session == OPEN_SESSION else self._calls.get(session)
+        return call if call is not None and call.request.number == number else None
+
+    def finish(self, call: Call, result: bytes | None) -> None:
+        """The call is decided: `result`, or None if the replicas do not have its session."""
+        request = call.request
+        if request.session == OPEN_SESSION:
+            del self._opening[request.number]
+            assert result is not None and call.waiting is not None
+            operation, time_ns = call.waiting
+            self._request(session_from_result(result), 1, operation, time_ns, call.done, call.deadline)
+        elif result is None:
+            del self._calls[request.session]
+            self._fail(call.done, SessionExpired("the replicas have dropped the session; the operation may have happened before they did"))
+        else:
+            del self._calls[request.session]
+            self._idle.append((request.session, request.number))
+            self._completed += 1
+            call.done(result)
+
+    def _request(self, session: int, number: int, operation: bytes, time_ns: int, done: Done, deadline: int) -> None:
+        request = Request(self.port.address, session, number, time_ns, self.port.random.getrandbits(32), operation)
+        self._calls[session] = call = self._begin(request, done, deadline)
+        self.transmit(call)
+
+    def _begin(self, request: Request, done: Done, deadline: int) -> Call:
+        if not self._ticking:
+            self._ticking = True
+            self.port.set_timer("tick", self._tick_ns)
+        return Call(request, done, deadline, self._tick + _TICKS_PER_RETRANSMIT)
+
+    def _fail(self, done: Done, error: StrettoError) -> None:
+        name = type(error).__name__
+        self._failures[name] = self._failures.get(name, 0) + 1
+        done(error)
+
+    # Time
+
+    def on_timer(self, name: str) -> None:
+        """Retransmit what waits too long, and give up what waited its time."""
+        self._tick += 1
+        late = [call for call in self._outstanding() if self._tick >= min(call.next_transmission, call.deadline)]
+        for call in late:
+            if self._tick >= call.deadline:
+                self._give_up(call)
+            else:
+                call.backoff = min(2 * call.backoff, _MAX_BACKOFF)
+                call.next_transmission = self._tick + self.port.random.randint(1, _TICKS_PER_RETRANSMIT) * call.backoff
+                self._retransmissions += 1
+                self.transmit(call)
+        self._ticking = bool(self._calls or self._opening)
+        if self._ticking:
+            self.port.set_timer("tick", self._tick_ns)
+
+    def _give_up(self, call: Call) -> None:
+        request = call.request
+        if request.session == OPEN_SESSION:
+            del self._opening[request.number]
+            uncertainty = "the operation was not sent"
+        else:
+            del self._calls[request.session]
+            self._idle.append((request.session, request.number))
+            uncertainty = "the operation may have happened, may happen yet, or never"
+        if call.answered:
+            self._fail(call.done, RequestTimeout(f"no quorum of replicas answered in time; {uncertainty}"))
+        else:
+            self._fail(call.done, ClusterUnavailable(f"no replica answered; {uncertainty}"))
+
+    def _outstanding(self) -> Iterable[Call]:
+        yield from self._calls.values()
+        yield from self._opening.values()
+
+    # Watching
+
+    def ignore(self, reason: str) -> None:
+        """Count a message that changed nothing."""
+        self._ignored[reason] = self._ignored.get(reason, 0) + 1
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters of calls."""
+        return {
+            "outstanding": len(self._calls) + len(self._opening),
+            "completed": self._completed,
+            "failures": dict(self._failures),
+            "retransmissions": self._retransmissions,
+            "sessions": len(self._calls) + len(self._idle),
+            "ignored_messages": dict(self._ignored),
+        }
+
+    def snapshot(self) -> Any:
+        """Sessions and calls as canonical plain data."""
+        return {
+            "idle": sorted(self._idle),
+            "calls": [
+                [call.request.session, call.request.number, call.request.operation, call.answered, self.ballot_snapshot(call)]
+                for call in sorted(self._outstanding(), key=lambda call: (call.request.session, call.request.number))
+            ],
+        }
+
+    def ballot_snapshot(self, call: Call) -> Any:
+        """The protocol's record of answers to a call as canonical plain data."""
+        return call.ballot
+
+    def check_invariants(self) -> None:
+        """Sessions are idle or busy, never both; the timer runs while anything waits."""
+        idle = [session for session, _ in self._idle]
+        assert len(set(idle)) == len(idle) and not set(idle) & set(self._calls)
+        assert all(call.request.session == session for session, call in self._calls.items())
+        assert self._ticking or not (self._calls or self._opening)

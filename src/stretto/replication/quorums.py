@@ -1,0 +1,80 @@
+"""Quorum sizes, computed from f in one place, and the tally of answers that may reach one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+Answer = TypeVar("Answer", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Quorums:
+    """The sizes for n = 2f+1 replicas (Ports et al., NSDI 2015, section 4).
+
+    - `majority`, f+1: any two meet in a replica;
+    - `superquorum`, f+⌈f/2⌉+1: what a client or a synchronisation needs for a commit in two message delays;
+    - `merge_support`, ⌈f/2⌉+1: how many of any f+1 logs at least hold what a superquorum holds.
+    """
+
+    n: int
+    f: int
+    majority: int
+    superquorum: int
+    merge_support: int
+
+    @classmethod
+    def of(cls, n: int) -> Quorums:
+        """The sizes for `n` replicas, an odd number."""
+        assert n % 2 == 1
+        f = n // 2
+        half = (f + 1) // 2
+        sizes = cls(n, f, majority=f + 1, superquorum=f + half + 1, merge_support=half + 1)
+        # Of any majority, at least this many are in a given superquorum: what completed is found by a merge.
+        assert sizes.superquorum + sizes.majority - n >= sizes.merge_support
+        # Two different hashes cannot both have the support of f+1 logs when one of them completed, ...
+        assert sizes.majority - (sizes.superquorum + sizes.majority - n) < sizes.merge_support
+        # ... and two superquorums of one view meet in a replica, so they agree.
+        assert 2 * sizes.superquorum - n >= 1
+        return sizes
+
+
+class Outcome(Enum):
+    """What a tally knows."""
+
+    WON = "won"
+    PENDING = "pending"
+    LOST = "lost"
+
+
+class Tally(Generic[Answer]):
+    """The latest answer of each voter, and whether some answer has, can still have, or can no longer have `needed` votes.
+
+    A voter that answers again replaces its answer.
+    """
+
+    __slots__ = ("_needed", "_voters", "answers")
+
+    def __init__(self, voters: int, needed: int) -> None:
+        self.answers: dict[int, Answer | None] = {}
+        self._voters = voters
+        self._needed = needed
+
+    def add(self, voter: int, answer: Answer | None) -> Outcome:
+        """Count an answer. None is an answer that agrees with no other."""
+        self.answers[voter] = answer
+        return self.outcome(answer)
+
+    def outcome(self, candidate: Answer | None, never: int = 0) -> Outcome:
+        """WON if `candidate` has enough votes; LOST if no answer can, with `never` of the voters not expected to answer."""
+        answers = list(self.answers.values())
+        if candidate is not None and answers.count(candidate) >= self._needed:
+            return Outcome.WON
+        outstanding = self._voters - len(answers) - never
+        best = max((answers.count(answer) for answer in set(answers) if answer is not None), default=0)
+        return Outcome.LOST if best + outstanding < self._needed else Outcome.PENDING
+
+    def __len__(self) -> int:
+        return len(self.answers)

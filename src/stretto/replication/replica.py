@@ -1,0 +1,110 @@
+"""What every replica that executes a log has: dispatch by message type, counted reasons for ignoring, and the window for observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address, Message, Port
+from stretto.core.state_machine import StateMachine
+from stretto.replication.state import ReplicatedState
+
+
+class LoggingReplica:
+    """The base of a replica whose state is a `ReplicatedState`. A subclass fills `handlers`: message type to method."""
+
+    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine) -> None:
+        self.port = port
+        self.index = index
+        self.n = config.n
+        self.view = 0
+        self.state = ReplicatedState(machine, config.limits.max_sessions)
+        self.handlers: dict[type[Message], Callable[[Address, Any], None]] = {}
+        self.ignored: dict[str, int] = {}
+
+    def on_message(self, source: Address, message: Message) -> None:
+        """Give a message to its handler."""
+        handler = self.handlers.get(type(message))
+        if handler is None:
+            self.ignore("not for a replica")
+        else:
+            handler(source, message)
+
+    def on_timer(self, name: str) -> None:
+        """A replica without timers gets none."""
+        raise AssertionError(f"no such timer: {name}")
+
+    def ignore(self, reason: str) -> None:
+        """Count a message that changes nothing, by a fixed phrase that says why."""
+        self.ignored[reason] = self.ignored.get(reason, 0) + 1
+
+    @property
+    def leader(self) -> int:
+        """The replica that leads the view."""
+        return self.view % self.n
+
+    @property
+    def base(self) -> int:
+        """The log holds the entries after this position."""
+        return self.state.log.base
+
+    @property
+    def committed(self) -> int:
+        """The last position that is known to stay for ever."""
+        return self.state.committed
+
+    @property
+    def tip(self) -> int:
+        """The last position of the log."""
+        return self.state.log.tip
+
+    @property
+    def machine(self) -> StateMachine:
+        """The replicated state machine, as the log up to the tip left it."""
+        return self.state.machine
+
+    def hash_at(self, position: int) -> bytes:
+        """The summary hash at a position from `base` to `tip`."""
+        return self.state.log.hash_at(position)
+
+    def entry_at(self, position: int) -> Message:
+        """The request at a position after `base` and up to `tip`."""
+        return self.state.log.entry_at(position)
+
+    def result_at(self, position: int) -> bytes | None:
+        """What the entry at a position after `base` and up to `tip` resulted in."""
+        return self.state.result_at(position)
+
+    def executed_state(self) -> Any:
+        """Application and sessions as plain data."""
+        return self.state.snapshot()
+
+    def replayed_state(self, machine: StateMachine) -> Any:
+        """What `executed_state` would be if the log were executed from its start on a fresh `machine`."""
+        return self.state.replayed_on(machine)
+
+    def snapshot(self) -> Any:
+        """The whole state as canonical plain data."""
+        return {
+            "view": self.view,
+            "committed": self.committed,
+            "log": [self.base, self.state.log.tip_hash, [self.hash_at(position) for position in range(self.base, self.tip + 1)]],
+            **self.state.snapshot(),
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters and gauges."""
+        return {
+            "view": self.view,
+            "leader": self.leader,
+            "tip": self.tip,
+            "committed": self.committed,
+            "sessions": len(self.state.sessions.records),
+            "rolled_back_operations": self.state.rolled_back_operations,
+            "ignored_messages": dict(self.ignored),
+        }
+
+    def check_invariants(self) -> None:
+        """The state's own invariants."""
+        self.state.check_invariants()

@@ -1,0 +1,93 @@
+"""Sessions: what makes an operation take effect at most once, however often its request arrives.
+
+The table is part of the replicated state: it changes only by executing the log, and rolls back with it. A session is opened by an
+entry of the log and named by that entry's position, so its name is as final as the position; a client cannot choose one. Beyond a
+configured number, opening one drops the least recently used. A request of a session that the table does not have is refused at its
+place in the log and never opens one, so a late copy of a dropped session's request cannot run again.
+"""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from typing import Any, TypeAlias
+
+import msgspec
+
+from stretto.replication.messages import Request
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(int).decode
+
+
+class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A session's last request: its number, its position in the log, its result; and the nonce that the session was opened with."""
+
+    number: int
+    position: int
+    result: bytes
+    nonce: int
+
+
+SessionUndo: TypeAlias = "SessionRecord | list[tuple[int, SessionRecord]] | None"
+"""What takes one entry's change back: the record that it replaced; or, for an opening, the sessions that it dropped; None: no change."""
+
+
+def session_from_result(result: bytes) -> int:
+    """The name of the session that a request to open one resulted in."""
+    return _decode(result)
+
+
+class SessionTable:
+    """The sessions as the log up to its tip left them.
+
+    `records` maps a session to its SessionRecord; read it freely, it is on the hot path. Invariant: `_by_nonce` is its inverse by nonce.
+    """
+
+    def __init__(self, max_sessions: int) -> None:
+        self.records: dict[int, SessionRecord] = {}
+        self._by_nonce: dict[int, int] = {}
+        self._max_sessions = max_sessions
+
+    def opened_by(self, nonce: int) -> SessionRecord | None:
+        """The record of the opening with this nonce itself; None if it opened no session that is still there."""
+        session = self._by_nonce.get(nonce)
+        return None if session is None else SessionRecord(nonce, session, _encode(session), nonce)
+
+    def open(self, position: int, nonce: int) -> tuple[bytes, SessionUndo]:
+        """Execute an opening at `position`: its result, and how to take it back."""
+        assert nonce not in self._by_nonce, "a request to open a session stands in the log twice"
+        dropped: list[tuple[int, SessionRecord]] = []
+        if len(self.records) >= self._max_sessions:
+            dropped = nsmallest(max(1, self._max_sessions // 16), self.records.items(), key=lambda item: item[1].position)
+            for session, record in dropped:
+                self._remove(session, record)
+        result = _encode(position)
+        self._insert(position, SessionRecord(0, position, result, nonce))
+        return result, dropped
+
+    def undo(self, request: Request, position: int, undo: SessionUndo) -> None:
+        """Take back what the entry `request` at `position` changed, entries after it being undone already."""
+        if isinstance(undo, SessionRecord):
+            self.records[request.session] = undo
+        elif undo is not None:
+            self._remove(position, self.records[position])
+            for session, record in undo:
+                self._insert(session, record)
+
+    def _insert(self, session: int, record: SessionRecord) -> None:
+        self.records[session] = record
+        self._by_nonce[record.nonce] = session
+
+    def _remove(self, session: int, record: SessionRecord) -> None:
+        del self.records[session]
+        del self._by_nonce[record.nonce]
+
+    def snapshot(self) -> Any:
+        """The table as canonical plain data."""
+        return [[session, *msgspec.structs.astuple(record)] for session, record in sorted(self.records.items())]
+
+    def check_invariants(self) -> None:
+        """The two maps agree, and the number of sessions is bounded."""
+        assert len(self.records) == len(self._by_nonce) <= self._max_sessions
+        for session, record in self.records.items():
+            assert self._by_nonce[record.nonce] == session <= record.position
