@@ -1,0 +1,95 @@
+"""The one place that knows protocols and services by name, and hands their factories out.
+
+Everything else is given a `ProtocolDefinition` or a factory of state machines. Modules are imported when they are asked for, so that
+a command that needs one protocol does not pay for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.errors import ConfigurationError
+from stretto.core.protocol import ProtocolDefinition
+from stretto.core.state_machine import StateMachine
+
+_PROTOCOLS = {
+    "speculative": "stretto.protocols.speculative:SPECULATIVE",
+    "unreplicated": "stretto.protocols.unreplicated:UNREPLICATED",
+}
+_SERVICES = ("stretto.apps.kv:KeyValueStore", "stretto.core.state_machine:NullMachine")
+_STATE_MACHINE_METHODS = ("execute", "undo", "snapshot", "restore")
+
+
+def protocol_names() -> tuple[str, ...]:
+    """The names that `protocol` knows."""
+    return tuple(_PROTOCOLS)
+
+
+def protocol(name: str) -> ProtocolDefinition:
+    """The protocol of that name. Raises ConfigurationError with the names that there are."""
+    place = _PROTOCOLS.get(name)
+    if place is None:
+        raise ConfigurationError(f"{name!r} is not a protocol; there are {', '.join(_PROTOCOLS)}", key="protocol")
+    module_name, _, attribute = place.partition(":")
+    definition: ProtocolDefinition = getattr(import_module(module_name), attribute)
+    return definition
+
+
+def protocol_for(config: ClusterConfig) -> ProtocolDefinition:
+    """The protocol that a configuration names. Raises ConfigurationError if there is none, or if it cannot use so many replicas."""
+    definition = protocol(config.protocol)
+    limit = definition.max_replicas
+    if limit is not None and config.n > limit:
+        raise ConfigurationError(f"{config.n} replicas are listed; the protocol {definition.name} has at most {limit}", key="replicas")
+    return definition
+
+
+def service_class(name: str) -> type:
+    """The class that `name`, of the form `package.module:Class`, stands for: a `Service`, or a plain state machine.
+
+    Raises ConfigurationError if the module cannot be imported, or has no such class, with what there is.
+    """
+    module_name, colon, class_name = name.partition(":")
+    if not (module_name and colon and class_name):
+        raise ConfigurationError(f"{name!r} is not of the form 'package.module:Class', as in {_SERVICES[0]!r}", key="service")
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        reason = f"cannot import {module_name!r}: {error}; Stretto itself has {' and '.join(_SERVICES)}"
+        raise ConfigurationError(reason, key="service") from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type) or not (_is_service(found) or _is_state_machine(found)):
+        there = [key for key, value in vars(module).items() if _is_own_service(value, module_name)]
+        reason = f"{module_name!r} has no service {class_name!r}; it has {', '.join(there) or 'none'}"
+        raise ConfigurationError(reason, key="service")
+    return found
+
+
+def service(name: str) -> Callable[[], StateMachine]:
+    """What makes the state machine of a service: one that replicas can be built with.
+
+    A `Service` is wrapped in a `ServiceMachine`, a plain state machine is used as it is. Raises ConfigurationError as `service_class` does.
+    """
+    found = service_class(name)
+    if not _is_service(found):
+        return found
+    from stretto.core.service import ServiceMachine
+
+    return lambda: ServiceMachine(found)
+
+
+def _is_own_service(value: Any, module_name: str) -> bool:
+    return isinstance(value, type) and value.__module__ == module_name and (_is_service(value) or _is_state_machine(value))
+
+
+def _is_service(found: type) -> bool:
+    from stretto.core.service import Service
+
+    return issubclass(found, Service)
+
+
+def _is_state_machine(found: type) -> bool:
+    return all(callable(getattr(found, method, None)) for method in _STATE_MACHINE_METHODS)

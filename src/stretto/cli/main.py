@@ -1,0 +1,82 @@
+"""The `stretto` command: finds the subcommand's module, and turns errors into one line and an exit status.
+
+Exit status: 0 good; 1 an operation failed or a violation was found; 2 wrong use or configuration; 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from stretto.core.errors import ConfigurationError, StrettoError
+
+_COMMANDS = {
+    "demo": "Three replicas on this machine, under load; one is killed and service goes on.",
+    "cluster": "Set up, start, watch and end a cluster on this machine.",
+    "replica": "Run one replica of a cluster.",
+    "kv": "Read and change a replicated key-value store.",
+    "bench": "Measure throughput and latency of real processes.",
+    "simulate": "Run a cluster in virtual time, with faults, from a seed.",
+    "fuzz": "Simulate many random fault mixes and look for violations.",
+}
+"""Every subcommand with its summary. It stands here, not in the modules, so that `stretto --help` imports none of them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the modules of `stretto.cli`, imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which a reader wants them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The module's attribute `command`."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"stretto.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stretto", message="%(prog)s %(version)s")
+def stretto() -> None:
+    """Replicates a Python state machine at the speed of the data-centre network."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit status. Errors of Stretto and of usage become one line on stderr."""
+    try:
+        status: Any = stretto.main(arguments, prog_name="stretto", standalone_mode=False)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "stretto"
+        return _fail(f"{path}: {error.format_message()} (see {path} --help)", 2)
+    except click.ClickException as error:
+        return _fail(f"stretto: {error.format_message()}", error.exit_code)
+    except click.Abort:
+        return 130
+    except ConfigurationError as error:
+        return _fail(f"stretto: {error}", 2)
+    except StrettoError as error:
+        return _fail(f"stretto: {error}", 1)
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """What the installed script calls."""
+    # A service of one's own is found in the directory where the command is run, as with `python -m`.
+    sys.path.append(os.getcwd())
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(line: str, status: int) -> int:
+    click.echo(" ".join(line.split()), err=True)
+    return status

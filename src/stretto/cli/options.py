@@ -1,0 +1,44 @@
+"""What several commands share: the options `--json` and `--config`, and how results are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stretto.core.errors import ConfigurationError
+
+FILE_NAME = "cluster.toml"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+"""Gives the command a parameter `as_json`."""
+
+
+def config_option(command: Command) -> Command:
+    """Gives the command a parameter `config_file`: what `--config` names, else the nearest cluster.toml."""
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        callback=lambda _context, _parameter, value: value or nearest_config(Path.cwd()),
+        help=f"The cluster's configuration.  [default: {FILE_NAME} here, or in the nearest directory above]",
+    )(command)
+
+
+def nearest_config(directory: Path) -> Path:
+    """The cluster.toml of this directory or of the nearest one above it. Raises ConfigurationError if there is none."""
+    for place in (directory, *directory.parents):
+        if (place / FILE_NAME).is_file():
+            return place / FILE_NAME
+    raise ConfigurationError(f"no {FILE_NAME} in {directory} or above; name one with --config, or make one with: stretto cluster init")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line of stdout."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(value).decode())
