@@ -106,7 +106,7 @@ class Framing:
             return int.from_bytes(frame[_SENDER], "big"), self._decode(memoryview(frame)[_BODY_OFFSET:])
         except msgspec.ValidationError:
             raise Refused("not a message of this protocol") from None
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Refused("cannot be decoded") from None
 
 
