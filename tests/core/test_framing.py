@@ -35,7 +35,7 @@ class Entries(Message, frozen=True, array_like=True, tag=3, gc=False):
 CLUSTER = bytes(range(CLUSTER_BYTES))
 SENDER = (0x7F000001 << 16) | 4711
 TYPES: tuple[type[Message], ...] = (Request, Fetch, Entries)
-LIMIT = 512
+LIMIT = 64  # small, so that random messages fill datagrams and overflow them
 
 numbers = st.integers(min_value=-(1 << 63), max_value=(1 << 63) - 1)
 requests = st.builds(Request, st.integers(0, (1 << 48) - 1), numbers, st.text(max_size=5), st.binary(max_size=2 * LIMIT))
@@ -63,7 +63,7 @@ def messages_or_reason(frame: bytes) -> str | None:
     return None
 
 
-VALID = framing().pack([Request(1, 2, "three", b"four"), Entries(5, [Request(6, 7, "", b"")], {8: 9})])[0][0]
+VALID = framing(512).pack([Request(1, 2, "three", b"four"), Entries(5, [Request(6, 7, "", b"")], {8: 9})])[0][0]
 
 
 @given(st.lists(messages, max_size=30), st.integers(1, 5))
@@ -103,10 +103,12 @@ def test_more_messages_than_one_frame_can_count() -> None:
 
 
 def test_a_message_that_exactly_fits_is_a_datagram() -> None:
-    empty = len(framing().pack([Request(0, 0, "", bytes(256))])[0][0]) - 256
-    fits, over = bytes(LIMIT - empty), bytes(LIMIT - empty + 1)
-    assert [len(part) for part in framing().pack([Request(0, 0, "", fits)])] == [1, 0]
-    assert [len(part) for part in framing().pack([Request(0, 0, "", over)])] == [0, 1]
+    empty = len(framing().pack([Request(0, 0, "", bytes(8))])[0][0]) - 8
+    fits, over = Request(0, 0, "", bytes(LIMIT - empty)), Request(0, 0, "", bytes(LIMIT - empty + 1))
+    assert [len(part) for part in framing().pack([fits])] == [1, 0]
+    assert [len(part) for part in framing().pack([over])] == [0, 1]
+    assert [len(part) for part in framing().pack([Fetch(1, 2), fits])] == [2, 0]
+    assert [len(part) for part in framing().pack([Fetch(1, 2), over, Fetch(1, 2)])] == [1, 1]
 
 
 @settings(max_examples=500)
