@@ -78,7 +78,8 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def ns(self, name: str) -> int:
         """The timeout of that name, without its `_ms`, in nanoseconds: `ns("sync_interval")`."""
-        return round(getattr(self, name + "_ms") * 1_000_000)
+        milliseconds: float = getattr(self, name + "_ms")
+        return round(milliseconds * 1_000_000)
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ _MAX_BACKOFF = 32
 
 
 class Call:
-    """One outstanding request. `ballot` is the protocol's own record of the answers; `answered`, whether any replica has answered at all."""
+    """One outstanding request. `ballot` is the protocol's own record of the answers; `answered`: some replica has answered."""
 
     __slots__ = ("answered", "backoff", "ballot", "deadline", "done", "next_transmission", "request", "waiting")
 
@@ -39,7 +39,7 @@ class SessionClient(ABC):
     Each call takes an idle session, or opens one: a session has one request outstanding at a time. Time is counted in ticks of one timer,
     which runs while calls are outstanding, so that a call that ends at once costs no clock and no timer of its own.
 
-    Invariants: a session is idle or has exactly one call; every call that was begun is in `_calls` or `_opening` until its `done` is called.
+    Invariants: a session is idle or has exactly one call; a call that was begun is in `_calls` or `_opening` until its `done` is called.
     """
 
     def __init__(self, port: Port, config: ClusterConfig) -> None:
@@ -96,7 +96,8 @@ class SessionClient(ABC):
         request = call.request
         if request.session == OPEN_SESSION:
             del self._opening[request.number]
-            assert result is not None and call.waiting is not None
+            assert result is not None
+            assert call.waiting is not None
             operation, time_ns = call.waiting
             self._request(session_from_result(result), 1, operation, time_ns, call.done, call.deadline)
         elif result is None:
@@ -194,6 +195,7 @@ class SessionClient(ABC):
     def check_invariants(self) -> None:
         """Sessions are idle or busy, never both; the timer runs while anything waits."""
         idle = [session for session, _ in self._idle]
-        assert len(set(idle)) == len(idle) and not set(idle) & set(self._calls)
+        assert len(set(idle)) == len(idle)
+        assert not set(idle) & set(self._calls)
         assert all(call.request.session == session for session, call in self._calls.items())
         assert self._ticking or not (self._calls or self._opening)

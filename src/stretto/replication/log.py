@@ -21,7 +21,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def chain(previous: bytes, request: Request) -> bytes:
-    """The hash at the position of `request`, `previous` being the one before it. The encoder gives a request one encoding: this is canonical."""
+    """The hash at the position of `request`, `previous` being the one before it. A request has one encoding, so this is canonical."""
     return blake2b(previous + _encode(request), digest_size=HASH_BYTES).digest()
 
 

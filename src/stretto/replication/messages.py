@@ -22,8 +22,8 @@ class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
     """
 
     client: Annotated[Address, Meta(ge=0, lt=1 << 48)]
-    session: int
-    number: int
+    session: Annotated[int, Meta(ge=0)]
+    number: Annotated[int, Meta(ge=0)]
     time_ns: int
     entropy: int
     operation: bytes

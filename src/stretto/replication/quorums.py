@@ -52,28 +52,37 @@ class Outcome(Enum):
 class Tally(Generic[Answer]):
     """The latest answer of each voter, and whether some answer has, can still have, or can no longer have `needed` votes.
 
-    A voter that answers again replaces its answer.
+    A voter that answers again replaces its answer. Invariant: `_votes` counts `answers`, those that are None left out.
     """
 
-    __slots__ = ("_needed", "_voters", "answers")
+    __slots__ = ("_needed", "_voters", "_votes", "answers")
 
     def __init__(self, voters: int, needed: int) -> None:
         self.answers: dict[int, Answer | None] = {}
+        self._votes: dict[Answer, int] = {}
         self._voters = voters
         self._needed = needed
 
     def add(self, voter: int, answer: Answer | None) -> Outcome:
-        """Count an answer. None is an answer that agrees with no other."""
+        """Count an answer. None is an answer that agrees with no other. WON means that this very answer has enough votes."""
+        former = self.answers.get(voter)
+        if former is not None:
+            self._votes[former] -= 1
         self.answers[voter] = answer
-        return self.outcome(answer)
+        if answer is not None:
+            self._votes[answer] = votes = self._votes.get(answer, 0) + 1
+            if votes >= self._needed:
+                return Outcome.WON
+            if votes == len(self.answers):
+                return Outcome.PENDING
+        return self.outcome()
 
-    def outcome(self, candidate: Answer | None, never: int = 0) -> Outcome:
-        """WON if `candidate` has enough votes; LOST if no answer can, with `never` of the voters not expected to answer."""
-        answers = list(self.answers.values())
-        if candidate is not None and answers.count(candidate) >= self._needed:
+    def outcome(self, never: int = 0) -> Outcome:
+        """What is known, `never` of those who have not answered being expected not to."""
+        best = max(self._votes.values(), default=0)
+        if best >= self._needed:
             return Outcome.WON
-        outstanding = self._voters - len(answers) - never
-        best = max((answers.count(answer) for answer in set(answers) if answer is not None), default=0)
+        outstanding = self._voters - len(self.answers) - never
         return Outcome.LOST if best + outstanding < self._needed else Outcome.PENDING
 
     def __len__(self) -> int:

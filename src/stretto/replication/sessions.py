@@ -13,10 +13,15 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from stretto.replication.messages import Request
+from stretto.replication.messages import OPEN_SESSION, Request
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(int).decode
+
+
+def slot(request: Request) -> tuple[int, int]:
+    """What at-most-once is counted by: the session; for a request that opens one, its nonce."""
+    return (OPEN_SESSION, request.number) if request.session == OPEN_SESSION else (request.session, 0)
 
 
 class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -48,10 +53,13 @@ class SessionTable:
         self._by_nonce: dict[int, int] = {}
         self._max_sessions = max_sessions
 
-    def opened_by(self, nonce: int) -> SessionRecord | None:
-        """The record of the opening with this nonce itself; None if it opened no session that is still there."""
-        session = self._by_nonce.get(nonce)
-        return None if session is None else SessionRecord(nonce, session, _encode(session), nonce)
+    def record_for(self, request: Request) -> SessionRecord | None:
+        """The record of the request's session; of a request that opens one, that of the opening with its nonce, if it was executed."""
+        record = self.records.get(request.session)
+        if record is None and request.session == OPEN_SESSION:
+            session = self._by_nonce.get(request.number)
+            record = None if session is None else SessionRecord(request.number, session, _encode(session), request.number)
+        return record
 
     def open(self, position: int, nonce: int) -> tuple[bytes, SessionUndo]:
         """Execute an opening at `position`: its result, and how to take it back."""

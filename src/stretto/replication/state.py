@@ -8,7 +8,7 @@ from typing import Any
 from stretto.core.state_machine import StateMachine, Undo
 from stretto.replication.log import Log
 from stretto.replication.messages import OPEN_SESSION, Request
-from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo
+from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, slot
 
 
 class ReplicatedState:
@@ -31,10 +31,8 @@ class ReplicatedState:
 
     def earlier_answer(self, request: Request) -> SessionRecord | None:
         """The session's record, if the log has this request or a later one of its session already; else None."""
-        record = self.sessions.records.get(request.session)
-        if record is not None:
-            return record if request.number <= record.number else None
-        return self.sessions.opened_by(request.number) if request.session == OPEN_SESSION else None
+        record = self.sessions.record_for(request)
+        return record if record is not None and request.number <= record.number else None
 
     def append(self, request: Request) -> bytes | None:
         """Append and execute a request that has no `earlier_answer`. The result; None if its session is not in the table."""
@@ -95,25 +93,24 @@ class ReplicatedState:
         del self._machine_undos[:done]
         self.committed = position
 
-    def session_numbers_at(self, position: int, sessions: Iterable[int]) -> dict[int, int]:
-        """The last request number, as of `position` (committed or later), of those of `sessions` that the table had there.
-
-        To be asked before what follows `position` is rolled back.
-        """
+    def numbers_at(self, position: int, requests: Iterable[Request]) -> dict[tuple[int, int], int]:
+        """The last request number of each slot that `requests` use, as the session table stood at `position` (committed or later)."""
         numbers = {}
-        records = dict.fromkeys(sessions)
-        for session in records:
-            record = self.sessions.records.get(session)
+        for request in requests:
+            record = self.sessions.record_for(request)
             if record is not None:
-                numbers[session] = record.number
+                numbers[slot(request)] = record.number
         for place in range(self.log.tip, position, -1):
             undo = self._session_undos[place - self.committed - 1]
             if isinstance(undo, SessionRecord):
-                numbers[self.log.entry_at(place).session] = undo.number
+                numbers[slot(self.log.entry_at(place))] = undo.number
             elif undo is not None:
-                numbers.pop(place, None)
-                numbers.update((session, record.number) for session, record in undo)
-        return {session: number for session, number in numbers.items() if session in records}
+                numbers.pop((place, 0), None)
+                numbers.pop(slot(self.log.entry_at(place)), None)
+                for session, dropped in undo:
+                    numbers[session, 0] = dropped.number
+                    numbers[OPEN_SESSION, dropped.nonce] = dropped.nonce
+        return numbers
 
     def snapshot(self) -> Any:
         """Sessions and machine as canonical plain data."""

@@ -1,0 +1,80 @@
+"""The client of Speculative Paxos: done with a superquorum of equal answers, or with one that says committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address, Port
+from stretto.protocols.speculative.messages import Conflict, SpeculativeReply
+from stretto.replication.client import Call, SessionClient
+from stretto.replication.quorums import Outcome, Quorums, Tally
+
+
+class Ballot:
+    """The answers to one request in the highest view that has answered. Those of different views never count together."""
+
+    __slots__ = ("tally", "view")
+
+    def __init__(self, view: int, quorums: Quorums) -> None:
+        self.view = view
+        self.tally: Tally[tuple[int, bytes]] = Tally(quorums.n, quorums.superquorum)
+
+
+class SpeculativeClient(SessionClient):
+    """Multicasts requests, and tells the leader as soon as the answers cannot agree any more, instead of waiting for a timeout."""
+
+    def __init__(self, port: Port, config: ClusterConfig) -> None:
+        super().__init__(port, config)
+        self._quorums = Quorums.of(config.n)
+        self._reported_view = -1
+        self._conflicts = 0
+
+    def transmit(self, call: Call) -> None:
+        """To all replicas, in the order that the network gives."""
+        self.port.multicast(call.request)
+
+    def on_message(self, source: Address, message: SpeculativeReply) -> None:
+        """Count an answer."""
+        if type(message) is not SpeculativeReply or source >= self.n:
+            return self.ignore("not for a client")
+        call = self.find(message.session, message.number)
+        if call is None:
+            return self.ignore("answer to a finished call")
+        call.answered = True
+        if message.committed:
+            return self.finish(call, message.result)
+        ballot: Ballot | None = call.ballot
+        if ballot is None or message.view > ballot.view:
+            call.ballot = ballot = Ballot(message.view, self._quorums)
+        elif message.view < ballot.view:
+            return self.ignore("of an older view")
+        outcome = ballot.tally.add(source, (message.position, message.hash))
+        if outcome is Outcome.WON:
+            return self.finish(call, message.result)
+        if outcome is Outcome.LOST:
+            return self._report_conflict(ballot)
+        return None
+
+    def _report_conflict(self, ballot: Ballot) -> None:
+        """Many calls are lost at once when one is: say it once a view and tick."""
+        if ballot.view > self._reported_view:
+            self._reported_view = ballot.view
+            self._conflicts += 1
+            places = [place for place in ballot.tally.answers.values() if place is not None]
+            hashes = tuple(dict.fromkeys(summary for _, summary in places))
+            self.port.send(ballot.view % self.n, Conflict(ballot.view, max(position for position, _ in places), hashes))
+
+    def on_timer(self, name: str) -> None:
+        """Each tick, conflicts of the same view may be told again."""
+        self._reported_view = -1
+        super().on_timer(name)
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters of calls."""
+        return super().metrics() | {"conflicts": self._conflicts}
+
+    def ballot_snapshot(self, call: Call) -> Any:
+        """The answers as canonical plain data."""
+        ballot: Ballot | None = call.ballot
+        return ballot and [ballot.view, sorted(ballot.tally.answers.items())]
