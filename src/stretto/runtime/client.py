@@ -1,0 +1,66 @@
+"""The client node on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import time_ns
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Done
+from stretto.core.protocol import ProtocolDefinition
+from stretto.runtime.host import NodeHost
+from stretto.runtime.sockets import open_client_sockets
+
+logger = logging.getLogger("stretto.client")
+
+
+class ClientHost:
+    """A client node, with its sockets, on an event loop: what the client library and load generators stand on.
+
+    All methods are to be called in the loop's thread. `max_messages_per_datagram`: how many requests may share a datagram; as many as
+    fit by default. `node` is the protocol's own client, for those who want to call it directly.
+
+    Raises ConfigurationError if the sockets cannot be opened.
+    """
+
+    def __init__(
+        self,
+        definition: ProtocolDefinition,
+        config: ClusterConfig,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_messages_per_datagram: int | None = None,
+    ) -> None:
+        self.loop = loop
+        self.host = NodeHost(
+            loop,
+            config,
+            definition.message_types,
+            open_client_sockets(config),
+            index=None,
+            report=_report,
+            max_messages_per_datagram=max_messages_per_datagram,
+        )
+        self.node = definition.client(self.host, config)
+        self.host.start(self.node)
+
+    def call(self, operation: bytes, done: Done) -> None:
+        """Replicate an encoded operation; `done` gets its result, or the StrettoError that says what is known of it, exactly once.
+
+        The request leaves at the end of this turn of the loop at the latest. Calls made from within `done` share its burst's datagrams.
+        """
+        self.node.call(operation, time_ns(), done)
+
+    def metrics(self) -> dict[str, Any]:
+        """The client's counters and the runtime's."""
+        return self.host.metrics()
+
+    def close(self) -> None:
+        """Close the sockets. Outstanding calls do not end."""
+        self.host.close()
+
+
+def _report(event: str, details: dict[str, Any]) -> None:
+    logger.info(event, extra={"details": details})

@@ -1,0 +1,318 @@
+"""The host of one node on real sockets: what a node's port does here, and the path from a readable socket to the answers sent.
+
+A *burst* is one turn: take what has arrived, hand it to the node message by message, then send all that the node said, grouped by
+destination so that messages share datagrams. Bursts repeat while there is input, a bounded number of times, so that timers and
+streams get their turn. A timer, a frame of a stream and a call from outside are bursts too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from random import Random
+from time import monotonic_ns
+from typing import Any
+
+import msgspec
+
+from stretto.core.config import ClusterConfig
+from stretto.core.framing import Framing, Refused
+from stretto.core.node import Address, Message, Node
+from stretto.runtime.addresses import FIRST_ENDPOINT, LAST_ENDPOINT, endpoint_to_int, member_endpoint, text_of
+from stretto.runtime.batching import BATCHED, Receiver, send_many
+from stretto.runtime.sockets import NodeSockets
+from stretto.runtime.streams import Streams
+from stretto.runtime.timers import Timers
+
+_DATAGRAMS_A_CALL = 64
+_CALLS_A_BURST = 8
+_BURSTS_A_TURN = 8
+_ALL = 0xFFFF
+
+Report = Callable[[str, dict[str, Any]], None]
+
+
+class NodeHost:
+    """Drives one node, and is its `Port`.
+
+    Parameters: `sockets`, which it owns from now on; `index`, the replica's, None for a client; `report`, where `port.report` goes;
+    `max_messages_per_datagram`, how many messages may share one, as many as fit by default.
+
+    Build the node with the host as its port, then `start` the host with the node.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: ClusterConfig,
+        message_types: Sequence[type[Message]],
+        sockets: NodeSockets,
+        *,
+        index: int | None,
+        report: Report,
+        max_messages_per_datagram: int | None = None,
+    ) -> None:
+        self.loop = loop
+        self.sockets = sockets
+        self.address: Address = sockets.endpoint if index is None else index
+        self.random = Random(int.from_bytes(os.urandom(16), "big"))
+        self.node: Node | None = None
+        self.counters: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        cluster = config.digest()
+        limit = config.limits.max_datagram_bytes
+        self._max_datagram_bytes = limit
+        self._framing = Framing(cluster, self.address, message_types, limit)
+        self._max_messages = max_messages_per_datagram or _ALL
+        self._report = report
+        self._endpoints = {member: member_endpoint(config, member) for member in range(config.n)}
+        self._members = {endpoint: member for member, endpoint in self._endpoints.items()}
+        self._others = [endpoint for member, endpoint in self._endpoints.items() if member != index]
+        group = config.multicast
+        self._group_endpoints = self._others if group is None else [endpoint_to_int((group.group, group.port))]
+        # A replica belongs to the group itself. The network brings its own copy back only from a group with loopback.
+        self._multicast_reaches_self = index is None or (group is not None and group.loopback)
+        self._outbox: defaultdict[Address, list[Message]] = defaultdict(list)
+        self._group_outbox: list[Message] = []
+        self._to_self: list[Message] = []
+        self._in_burst = True  # until `start`: what a node sends while it is being built leaves then
+        self._turn_is_due = False
+        self._timers = Timers(loop, self._on_timer)
+        heard = [sockets.datagrams] if sockets.group is None else [sockets.group, sockets.datagrams]
+        self._receivers = [Receiver(sock, _DATAGRAMS_A_CALL, limit + 1).receive for sock in heard]
+        self._streams = Streams(loop, sockets.streams, cluster, config.limits.max_stream_bytes, self)
+        self._started_ns = monotonic_ns()
+
+    def start(self, node: Node) -> None:
+        """Begin to drive `node`."""
+        self.node = node
+        for sock in (self.sockets.group, self.sockets.datagrams):
+            if sock is not None:
+                self.loop.add_reader(sock, self._turn)
+        self._in_burst = False
+        self._turn_is_due = True
+        self.loop.call_soon(self._turn)
+
+    def close(self) -> None:
+        """Drive it no more and close the sockets."""
+        for sock in (self.sockets.group, self.sockets.datagrams):
+            if sock is not None:
+                self.loop.remove_reader(sock)
+        self._in_burst = True
+        self._timers.close()
+        self._streams.close()
+        self.sockets.close()
+
+    # The port
+
+    @property
+    def now_ns(self) -> int:
+        """Monotonic nanoseconds."""
+        return monotonic_ns()
+
+    def send(self, destination: Address, message: Message) -> None:
+        """One message to one address."""
+        self._outbox[destination].append(message)
+        if not self._in_burst:
+            self._ask_for_turn()
+
+    def multicast(self, message: Message) -> None:
+        """One message to the replica group."""
+        self._group_outbox.append(message)
+        if not self._in_burst:
+            self._ask_for_turn()
+
+    def set_timer(self, name: str, delay_ns: int) -> None:
+        """Ask for `on_timer(name)` after `delay_ns`."""
+        self._timers.set(name, delay_ns)
+
+    def cancel_timer(self, name: str) -> None:
+        """Forget the timer."""
+        self._timers.cancel(name)
+
+    def persist(self, record: Message) -> None:
+        """Nothing: in memory mode a replica that ends has forgotten everything."""
+
+    def report(self, event: str, **details: Any) -> None:
+        """To the log."""
+        self._report(event, details)
+
+    # Bursts
+
+    def _ask_for_turn(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Bursts while there is input."""
+        self._turn_is_due = False
+        self._in_burst = True
+        try:
+            for _ in range(_BURSTS_A_TURN):
+                # What was sent from outside a burst goes first, the group before the replica's own socket: peers speak of what it brought.
+                self._flush()
+                more = self._receive()
+                if self._to_self:
+                    self._deliver_to_self()
+                    more = True
+                self._flush()
+                if not more:
+                    break
+        finally:
+            self._in_burst = False
+        if self._to_self:
+            self._ask_for_turn()
+
+    def _receive(self) -> bool:
+        """Hand over what has arrived. Whether it was so much that more may have come meanwhile."""
+        assert self.node is not None
+        on_message = self.node.on_message
+        unpack = self._framing.unpack
+        members = self._members
+        total = messages_total = 0
+        for receive in self._receivers:
+            for _ in range(_CALLS_A_BURST):
+                datagrams = receive()
+                for source, data in datagrams:
+                    try:
+                        sender, messages = unpack(data)
+                    except Refused as refused:
+                        self.refuse(refused.reason if len(data) <= self._max_datagram_bytes else "datagram larger than max_datagram_bytes")
+                        continue
+                    if members.get(source, source) != sender:
+                        self.refuse("sender does not match its address")
+                        continue
+                    messages_total += len(messages)
+                    for message in messages:
+                        on_message(sender, message)
+                total += len(datagrams)
+                if len(datagrams) < _DATAGRAMS_A_CALL:
+                    break
+        counters = self.counters
+        counters["datagrams_received"] += total
+        counters["messages_received"] += messages_total
+        return total > 1
+
+    def _deliver_to_self(self) -> None:
+        assert self.node is not None
+        messages, self._to_self = self._to_self, []
+        for message in messages:
+            self.node.on_message(self.address, message)
+
+    def _flush(self) -> None:
+        """Send what the node said."""
+        if not (self._outbox or self._group_outbox):
+            return
+        pack = self._framing.pack
+        max_messages = self._max_messages
+        counters = self.counters
+        datagrams: list[tuple[int, bytes]] = []
+        if self._group_outbox:
+            self._flush_group(datagrams)
+        for destination, messages in self._outbox.items():
+            endpoint = self._endpoints.get(destination, destination)
+            if destination == self.address:
+                self._to_self += messages
+            elif not FIRST_ENDPOINT <= endpoint <= LAST_ENDPOINT:
+                counters["messages_dropped"] += len(messages)
+            else:
+                frames, oversize = pack(messages, max_messages)
+                for frame in frames:
+                    datagrams.append((endpoint, frame))
+                for frame in oversize:
+                    self._streams.send(endpoint, frame)
+                counters["messages_sent"] += len(messages)
+        self._outbox.clear()
+        taken = send_many(self.sockets.datagrams, datagrams)
+        counters["datagrams_sent"] += taken
+        if taken < len(datagrams):
+            counters["datagrams_dropped"] += len(datagrams) - taken
+
+    def _flush_group(self, datagrams: list[tuple[int, bytes]]) -> None:
+        messages = self._group_outbox
+        frames, oversize = self._framing.pack(messages, self._max_messages)
+        for endpoint in self._group_endpoints:
+            for frame in frames:
+                datagrams.append((endpoint, frame))
+        for endpoint in self._others:
+            for frame in oversize:
+                self._streams.send(endpoint, frame)
+        if not self._multicast_reaches_self:
+            self._to_self += messages
+        elif oversize and self.address in self._endpoints:
+            self._to_self += [message for message in messages if self._framing.pack([message])[1]]
+        self.counters["messages_sent"] += len(messages)
+        messages.clear()
+
+    def _on_timer(self, name: str) -> None:
+        assert self.node is not None
+        self._in_burst = True
+        try:
+            self.node.on_timer(name)
+        finally:
+            self._in_burst = False
+        self._turn()
+
+    # What streams bring
+
+    def on_frame(self, host: int, frame: bytes) -> None:
+        """A frame has come over a stream from this IPv4 address."""
+        assert self.node is not None
+        try:
+            sender, messages = self._framing.unpack(frame)
+        except Refused as refused:
+            return self.refuse(refused.reason)
+        if self._endpoints.get(sender, sender) >> 16 != host:
+            return self.refuse("sender does not match its address")
+        self.counters["messages_received"] += len(messages)
+        self._in_burst = True
+        try:
+            for message in messages:
+                self.node.on_message(sender, message)
+        finally:
+            self._in_burst = False
+        return self._turn()
+
+    def refuse(self, reason: str) -> None:
+        """Count input that was not for this node."""
+        self.refused[reason] += 1
+
+    # Watching
+
+    def answer(self) -> bytes:
+        """The metrics as JSON, for whoever asks over a stream."""
+        return msgspec.json.encode(self.metrics())
+
+    def metrics(self) -> dict[str, Any]:
+        """The node's own metrics, with what the runtime counts. `ignored_messages` holds what either of them ignored."""
+        assert self.node is not None
+        metrics = self.node.metrics()
+        ignored = Counter(metrics.get("ignored_messages", {})) + self.refused
+        metrics.update({name: self.counters[name] for name in _COUNTERS})
+        metrics.update({f"stream_frames_{name}": self._streams.counters[name] for name in ("received", "sent", "dropped")})
+        metrics.update(
+            ignored_messages=dict(sorted(ignored.items())),
+            endpoint=text_of(self.sockets.endpoint),
+            pid=os.getpid(),
+            uptime_s=(monotonic_ns() - self._started_ns) / 1e9,
+            cpu_s=time.process_time(),
+            rss_bytes=_resident_bytes(),
+            batched_sockets=BATCHED,
+        )
+        return metrics
+
+
+_COUNTERS = ("datagrams_received", "datagrams_sent", "datagrams_dropped", "messages_received", "messages_sent", "messages_dropped")
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,34 @@
+"""Asking a running replica how it is."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import msgspec
+
+from stretto.core.config import ClusterConfig
+from stretto.core.errors import ClusterUnavailable
+from stretto.runtime.addresses import endpoint_of, member_endpoint
+from stretto.runtime.streams import LENGTH_BYTES, question, with_length
+
+
+def fetch_metrics(config: ClusterConfig, index: int, timeout_s: float = 1.0) -> dict[str, Any]:
+    """The metrics of replica `index`: its node's (view, leader, tip, committed, messages ignored by reason, ...) and its process's.
+
+    Raises ClusterUnavailable if it does not answer in `timeout_s` seconds, or runs with another configuration.
+    """
+    host, port = endpoint_of(member_endpoint(config, index))
+    try:
+        with socket.create_connection((host, port), timeout_s) as connection:
+            connection.settimeout(timeout_s)
+            connection.sendall(with_length(question(config.digest())))
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    except OSError as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+        raise ClusterUnavailable(f"replica {index} at {host}:{port} does not answer: {reason}") from None
+    try:
+        metrics: dict[str, Any] = msgspec.json.decode(answer[LENGTH_BYTES:])
+    except msgspec.DecodeError:
+        raise ClusterUnavailable(f"replica {index} at {host}:{port} refused the question: it runs with another configuration") from None
+    return metrics

@@ -1,0 +1,163 @@
+"""Opening the sockets of a node, with errors that name the key of the configuration they are about."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+
+from stretto.core.config import ClusterConfig, Multicast
+from stretto.core.errors import ConfigurationError
+from stretto.runtime.addresses import endpoint_of, endpoint_to_int, member_endpoint
+
+_BUFFER_BYTES = 4 << 20
+_ATTEMPTS = 32
+_IP_MULTICAST_ALL = 49  # Linux; the socket module does not name it
+
+
+@dataclass
+class NodeSockets:
+    """What a node listens on: `datagrams` and `streams` at one endpoint; a replica also hears the multicast, by `group`."""
+
+    datagrams: socket.socket
+    streams: socket.socket
+    group: socket.socket | None = None
+
+    @property
+    def endpoint(self) -> int:
+        """Where the node is reached."""
+        return endpoint_to_int(self.datagrams.getsockname())
+
+    def close(self) -> None:
+        """Close them all."""
+        for sock in (self.datagrams, self.streams, self.group):
+            if sock is not None:
+                sock.close()
+
+
+def open_replica_sockets(config: ClusterConfig, index: int) -> NodeSockets:
+    """The sockets of a replica. Raises ConfigurationError."""
+    host, port = endpoint_of(member_endpoint(config, index))
+    opened: list[socket.socket] = []
+    try:
+        datagrams = _datagram_socket(opened)
+        streams = _stream_socket(opened)
+        _bind_member(datagrams, host, port, f"replicas[{index}]")
+        _bind_member(streams, host, port, f"replicas[{index}]")
+        streams.listen(128)
+        group = None
+        if config.multicast is not None:
+            _send_multicast_from(datagrams, config.multicast, host)
+            group = _join(config.multicast, host, opened)
+        return NodeSockets(datagrams, streams, group)
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+
+
+def open_client_sockets(config: ClusterConfig) -> NodeSockets:
+    """The sockets of a client, at a free port of the local address that replica 0 sees. Raises ConfigurationError."""
+    host = _local_host_towards(config)
+    for attempt in range(_ATTEMPTS):
+        opened: list[socket.socket] = []
+        try:
+            datagrams = _datagram_socket(opened)
+            datagrams.bind((host, 0))
+            streams = _stream_socket(opened)
+            streams.bind(datagrams.getsockname())
+            streams.listen(128)
+            if config.multicast is not None:
+                _send_multicast_from(datagrams, config.multicast, host)
+            return NodeSockets(datagrams, streams)
+        except BaseException as error:
+            for sock in opened:
+                sock.close()
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if not taken or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _datagram_socket(opened: list[socket.socket]) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.append(sock)
+    sock.setblocking(False)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)  # the kernel gives as much of it as it allows
+    return sock
+
+
+def _stream_socket(opened: list[socket.socket]) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    opened.append(sock)
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a replica that is started again does not wait for old connections
+    return sock
+
+
+def _bind_member(sock: socket.socket, host: str, port: int, key: str) -> None:
+    kind = "UDP" if sock.type == socket.SOCK_DGRAM else "TCP"
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"{kind} port {port} of {host} is in use; end the process that has it, or configure another"
+            raise ConfigurationError(reason, key=f"{key}.port") from None
+        if error.errno == errno.EADDRNOTAVAIL:
+            reason = f"{host} is not an address of this machine; start this replica on the machine that has it"
+            raise ConfigurationError(reason, key=f"{key}.host") from None
+        if error.errno == errno.EACCES:
+            raise ConfigurationError(f"{kind} port {port} needs privileges; configure one above 1023", key=f"{key}.port") from None
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", key=key) from None
+
+
+def _send_multicast_from(sock: socket.socket, multicast: Multicast, host: str) -> None:
+    interface = multicast.interface or host
+    try:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
+    except OSError as error:
+        raise _no_interface(interface, error) from None
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, multicast.ttl)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, multicast.loopback)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
+            probe.connect((multicast.group, multicast.port))
+        except OSError as error:
+            raise _no_interface(interface, error) from None
+
+
+def _join(multicast: Multicast, host: str, opened: list[socket.socket]) -> socket.socket:
+    sock = _datagram_socket(opened)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the replicas of one machine all hear the group
+    try:
+        sock.bind((multicast.group, multicast.port))
+    except OSError as error:
+        reason = f"cannot listen on {multicast.group}:{multicast.port}: {error.strerror}; configure a free port"
+        raise ConfigurationError(reason, key="multicast.port") from None
+    interface = multicast.interface or host
+    try:
+        membership = socket.inet_aton(multicast.group) + socket.inet_aton(interface)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # only what comes in by that interface
+    except OSError as error:
+        raise _no_interface(interface, error) from None
+    return sock
+
+
+def _no_interface(interface: str, error: OSError) -> ConfigurationError:
+    reason = f"{interface} carries no multicast ({error.strerror}); give the address of a local interface that does"
+    return ConfigurationError(reason, key="multicast.interface")
+
+
+def _local_host_towards(config: ClusterConfig) -> str:
+    """The local address that has the route to replica 0."""
+    endpoint = endpoint_of(member_endpoint(config, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(endpoint)
+        except OSError as error:
+            reason = f"there is no route to {endpoint[0]}: {error.strerror}"
+            raise ConfigurationError(reason, key="replicas[0].host") from None
+        return str(probe.getsockname()[0])

@@ -1,0 +1,253 @@
+"""Frames over TCP: what does not fit a datagram, between the same two endpoints, and as lossy as a datagram.
+
+A frame is preceded by its length, four bytes. A connection carries frames in one direction, from the node that opened it; answers come
+over a connection of the other's own. The exception is a question to the runtime itself (see `question`), which is answered
+where it was asked. A peer that is down costs the frames that were meant for it and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from typing import Protocol
+
+from stretto.core.framing import HEADER_BYTES, MAGIC, VERSION
+from stretto.runtime.addresses import endpoint_of, endpoint_to_int
+
+LENGTH_BYTES = 4
+_PREFIX_BYTES = 12  # magic, version, authentication and cluster: what tells a stranger
+_MAX_PEERS = 1_024
+_MAX_CONNECTIONS = 1_024
+_CONNECT_TIMEOUT_S = 2.0
+_IDLE_S = 30.0
+_FIRST_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 2.0
+
+
+def frame_prefix(cluster: bytes) -> bytes:
+    """How every frame of this cluster begins."""
+    return MAGIC + bytes((VERSION, 0)) + cluster
+
+
+def question(cluster: bytes) -> bytes:
+    """A frame that asks the runtime, not the node, for its metrics. The answer, a frame that holds JSON, ends the connection."""
+    return b"Sm" + frame_prefix(cluster)[len(MAGIC) :]
+
+
+def with_length(frame: bytes) -> bytes:
+    """The frame as a stream carries it."""
+    return len(frame).to_bytes(LENGTH_BYTES, "big") + frame
+
+
+class StreamOwner(Protocol):
+    """What the streams tell their node."""
+
+    def on_frame(self, host: int, frame: bytes) -> None:
+        """A frame has come from a peer at this IPv4 address. One of a stranger is handed over cut, to be refused."""
+
+    def refuse(self, reason: str) -> None:
+        """Count what was refused."""
+
+    def answer(self) -> bytes:
+        """The answer to the `question`."""
+
+
+class Streams:
+    """All TCP connections of one node: those that peers opened to `listener`, and one to each peer that it sends to.
+
+    Parameters: `cluster`, the digest; `max_bytes`, the largest frame; `host`, the node's own address, from which it connects.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, cluster: bytes, max_bytes: int, owner: StreamOwner
+    ) -> None:
+        self.loop = loop
+        self.owner = owner
+        self.max_bytes = max_bytes
+        self.prefix = frame_prefix(cluster)
+        self.question = question(cluster)
+        self.host = str(listener.getsockname()[0])
+        self.incoming: set[_Incoming] = set()
+        self.peers: dict[int, _Peer] = {}
+        self.counters: Counter[str] = Counter()
+        self._listener = listener
+        self._accepting = loop.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        self._server = await self.loop.create_server(lambda: _Incoming(self), sock=self._listener)
+
+    def send(self, endpoint: int, frame: bytes) -> None:
+        """Send a frame to an endpoint, connecting first if need be. It is dropped, and counted, if the peer is down or slow."""
+        peer = self.peers.get(endpoint)
+        if peer is None:
+            if len(self.peers) >= _MAX_PEERS:
+                self._forget_one_that_is_down()
+            if len(self.peers) >= _MAX_PEERS:
+                self.counters["dropped"] += 1
+                return
+            peer = self.peers[endpoint] = _Peer(self, endpoint)
+        peer.send(frame)
+
+    def _forget_one_that_is_down(self) -> None:
+        down = next((endpoint for endpoint, peer in self.peers.items() if peer.is_down), None)
+        if down is not None:
+            del self.peers[down]
+
+    def close(self) -> None:
+        """End every connection and listen no more."""
+        self._accepting.cancel()
+        self._listener.close()
+        for peer in list(self.peers.values()):
+            peer.close()
+        for incoming in list(self.incoming):
+            incoming.close()
+
+
+class _Incoming(asyncio.Protocol):
+    """A connection that a peer opened."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._buffer = bytearray()
+        self._host = 0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._host = endpoint_to_int(transport.get_extra_info("peername")) >> 16
+        if len(self._streams.incoming) >= _MAX_CONNECTIONS:
+            self._refuse("too many connections")
+        else:
+            self._streams.incoming.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._streams.incoming.discard(self)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while self._take_frame():
+            pass
+
+    def _take_frame(self) -> bool:
+        """Handle the first frame of the buffer, if it is whole. A stranger is refused by the first bytes and kept no longer."""
+        buffer, streams = self._buffer, self._streams
+        assert self._transport is not None
+        if len(buffer) < LENGTH_BYTES or self._transport.is_closing():
+            return False
+        length = int.from_bytes(buffer[:LENGTH_BYTES], "big")
+        end = LENGTH_BYTES + length
+        if len(buffer) < min(end, LENGTH_BYTES + HEADER_BYTES):
+            return False
+        prefix = bytes(buffer[LENGTH_BYTES : LENGTH_BYTES + min(length, _PREFIX_BYTES)])
+        if prefix == streams.question and length == len(prefix):
+            self._transport.write(with_length(streams.owner.answer()))
+            self._transport.close()
+            return False
+        elif prefix != streams.prefix:
+            streams.owner.on_frame(self._host, bytes(buffer[LENGTH_BYTES : LENGTH_BYTES + min(length, HEADER_BYTES)]))
+            self.close()
+            return False
+        elif length > streams.max_bytes:
+            self._refuse("frame larger than max_stream_bytes")
+            return False
+        elif len(buffer) < end:
+            return False
+        else:
+            streams.counters["received"] += 1
+            streams.owner.on_frame(self._host, bytes(buffer[LENGTH_BYTES:end]))
+        del buffer[:end]
+        return True
+
+    def _refuse(self, reason: str) -> None:
+        self._streams.owner.refuse(reason)
+        self.close()
+
+
+class _Peer(asyncio.Protocol):
+    """The connection to one peer. It opens with the first frame, closes when idle, and after a failure waits longer each time."""
+
+    def __init__(self, streams: Streams, endpoint: int) -> None:
+        self._streams = streams
+        self._endpoint = endpoint
+        self._transport: asyncio.Transport | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._backoff_s = _FIRST_BACKOFF_S
+        self._not_before = 0.0
+        self._idle: asyncio.TimerHandle | None = None
+        self._last_used = 0.0
+
+    @property
+    def is_down(self) -> bool:
+        """There is no connection, and none is being opened."""
+        return self._transport is None and self._connecting is None
+
+    def send(self, frame: bytes) -> None:
+        """See `Streams.send`. What waits is bounded by the size of the largest frame, or is that one frame."""
+        streams, transport = self._streams, self._transport
+        now = streams.loop.time()
+        queued = self._waiting_bytes if transport is None else transport.get_write_buffer_size()
+        down = self.is_down and now < self._not_before
+        if down or (queued and queued + len(frame) > streams.max_bytes) or len(frame) > streams.max_bytes:
+            streams.counters["dropped"] += 1
+            return
+        streams.counters["sent"] += 1
+        self._last_used = now
+        if transport is not None:
+            transport.write(with_length(frame))
+            return
+        self._waiting.append(with_length(frame))
+        self._waiting_bytes += len(frame)
+        if self._connecting is None:
+            self._connecting = streams.loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        streams = self._streams
+        host, port = endpoint_of(self._endpoint)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await streams.loop.create_connection(lambda: self, host, port, local_addr=(streams.host, 0))
+        except OSError:
+            self._not_before = streams.loop.time() + self._backoff_s
+            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
+            streams.counters["dropped"] += len(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        finally:
+            self._connecting = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._backoff_s = _FIRST_BACKOFF_S
+        transport.writelines(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._idle = self._streams.loop.call_later(_IDLE_S, self._close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._idle is not None:
+            self._idle.cancel()
+        self._streams.peers.pop(self._endpoint, None)
+
+    def _close_if_idle(self) -> None:
+        assert self._transport is not None
+        quiet = self._streams.loop.time() - self._last_used
+        if quiet >= _IDLE_S and not self._transport.get_write_buffer_size():
+            self._transport.close()
+        else:
+            self._idle = self._streams.loop.call_later(max(1.0, _IDLE_S - quiet), self._close_if_idle)
+
+    def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,70 @@
+"""The named timers of a node over an event loop, cheap to set again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic_ns
+
+
+class _Timer:
+    """`deadline_ns`: when it should fire, None if it is not set. `wakes_ns` and `handle`: when the loop will look at it again."""
+
+    __slots__ = ("deadline_ns", "handle", "wakes_ns")
+
+    def __init__(self) -> None:
+        self.deadline_ns: int | None = None
+        self.wakes_ns = 0
+        self.handle: asyncio.TimerHandle | None = None
+
+
+class Timers:
+    """Calls `fire(name)` when a timer's time has come, late rather than early.
+
+    A timer that is set again for later keeps its place in the loop: when the loop looks at it, it waits for the rest.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fire: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._fire = fire
+        self._timers: dict[str, _Timer] = {}
+
+    def set(self, name: str, delay_ns: int) -> None:
+        """Fire `name` after `delay_ns`; replaces a timer of that name."""
+        timer = self._timers.get(name)
+        if timer is None:
+            timer = self._timers[name] = _Timer()
+        timer.deadline_ns = deadline_ns = monotonic_ns() + delay_ns
+        if timer.handle is not None:
+            if timer.wakes_ns <= deadline_ns:
+                return
+            timer.handle.cancel()
+        self._wake_at(name, timer, deadline_ns)
+
+    def cancel(self, name: str) -> None:
+        """Forget `name`, if it is set."""
+        timer = self._timers.get(name)
+        if timer is not None:
+            timer.deadline_ns = None
+
+    def close(self) -> None:
+        """Forget them all."""
+        for timer in self._timers.values():
+            if timer.handle is not None:
+                timer.handle.cancel()
+        self._timers.clear()
+
+    def _wake_at(self, name: str, timer: _Timer, deadline_ns: int) -> None:
+        timer.wakes_ns = deadline_ns
+        timer.handle = self._loop.call_at(deadline_ns / 1e9, self._wake, name, timer)
+
+    def _wake(self, name: str, timer: _Timer) -> None:
+        timer.handle = None
+        deadline_ns = timer.deadline_ns
+        if deadline_ns is None:
+            return
+        if monotonic_ns() < deadline_ns:
+            self._wake_at(name, timer, deadline_ns)
+            return
+        timer.deadline_ns = None
+        self._fire(name)
