@@ -1,0 +1,86 @@
+"""`stretto cluster`: a cluster on this machine, in a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stretto.cli.options import FILE_NAME, json_option, print_json
+
+directory_argument = click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="[DIR]")
+
+
+@click.group()
+def command() -> None:
+    """Set up, start, watch and end a cluster on this machine.
+
+    DIR holds its configuration, cluster.toml, and the replicas' logs; without it, the current directory does.
+    """
+
+
+@command.command()
+@directory_argument
+@click.option("--replicas", default=3, show_default=True, help="How many: 2f+1 survive f failures.")
+@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@click.option("--service", default="stretto.apps.kv:KeyValueStore", show_default=True, help="The replicated class, module:Class.")
+@click.option("--multicast/--no-multicast", default=True, help="Send requests by IP multicast, or to each replica.  [default: multicast]")
+def init(directory: Path, replicas: int, protocol: str, service: str, multicast: bool) -> None:
+    """Write a configuration for a cluster on the loopback address, on free ports."""
+    from stretto.cli.local_cluster import LocalCluster, loopback_config
+
+    cluster = LocalCluster.create(directory, loopback_config(replicas, protocol, service, multicast=multicast))
+    click.echo(f"{cluster.file} written: {replicas} replicas, protocol {protocol}. Start it with: stretto cluster up {directory}")
+
+
+@command.command()
+@directory_argument
+def up(directory: Path) -> None:
+    """Start all replicas, empty, and wait until they answer. Does nothing if they run."""
+    from stretto.cli.local_cluster import LocalCluster
+
+    cluster = LocalCluster(directory)
+    started = cluster.start(lambda index: click.echo(f"replica {index} is up", err=True))
+    click.echo(f"{cluster.config.n} replicas {'are up' if started else 'were up already'}; their logs are in {directory}")
+
+
+@command.command()
+@directory_argument
+def down(directory: Path) -> None:
+    """End all replicas, and with them all that is stored. Logs and configuration stay."""
+    from stretto.cli.local_cluster import LocalCluster
+
+    ended = LocalCluster(directory).stop()
+    click.echo(f"{ended} replicas ended" if ended else "no replica was running")
+
+
+@command.command()
+@directory_argument
+@json_option
+def status(directory: Path, as_json: bool) -> int:
+    """Show the state of each replica. Exit status 1 if not all of them answer."""
+    from stretto.cli.local_cluster import LocalCluster
+
+    cluster = LocalCluster(directory)
+    replicas = cluster.status()
+    if as_json:
+        config = cluster.config
+        print_json({"config": str(directory / FILE_NAME), "protocol": config.protocol, "service": config.service, "replicas": replicas})
+    else:
+        _print_table(replicas)
+    return 0 if all(replica["state"] == "running" for replica in replicas) else 1
+
+
+def _print_table(replicas: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for title in ("replica", "address", "state", "pid", "view", "leader", "committed", "tip"):
+        table.add_column(title, justify="left" if title in ("address", "state") else "right")
+    for replica in replicas:
+        metrics = replica["metrics"] or {}
+        known = [metrics.get(name, "-") for name in ("view", "leader", "committed", "tip")]
+        table.add_row(*map(str, [replica["index"], replica["address"], replica["state"], replica["pid"] or "-", *known]))
+    Console().print(table)
