@@ -1,0 +1,276 @@
+"""Replicated services as people write them: a class with ordinary typed methods and its state in containers that undo themselves.
+
+    class Counter(Service):
+        def __init__(self) -> None:
+            self.total = Cell[int](0)
+
+        @operation
+        def add(self, amount: int) -> int:
+            self.total.value += amount
+            return self.total.value
+
+        @query
+        def read(self) -> int:
+            return self.total.value
+
+The annotations say how calls are encoded. A call travels as the MessagePack array [method name, argument, ...]; names, and not numbers,
+so that logs stay readable and methods may be added. A result travels as it is; a failure as the byte 0xc1, which begins no
+MessagePack value, and the array [error name, text].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence
+from functools import reduce
+from operator import or_
+from random import Random
+from typing import Any, ClassVar, Self, TypeVar
+
+import msgspec
+
+from stretto.core.errors import ApplicationError
+from stretto.core.signatures import Method, methods_of
+from stretto.core.state_machine import Undo
+from stretto.core.undo import Container, Journal, take_back
+from stretto.core.values import encode
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FAILURE = b"\xc1"
+_decode_failure = msgspec.msgpack.Decoder(tuple[str, str]).decode
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+
+
+class OperationFailed(ApplicationError):
+    """The operation raised what is no ApplicationError: a mistake in the service. It changed nothing; the text names the exception."""
+
+
+def operation(method: F) -> F:
+    """Mark a method of a Service as an operation: replicated, and allowed to change the state."""
+    return _mark(method, "operation")
+
+
+def query(method: F) -> F:
+    """Mark a method of a Service as a query: replicated, in order with all operations, and not allowed to change the state."""
+    return _mark(method, "query")
+
+
+def _mark(method: F, kind: str) -> F:
+    if not hasattr(method, "__code__"):
+        raise TypeError(f"@{kind} marks a method of a Service, not {method!r}; write it nearest to the def")
+    method.__stretto_kind__ = kind  # type: ignore[attr-defined]
+    return method
+
+
+class _Context:
+    """What a service has beside its containers: its journal, and the operation that is running."""
+
+    __slots__ = ("containers", "entropy", "journal", "random", "sealed", "time_ns")
+
+    def __init__(self) -> None:
+        self.journal: Journal = []
+        self.containers: dict[str, Container] = {}
+        self.sealed = False
+        self.time_ns: int | None = None
+        self.entropy = 0
+        self.random: Random | None = None
+
+
+class Service:
+    """The base of replicated services.
+
+    A subclass takes no arguments, assigns its containers in `__init__`, and marks its methods with `@operation` or `@query`. `errors` lists
+    the subclasses of ApplicationError that clients get as themselves, made of their text alone.
+    """
+
+    errors: ClassVar[tuple[type[ApplicationError], ...]] = ()
+
+    __stretto_methods__: ClassVar[dict[str, Method]] = {}
+    __stretto_context__: _Context
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__stretto_methods__ = methods_of(cls)
+        names = [error.__name__ for error in cls.errors if issubclass(error, ApplicationError)]
+        if len(set(names)) < len(cls.errors):
+            raise TypeError(f"{cls.__name__}.errors: each is a subclass of ApplicationError with a name of its own")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        service = super().__new__(cls)
+        object.__setattr__(service, "__stretto_context__", _Context())
+        return service
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        context = self.__stretto_context__
+        where = f"{type(self).__name__}.{name}"
+        if context.sealed:
+            raise TypeError(f"{where} is assigned outside __init__, where no replica could undo it; make it a Cell")
+        context.containers.pop(name, None)
+        if isinstance(value, Container):
+            value.attach(where, context.journal)
+            context.containers[name] = value
+        elif isinstance(value, (MutableMapping, MutableSequence, MutableSet, bytearray)):
+            raise TypeError(f"{where} is a {type(value).__name__}, which nothing can undo; use Map, SortedMap, SortedSet, List or Cell")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise TypeError(f"{type(self).__name__}.{name} is deleted, which nothing can undo")
+
+    @property
+    def now_ns(self) -> int:
+        """The time of the operation that is running, in nanoseconds since 1970 by its client's clock: the only time there is.
+
+        It is the same on every replica; it need not grow from one operation to the next.
+        """
+        time_ns = self.__stretto_context__.time_ns
+        if time_ns is None:
+            raise RuntimeError("now_ns is the time of an operation, and none is running")
+        return time_ns
+
+    @property
+    def random(self) -> Random:
+        """Randomness for the operation that is running, the same on every replica: the only randomness there is."""
+        context = self.__stretto_context__
+        if context.time_ns is None:
+            raise RuntimeError("random belongs to an operation, and none is running")
+        if context.random is None:
+            context.random = Random(context.entropy)
+        return context.random
+
+
+class ServiceMachine:
+    """A service as a StateMachine.
+
+    Whatever an operation does, it ends the same way on every replica: with its result; with its ApplicationError, everything that it
+    changed being taken back; or, after any other exception, with OperationFailed in the same way. MemoryError alone passes through,
+    since it comes from this replica and not from the operation.
+    """
+
+    def __init__(self, service_class: type[Service]) -> None:
+        methods = _methods(service_class)
+        self.service = service_class()
+        self._context = context = self.service.__stretto_context__
+        context.sealed = True
+        context.journal.clear()
+        self._decode = msgspec.msgpack.Decoder(reduce(or_, (method.call_type for method in methods.values()))).decode
+        self._run = {method.call_type: _guarded(method) if method.is_query else method.run for method in methods.values()}
+        self._refusal = _failure(ApplicationError(f"these bytes are no operation of {service_class.__name__}"), ())
+        self._containers = dict(sorted(context.containers.items()))
+        fields = [(name, container.state_type()) for name, container in self._containers.items()]
+        state_type = msgspec.defstruct(service_class.__name__, fields, forbid_unknown_fields=True)
+        self._decode_state = msgspec.msgpack.Decoder(state_type).decode
+
+    def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
+        """Run one operation; see StateMachine."""
+        try:
+            call = self._decode(operation)
+        except Exception:
+            return self._refusal, None
+        context = self._context
+        context.time_ns = time_ns
+        context.entropy = entropy
+        context.random = None
+        try:
+            result = self._run[type(call)](self.service, call)
+        except Exception as error:
+            take_back(self._take_steps())
+            if isinstance(error, MemoryError):
+                raise
+            return _failure(error, self.service.errors), None
+        return result, self._take_steps() if context.journal else None
+
+    def _take_steps(self) -> Journal:
+        journal = self._context.journal
+        steps = journal[::-1]
+        journal.clear()
+        return steps
+
+    def undo(self, undo: Undo) -> None:
+        """Take back the last operation; see StateMachine."""
+        if undo is not None:
+            take_back(undo)
+
+    def snapshot(self) -> bytes:
+        """The contents of all containers, by name."""
+        return encode({name: container.state() for name, container in self._containers.items()})
+
+    def restore(self, snapshot: bytes) -> None:
+        """Become the state of that snapshot. Raises msgspec.DecodeError, and changes nothing, if it is none of this service."""
+        state = self._decode_state(snapshot)
+        for name, container in self._containers.items():
+            container.restore(getattr(state, name))
+
+
+class ServiceCodec:
+    """The calls of a service as bytes, for its clients."""
+
+    def __init__(self, service_class: type[Service]) -> None:
+        self.name = service_class.__name__
+        self.methods = _methods(service_class)
+        errors: tuple[type[ApplicationError], ...] = (ApplicationError, OperationFailed, *service_class.errors)
+        self._errors = {error.__name__: error for error in errors}
+
+    def encode(self, method: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bytes:
+        """A call of `method` with these arguments as an operation.
+
+        Raises TypeError naming the method and parameter if they do not fit its signature, AttributeError if there is no such method.
+        """
+        return self._method(method).encode(args, kwargs or {})
+
+    def decode(self, method: str, result: bytes) -> Any:
+        """What the call of `method` returned, from the operation's result. Raises the ApplicationError with which it failed."""
+        if result.startswith(_FAILURE):
+            raise self._error(result)
+        try:
+            return self._method(method).decode_result(result)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise OperationFailed(f"{self.name}.{method} gave a result that is not of its annotated type: {error}") from None
+
+    def _method(self, name: str) -> Method:
+        try:
+            return self.methods[name]
+        except KeyError:
+            raise AttributeError(f"{self.name} has no operation {name!r}; it has {', '.join(sorted(self.methods))}") from None
+
+    def _error(self, result: bytes) -> ApplicationError:
+        try:
+            name, text = _decode_failure(memoryview(result)[1:])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return OperationFailed(f"{self.name} gave a result that cannot be decoded")
+        error_class = self._errors.get(name, ApplicationError)
+        return error_class.__new__(error_class, text)
+
+
+def _methods(service_class: type[Service]) -> dict[str, Method]:
+    if not (isinstance(service_class, type) and issubclass(service_class, Service)):
+        raise TypeError(f"{service_class!r} is not a subclass of stretto.Service")
+    if not service_class.__stretto_methods__:
+        raise TypeError(f"{service_class.__name__} has no method that is marked @operation or @query")
+    return service_class.__stretto_methods__
+
+
+def _guarded(method: Method) -> Callable[[Service, Any], bytes]:
+    run = method.run
+
+    def run_query(service: Service, call: Any) -> bytes:
+        result = run(service, call)
+        if service.__stretto_context__.journal:
+            raise TypeError(f"{method.name} is a query and changed the state; make it an @operation")
+        return result
+
+    return run_query
+
+
+def _failure(error: Exception, declared: Sequence[type[ApplicationError]]) -> bytes:
+    """The result of an operation that raised `error`; equal on every replica, so without addresses of objects."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    if isinstance(error, ApplicationError):
+        name = next((kind.__name__ for kind in type(error).__mro__ if kind in declared), "ApplicationError")
+    else:
+        name = "OperationFailed"
+        text = f"{type(error).__name__}: {_ADDRESS.sub('0x...', text)}"
+    return _FAILURE + encode((name, text.encode("utf-8", "backslashreplace").decode()))

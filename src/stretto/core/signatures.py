@@ -1,0 +1,110 @@
+"""The marked methods of a service, and how calls of them travel: compiled once, when the class is defined, from the annotations."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+import msgspec
+
+from stretto.core.values import check_replicable, encode, type_name
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One operation or query.
+
+    - `parameters`: names and types in order; `result_type`: what it returns;
+    - `call_type`: the struct of its arguments, tagged with its name;
+    - `run(service, call)`: call it, and encode what it returns.
+    """
+
+    name: str
+    where: str
+    is_query: bool
+    parameters: dict[str, Any]
+    result_type: Any
+    call_type: type[msgspec.Struct]
+    run: Callable[[Any, Any], bytes]
+    decode_call: Callable[[bytes], Any]
+    decode_result: Callable[[bytes], Any]
+
+    def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+        """A call with these arguments. Raises TypeError naming the parameter that does not fit."""
+        try:
+            call = self.call_type(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.where}: {error}") from None
+        try:
+            encoded = encode(call)
+            self.decode_call(encoded)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            self._refuse(call)
+            raise
+        return encoded
+
+    def _refuse(self, call: msgspec.Struct) -> None:
+        """Raise TypeError for the first argument that is not of its type."""
+        for name, declared in self.parameters.items():
+            value = getattr(call, name)
+            try:
+                msgspec.msgpack.decode(encode(value), type=declared)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                raise TypeError(f"{self.where}: {name} must be {type_name(declared)}, not {type(value).__name__}: {error}") from None
+
+
+def methods_of(service_class: type) -> dict[str, Method]:
+    """The marked methods of a class and its bases, by name. Raises TypeError naming the method whose signature cannot be replicated."""
+    methods: dict[str, Method] = {}
+    for base in reversed(service_class.__mro__):
+        for name, member in vars(base).items():
+            kind = getattr(member, "__stretto_kind__", None)
+            if kind is not None:
+                methods[name] = _method(f"{base.__name__}.{name}", name, kind, member)
+            elif name in methods:
+                raise TypeError(f"{base.__name__}.{name} replaces a {methods[name].where}; mark it @operation or @query too")
+    return methods
+
+
+def _method(where: str, name: str, kind: str, function: Callable[..., Any]) -> Method:
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{where}: an operation is an ordinary method, not async and not a generator")
+    parameters, defaults, result_type = _signature(where, function)
+    fields = [(field, declared, *defaults.get(field, ())) for field, declared in parameters.items()]
+    try:
+        call_type = msgspec.defstruct(name, fields, frozen=True, array_like=True, tag=name, gc=False, forbid_unknown_fields=True)
+        decode_call = msgspec.msgpack.Decoder(call_type).decode
+        decode_result = msgspec.msgpack.Decoder(result_type).decode
+    except TypeError as error:
+        raise TypeError(f"{where}: {error}") from None
+    # One generated line instead of `method(service, *astuple(call))`: an eighth of a microsecond in every operation.
+    source = f"lambda service, call: encode(method({', '.join(['service', *(f'call.{field}' for field in parameters)])}))"
+    run = eval(source, {"encode": encode, "method": function})
+    return Method(name, where, kind == "query", parameters, result_type, call_type, run, decode_call, decode_result)
+
+
+def _signature(where: str, function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, tuple[Any]], Any]:
+    """Parameter types, defaults and the result type of a method."""
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{where}: {error}; the types of an operation must be known where its class is defined") from None
+    parameters: dict[str, Any] = {}
+    defaults: dict[str, tuple[Any]] = {}
+    _, *own = inspect.signature(function).parameters.values()
+    for parameter in own:
+        name = parameter.name
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+            raise TypeError(f"{where}: {parameter} is not supported; an operation has plain parameters, without *, ** and /")
+        if name not in hints:
+            raise TypeError(f"{where}: parameter {name} has no annotation")
+        check_replicable(hints[name], f"{where}: parameter {name}")
+        parameters[name] = hints[name]
+        if parameter.default is not parameter.empty:
+            defaults[name] = (parameter.default,)
+    if "return" not in hints:
+        raise TypeError(f"{where}: the result has no annotation; write -> None if there is none")
+    check_replicable(hints["return"], f"{where}: the result")
+    return parameters, defaults, hints["return"]

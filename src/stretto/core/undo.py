@@ -1,0 +1,475 @@
+"""Containers that undo themselves: Map, SortedMap, SortedSet, List, Cell.
+
+A container belongs to one service and writes into its journal how to take each change back. A step of the journal is a call: a
+function and its arguments. Taking the steps back, the last first, leaves what was there before, bit for bit.
+
+Replicas that rolled back and replicas that did not hold equal contents with different histories, so nothing that a service can see may
+depend on history. A plain dict iterates in the order of insertion, which undo does not restore. Therefore a `Map` refuses to be
+iterated (sorting it silently at every loop would hide the cost), and what is iterated in order is a `SortedMap`. What reads many items
+gives a list of its own, for the same reason: a walk through a tree that changes meanwhile would show how the tree is laid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, takewhile
+from operator import index as as_index
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, get_args, overload
+
+from sortedcontainers import SortedList
+
+from stretto.core.values import ValueType
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+Step: TypeAlias = tuple[Any, ...]
+"""What takes one change back: a function and its arguments."""
+
+Journal: TypeAlias = list[Step]
+"""The steps of the operation that is running, the first change first."""
+
+_MISSING: Any = object()
+
+
+def take_back(steps: Iterable[Step]) -> None:
+    """Undo the changes that these steps were written for. `steps` begins with the last one."""
+    for function, *arguments in steps:
+        function(*arguments)
+
+
+class _Homeless:
+    """The ValueType of a container that belongs to no service yet."""
+
+    exact = type(None)
+
+    def accept(self, value: Any) -> NoReturn:
+        raise TypeError("this container belongs to no service yet: assign it to an attribute in __init__ before it is changed")
+
+
+_HOMELESS: Any = _Homeless()
+
+
+class Container:
+    """The base of all containers. Made with its types, as in `Map[bytes, int]()`, which are checked when it is attached."""
+
+    __slots__ = ("__orig_class__", "_record", "_where")
+
+    _example = "bytes"
+
+    def __init__(self) -> None:
+        self._record: Callable[[Step], None] = _HOMELESS.accept
+        self._where = ""
+
+    def attach(self, where: str, journal: Journal) -> None:
+        """Belong to the service that owns `journal`, under the name `where`. Raises TypeError if the declared types do not fit."""
+        if self._where:
+            raise TypeError(f"{where}: this container is {self._where} already")
+        declared = get_args(getattr(self, "__orig_class__", None))
+        if not declared:
+            name = type(self).__name__
+            raise TypeError(f"{where}: a {name} is made with the types that it holds, as in {name}[{self._example}]()")
+        self._declare(where, *declared)
+        self._where = where
+        self._record = journal.append
+
+    def _declare(self, where: str, *declared: Any) -> None:
+        raise NotImplementedError
+
+    def state_type(self) -> Any:
+        """The type of what `state` gives."""
+        raise NotImplementedError
+
+    def state(self) -> Any:
+        """The contents as canonical plain data."""
+        raise NotImplementedError
+
+    def restore(self, state: Any) -> None:
+        """Hold what `state` gave. Nothing is recorded."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._where}>"
+
+
+class Map(Container, Generic[K, V]):
+    """A mapping without order; the fastest one. Keys are bytes, str, int, bool, or tuples of these; values are immutable."""
+
+    __slots__ = ("_exact_key", "_exact_value", "_items", "_key_type", "_value_type")
+
+    _example = "bytes, int"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._items: dict[K, V] = {}
+        self._key_type: ValueType = _HOMELESS
+        self._value_type: ValueType = _HOMELESS
+        self._exact_key: type = _HOMELESS.exact
+        self._exact_value: type = _HOMELESS.exact
+
+    def _declare(self, where: str, *declared: Any) -> None:
+        key, value = declared
+        self._key_type = ValueType(key, where, "a key", key=True)
+        self._value_type = ValueType(value, where, "a value")
+        self._exact_key = self._key_type.exact
+        self._exact_value = self._value_type.exact
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def __getitem__(self, key: K) -> V:
+        return self._items[key]
+
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value of `key`, or `default`."""
+        return self._items.get(key, default)
+
+    def __iter__(self) -> Iterator[K]:
+        raise TypeError(f"{self._where}: a Map has no order that all replicas share, so it cannot be iterated; use a SortedMap")
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if type(key) is not self._exact_key:
+            key = self._key_type.accept(key)
+        if type(value) is not self._exact_value:
+            value = self._value_type.accept(value)
+        items = self._items
+        if key in items:
+            self._record((dict.__setitem__, items, key, items[key]))
+        else:
+            self._record((dict.__delitem__, items, key))
+        items[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        if type(key) is not self._exact_key:
+            key = self._key_type.accept(key)
+        items = self._items
+        self._record((dict.__setitem__, items, key, items[key]))
+        del items[key]
+
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: D) -> V | D: ...
+    def pop(self, key: K, default: Any = _MISSING) -> Any:
+        """Remove `key` and return its value; `default`, if there is one, where the key is missing."""
+        value = self._items.get(key, default)
+        if value is _MISSING:
+            raise KeyError(key)
+        if key in self._items:
+            del self[key]
+        return value
+
+    def setdefault(self, key: K, default: V) -> V:
+        """The value of `key`, which is set to `default` if it was missing."""
+        if key not in self._items:
+            self[key] = default
+        return self._items[key]
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._record((self.restore, list(self._items.items())))
+        self.restore([])
+
+    def state_type(self) -> Any:
+        return list[tuple[self._key_type.declared, self._value_type.declared]]  # type: ignore[name-defined]
+
+    def state(self) -> Any:
+        return sorted(self._items.items(), key=_first)
+
+    def restore(self, state: Any) -> None:
+        self._items.clear()
+        self._items.update(state)
+
+
+def _first(pair: tuple[Any, Any]) -> Any:
+    return pair[0]
+
+
+class SortedMap(Map[K, V], Generic[K, V]):
+    """A mapping in the order of its keys. Its reading methods give lists, so the map may change while one walks through them."""
+
+    __slots__ = ("_order",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._order: Any = SortedList()
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if type(key) is not self._exact_key:
+            key = self._key_type.accept(key)
+        if type(value) is not self._exact_value:
+            value = self._value_type.accept(value)
+        items = self._items
+        if key in items:
+            self._record((dict.__setitem__, items, key, items[key]))
+        else:
+            self._record((SortedMap._remove, self, key))
+            self._order.add(key)
+        items[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        if type(key) is not self._exact_key:
+            key = self._key_type.accept(key)
+        self._record((SortedMap._insert, self, key, self._items[key]))
+        self._remove(key)
+
+    def _insert(self, key: K, value: V) -> None:
+        self._items[key] = value
+        self._order.add(key)
+
+    def _remove(self, key: K) -> None:
+        del self._items[key]
+        self._order.remove(key)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(list(self._order))
+
+    def __reversed__(self) -> Iterator[K]:
+        return iter(list(reversed(self._order)))
+
+    def keys(self) -> list[K]:
+        """All keys in order."""
+        return list(self._order)
+
+    def values(self) -> list[V]:
+        """All values in the order of their keys."""
+        return [self._items[key] for key in self._order]
+
+    def items(self) -> list[tuple[K, V]]:
+        """All pairs in the order of their keys."""
+        return [(key, self._items[key]) for key in self._order]
+
+    def first(self) -> tuple[K, V] | None:
+        """The pair with the least key; None if there is none."""
+        return (self._order[0], self._items[self._order[0]]) if self._order else None
+
+    def last(self) -> tuple[K, V] | None:
+        """The pair with the greatest key; None if there is none."""
+        return (self._order[-1], self._items[self._order[-1]]) if self._order else None
+
+    def range(self, start: K | None = None, stop: K | None = None, *, limit: int | None = None, reverse: bool = False) -> list[tuple[K, V]]:
+        """The pairs with `start` <= key < `stop` in order, or from the greatest down with `reverse`; the first `limit` of them."""
+        return [(key, self._items[key]) for key in _range(self._order, start, stop, limit, reverse)]
+
+    def prefix(self, prefix: K, *, limit: int | None = None) -> list[tuple[K, V]]:
+        """The pairs whose key (bytes, str or a tuple) begins with `prefix`, in order; the first `limit` of them."""
+        return [(key, self._items[key]) for key in _prefix(self._order, prefix, limit)]
+
+    def state(self) -> Any:
+        return self.items()
+
+    def restore(self, state: Any) -> None:
+        super().restore(state)
+        self._order = SortedList(self._items)
+
+
+def _range(order: Any, start: Any, stop: Any, limit: int | None, reverse: bool) -> Iterator[Any]:
+    return islice(order.irange(start, stop, (True, False), reverse), limit)
+
+
+def _prefix(order: Any, prefix: Any, limit: int | None) -> Iterator[Any]:
+    size = len(prefix)
+    return islice(takewhile(lambda key: key[:size] == prefix, order.irange(prefix)), limit)
+
+
+class SortedSet(Container, Generic[K]):
+    """A set in order. Members are of the types that keys have."""
+
+    __slots__ = ("_members", "_order", "_type")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._type: ValueType = _HOMELESS
+        self._members: set[K] = set()
+        self._order: Any = SortedList()
+
+    def _declare(self, where: str, *declared: Any) -> None:
+        self._type = ValueType(declared[0], where, "a member", key=True)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, member: object) -> bool:
+        return member in self._members
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(list(self._order))
+
+    def __reversed__(self) -> Iterator[K]:
+        return iter(list(reversed(self._order)))
+
+    def add(self, member: K) -> None:
+        """Put `member` in, if it is not there."""
+        member = self._type.accept(member)
+        if member not in self._members:
+            self._record((SortedSet._remove, self, member))
+            self._insert(member)
+
+    def discard(self, member: K) -> None:
+        """Take `member` out, if it is there."""
+        member = self._type.accept(member)
+        if member in self._members:
+            self._record((SortedSet._insert, self, member))
+            self._remove(member)
+
+    def _insert(self, member: K) -> None:
+        self._members.add(member)
+        self._order.add(member)
+
+    def _remove(self, member: K) -> None:
+        self._members.remove(member)
+        self._order.remove(member)
+
+    def range(self, start: K | None = None, stop: K | None = None, *, limit: int | None = None, reverse: bool = False) -> list[K]:
+        """The members with `start` <= member < `stop` in order, or from the greatest down with `reverse`; the first `limit` of them."""
+        return list(_range(self._order, start, stop, limit, reverse))
+
+    def prefix(self, prefix: K, *, limit: int | None = None) -> list[K]:
+        """The members (bytes, str or tuples) that begin with `prefix`, in order; the first `limit` of them."""
+        return list(_prefix(self._order, prefix, limit))
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._record((self.restore, list(self._order)))
+        self.restore([])
+
+    def state_type(self) -> Any:
+        return list[self._type.declared]  # type: ignore[name-defined]
+
+    def state(self) -> Any:
+        return list(self._order)
+
+    def restore(self, state: Any) -> None:
+        self._members = set(state)
+        self._order = SortedList(state)
+
+
+class List(Container, Generic[V]):
+    """A list; values are immutable."""
+
+    __slots__ = ("_items", "_type")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._type: ValueType = _HOMELESS
+        self._items: list[V] = []
+
+    def _declare(self, where: str, *declared: Any) -> None:
+        self._type = ValueType(declared[0], where, "an item")
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._items
+
+    def __iter__(self) -> Iterator[V]:
+        return iter(self._items)
+
+    def __reversed__(self) -> Iterator[V]:
+        return reversed(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> V: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[V]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._items[index]
+
+    def __setitem__(self, index: int, value: V) -> None:
+        index = as_index(index)
+        value = self._type.accept(value)
+        self._record((list.__setitem__, self._items, index, self._items[index]))
+        self._items[index] = value
+
+    def __delitem__(self, index: int) -> None:
+        self.pop(index)
+
+    def append(self, value: V) -> None:
+        """Add `value` at the end."""
+        value = self._type.accept(value)
+        self._record((list.pop, self._items))
+        self._items.append(value)
+
+    def extend(self, values: Iterable[V]) -> None:
+        """Add all of `values` at the end."""
+        for value in values:
+            self.append(value)
+
+    def insert(self, index: int, value: V) -> None:
+        """Put `value` before the item at `index`."""
+        value = self._type.accept(value)
+        place = slice(as_index(index), None).indices(len(self._items))[0]
+        self._record((list.pop, self._items, place))
+        self._items.insert(place, value)
+
+    def pop(self, index: int = -1) -> V:
+        """Remove the item at `index` and return it."""
+        value = self._items[as_index(index)]
+        place = index if index >= 0 else index + len(self._items)
+        self._record((list.insert, self._items, place, value))
+        del self._items[place]
+        return value
+
+    def index(self, value: V) -> int:
+        """Where the first item equal to `value` stands. Raises ValueError if there is none."""
+        return self._items.index(value)
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._record((list.extend, self._items, list(self._items)))
+        self._items.clear()
+
+    def state_type(self) -> Any:
+        return list[self._type.declared]  # type: ignore[name-defined]
+
+    def state(self) -> Any:
+        return self._items
+
+    def restore(self, state: Any) -> None:
+        self._items[:] = state
+
+
+class Cell(Container, Generic[V]):
+    """One immutable value, read and assigned as `cell.value`. Made with the value that it has at first: `Cell[int](0)`."""
+
+    __slots__ = ("_type", "_value")
+
+    _example = "int"
+
+    def __init__(self, value: V) -> None:
+        super().__init__()
+        self._type: ValueType = _HOMELESS
+        self._value = value
+
+    def _declare(self, where: str, *declared: Any) -> None:
+        self._type = ValueType(declared[0], where, "the value")
+        self._value = self._type.accept(self._value)
+
+    @property
+    def value(self) -> V:
+        """The value."""
+        return self._value
+
+    @value.setter
+    def value(self, value: V) -> None:
+        accepted = self._type.accept(value)
+        self._record((setattr, self, "_value", self._value))
+        self._value = accepted
+
+    def state_type(self) -> Any:
+        return self._type.declared
+
+    def state(self) -> Any:
+        return self._value
+
+    def restore(self, state: Any) -> None:
+        self._value = state
