@@ -84,6 +84,7 @@ class SpeculativeReplica(LoggingReplica):
     - `accepting`: whether requests are appended as they come: NORMAL and no repair under way. Else they wait in `held`.
     - `attention`: the position at which an append has more to do than to answer. Leader: a synchronisation is due. Follower: a Sync waits.
     - `round`: the leader's synchronisation that has no answer yet. `absent`: followers that let one time out, and said nothing since.
+    - `heard_ns`: when each replica last said anything in this view; `sync_heard_ns`: when the leader last said Sync, its only sign of life.
     - `joined`, `votes`, `vote`: while RECONCILING: who started this view, the Reconcile messages (leader), and our own.
     - `transfer`: committed entries on their way: for a repair (NORMAL), or before `installing` or a merge (RECONCILING).
     """
@@ -112,6 +113,7 @@ class SpeculativeReplica(LoggingReplica):
         self.awaited: int | None = None
 
         self.heard_ns = dict.fromkeys(range(config.n), port.now_ns)
+        self.sync_heard_ns = port.now_ns
         self.suspects: set[int] = set()
         self.last_asked_ns = port.now_ns - self.retransmit_ns
 
@@ -375,6 +377,7 @@ class SpeculativeReplica(LoggingReplica):
             return None
         if source != self.leader:
             return self.ignore("not from the leader")
+        self.sync_heard_ns = self.port.now_ns
         self.suspects.clear()
         self.learn_commit(source, message.committed, message.committed_hash)
         if message.position < self.base:
@@ -499,7 +502,7 @@ class SpeculativeReplica(LoggingReplica):
     def on_leader_timer(self) -> None:
         """Look whether the leader still shows life."""
         self.port.set_timer("leader", self.leader_timeout_ns // 4)
-        if self.port.now_ns - self.heard_ns[self.leader] >= self.leader_timeout_ns:
+        if self.port.now_ns - self.sync_heard_ns >= self.leader_timeout_ns:
             self.suspect()
 
     def suspect(self) -> None:
@@ -705,6 +708,7 @@ class SpeculativeReplica(LoggingReplica):
     def _begin_duties(self) -> None:
         """A leader synchronises; a follower watches the leader."""
         self.heard_ns = dict.fromkeys(range(self.n), self.port.now_ns)
+        self.sync_heard_ns = self.port.now_ns
         if self.leader == self.index:
             self.attention = self.tip + (1 if self.degraded() else self.sync_operations)
             self.port.set_timer("sync", self.sync_interval_ns)

@@ -1,0 +1,192 @@
+"""Log, sessions and state machine move together, and come back bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stretto.core.state_machine import Undo
+from stretto.replication.log import chain
+from stretto.replication.messages import OPEN_SESSION, Fetch, Request
+from stretto.replication.sessions import session_from_result
+from stretto.replication.state import ReplicatedState
+from stretto.replication.transfer import Transfer, piece_of
+
+CLIENT = 1 << 20
+
+
+class Tape:
+    """A state machine that remembers everything, so that every order of operations gives another state."""
+
+    def __init__(self) -> None:
+        self.cells: list[bytes] = []
+
+    def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
+        self.cells.append(operation)
+        return b"%d" % len(self.cells), len(self.cells)
+
+    def undo(self, undo: Undo) -> None:
+        assert undo == len(self.cells)
+        self.cells.pop()
+
+    def snapshot(self) -> bytes:
+        return b"|".join(self.cells)
+
+    def restore(self, snapshot: bytes) -> None:
+        self.cells = snapshot.split(b"|")
+
+
+def opening(nonce: int) -> Request:
+    return Request(CLIENT, OPEN_SESSION, nonce, 0, 0, b"")
+
+
+def request(session: int, number: int, operation: bytes = b"x") -> Request:
+    return Request(CLIENT, session, number, 0, 0, operation)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[str, int]]:
+    actions = st.sampled_from(["open", "use", "use", "use", "unknown", "roll back", "commit"])
+    return draw(st.lists(st.tuples(actions, st.integers(0, 5)), max_size=40))
+
+
+@given(histories(), st.integers(1, 3))
+def test_rolling_back_restores_every_earlier_state(history: list[tuple[str, int]], max_sessions: int) -> None:
+    state = ReplicatedState(Tape(), max_sessions)
+    seen = {0: (state.snapshot(), state.log.tip_hash)}
+    nonce = 0
+    for action, number in history:
+        if action == "roll back":
+            position = max(state.committed, state.log.tip - number)
+            state.roll_back_to(position)
+            assert (state.snapshot(), state.log.tip_hash) == seen[position]
+        elif action == "commit":
+            state.commit_up_to(min(state.log.tip, state.committed + number))
+        else:
+            nonce += 1
+            sessions = sorted(state.sessions.records)
+            if action == "open":
+                state.append(opening(nonce))
+            elif action == "use" and sessions:
+                session = sessions[number % len(sessions)]
+                state.append(request(session, state.sessions.records[session].number + 1))
+            else:
+                assert state.append(request(999, nonce)) is None
+            seen[state.log.tip] = (state.snapshot(), state.log.tip_hash)
+        state.check_invariants()
+    assert state.replayed_on(Tape()) == state.snapshot()
+
+
+@given(histories(), st.integers(1, 3), st.data())
+def test_numbers_at_an_earlier_position_are_those_found_by_rolling_back(
+    history: list[tuple[str, int]], max_sessions: int, data: st.DataObject
+) -> None:
+    state = ReplicatedState(Tape(), max_sessions)
+    for nonce, (action, number) in enumerate(history, 1):
+        sessions = sorted(state.sessions.records)
+        if action == "open":
+            state.append(opening(nonce))
+        elif sessions:
+            session = sessions[number % len(sessions)]
+            state.append(request(session, state.sessions.records[session].number + 1))
+    position = data.draw(st.integers(0, state.log.tip))
+    asked = [*state.log.entries(1), request(1, 1), opening(1)]
+    found = state.numbers_at(position, asked)
+    state.roll_back_to(position)
+    wanted = state.numbers_at(position, asked)
+    assert {key: found.get(key) for key in wanted} == wanted
+    for one in asked:
+        assert (found.get((one.session, 0) if one.session else (0, one.number)) is None) == (state.sessions.record_for(one) is None)
+
+
+def test_a_session_is_named_by_its_position_and_opened_once() -> None:
+    state = ReplicatedState(Tape(), 10)
+    first = state.append(opening(77))
+    assert first is not None
+    assert session_from_result(first) == 1
+    earlier = state.earlier_answer(opening(77))
+    assert earlier is not None
+    assert (earlier.position, earlier.result) == (1, first)
+    state.append(request(1, 1))
+    assert state.earlier_answer(opening(77)) == earlier
+    assert state.earlier_answer(opening(78)) is None
+
+
+def test_requests_are_executed_at_most_once() -> None:
+    state = ReplicatedState(Tape(), 10)
+    state.append(opening(1))
+    result = state.append(request(1, 1))
+    again = state.earlier_answer(request(1, 1))
+    assert again is not None
+    assert again.result == result
+    with pytest.raises(AssertionError, match="twice"):
+        state.append(request(1, 1))
+
+
+def test_the_least_recently_used_session_is_dropped_and_cannot_run_again() -> None:
+    state = ReplicatedState(Tape(), 2)
+    state.append(opening(1))
+    state.append(opening(2))
+    state.append(request(1, 1))
+    state.append(opening(3))
+    assert sorted(state.sessions.records) == [1, 4]
+    assert state.append(request(2, 1)) is None
+    assert state.machine.snapshot() == b"x"
+
+
+def test_adopting_a_log_keeps_what_matches_and_returns_the_rest() -> None:
+    state = ReplicatedState(Tape(), 10)
+    ours = [opening(1), request(1, 1, b"a"), request(1, 2, b"b"), request(1, 3, b"c")]
+    for one in ours:
+        state.append(one)
+    theirs = [ours[1], request(1, 3, b"d")]
+    assert state.adopt(1, theirs) == ours[2:]
+    assert state.log.entries(1) == [ours[0], *theirs]
+    assert state.machine.snapshot() == b"a|d"
+    state.commit_up_to(3)
+    with pytest.raises(AssertionError, match="is committed"):
+        state.adopt(1, ours[1:])
+
+
+def test_hashes_tell_apart_everything_that_is_in_a_request() -> None:
+    one = Request(CLIENT, 1, 2, 3, 4, b"x")
+    others = [Request(CLIENT + 1, 1, 2, 3, 4, b"x"), Request(CLIENT, 2, 2, 3, 4, b"x"), Request(CLIENT, 1, 3, 3, 4, b"x")]
+    others += [Request(CLIENT, 1, 2, 4, 4, b"x"), Request(CLIENT, 1, 2, 3, 5, b"x"), Request(CLIENT, 1, 2, 3, 4, b"y")]
+    assert len({chain(bytes(16), each) for each in [one, *others]}) == 7
+
+
+def test_a_transfer_takes_pieces_in_order_from_whoever_has_them() -> None:
+    source = ReplicatedState(Tape(), 10)
+    source.append(opening(1))
+    for number in range(1, 10):
+        source.append(request(1, number, b"x" * 100))
+    source.commit_up_to(8)
+    target = ReplicatedState(Tape(), 10)
+    transfer = Transfer(1, 8, source.log.hash_at(8), source=2)
+    pieces = 0
+    while not transfer.complete:
+        piece = piece_of(source.log, source.committed, transfer.fetch, max_bytes=400)
+        assert piece is not None
+        assert transfer.add(piece)
+        assert not transfer.add(piece), "the same piece again"
+        pieces += 1
+    assert pieces > 1
+    assert transfer.verified(target.log)
+    transfer.entries[3] = request(1, 3, b"forged")
+    assert not transfer.verified(target.log)
+    transfer.next_source(3, myself=0)
+    assert transfer.source == 1
+
+
+def test_only_committed_entries_are_given_away() -> None:
+    state = ReplicatedState(Tape(), 10)
+    for nonce in range(5):
+        state.append(opening(nonce))
+    state.commit_up_to(3)
+    assert piece_of(state.log, state.committed, Fetch(4, 5), 1_000) is None
+    assert piece_of(state.log, state.committed, Fetch(0, 5), 1_000) is None
+    assert piece_of(state.log, state.committed, Fetch(3, 1), 1_000) is None
+    piece = piece_of(state.log, state.committed, Fetch(2, 1 << 60), 1_000)
+    assert piece is not None
+    assert len(piece.entries) == 2

@@ -1,0 +1,258 @@
+"""Schedules of single steps that broke earlier versions of the rules, or other implementations; each must be harmless for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from stretto.core.errors import RequestTimeout
+from stretto.core.node import Client
+from stretto.core.state_machine import NullMachine
+from stretto.protocols.speculative import SPECULATIVE
+from stretto.protocols.speculative.messages import Commit, Reconcile, SpeculativeReply, StartReconciliation, StartView, Sync
+from stretto.protocols.speculative.replica import SpeculativeReplica, Status
+from stretto.replication.messages import Request
+from stretto.simulation.stage import InFlight, Stage
+
+MS = 1_000_000
+
+
+def stage_of(n: int) -> tuple[Stage, list[SpeculativeReplica]]:
+    stage = Stage(SPECULATIVE, n, NullMachine)
+    return stage, cast(list[SpeculativeReplica], stage.replicas)
+
+
+def open_sessions(stage: Stage, count: int) -> list[Client]:
+    """As many clients, each with a session, all of it committed."""
+    clients = [stage.client() for _ in range(count)]
+    for client in clients:
+        stage.call(client, b"begin")
+    stage.run(50 * MS)
+    return clients
+
+
+def operations(replica: SpeculativeReplica, first: int) -> list[bytes]:
+    return [request.operation for request in replica.state.log.entries(first)]
+
+
+def test_empty_view() -> None:
+    """A view that starts and receives nothing still counts as the last one of those who were in it."""
+    stage, (r0, r1, r2) = stage_of(3)
+    one, two = open_sessions(stage, 2)
+    first = r0.tip + 1
+    stage.call(one, b"b")
+    stage.deliver(Request, to=0)
+    stage.lose(Request)
+    accepted = stage.call(two, b"a")
+    stage.deliver(Request, to=1)
+    stage.deliver(Request, to=2)
+    stage.lose()
+
+    # r1 and r2 start view 1; r1 tells the client that `a` is committed, and nobody else.
+    for replica in (r1, r2):
+        replica.start_reconciliation(1, "scenario")
+    stage.lose(to=0)
+    stage.deliver(StartReconciliation)
+    stage.deliver(Reconcile)
+    stage.deliver(StartView, to=2)
+    stage.lose(to=0)
+    stage.deliver(to=1)
+    assert r1.committed == first
+    stage.lose(Commit)
+    stage.deliver(SpeculativeReply, source=1)
+    assert stage.results[accepted] == b""
+    stage.lose()
+
+    # r1 falls silent; r2 and r0, which never saw view 1, start view 2.
+    stage.crash(1)
+    r2.start_reconciliation(2, "scenario")
+    stage.settle()
+    assert r2.view == r0.view == 2
+    assert operations(r2, first) == [b"a"]
+    assert operations(r0, first) == [b"a", b"b"]
+
+
+def test_old_view_entered_from_below() -> None:
+    """Who has promised a view does not enter an older one."""
+    stage, (r0, r1, _) = stage_of(3)
+    open_sessions(stage, 1)
+    r1.start_reconciliation(1, "scenario")
+    stage.deliver(StartReconciliation)
+    stage.deliver(StartReconciliation)
+    stage.deliver(Reconcile)
+    (to_r0,) = stage.waiting(StartView, to=0)
+    assert to_r0.message.view == 1
+    r0.start_reconciliation(2, "scenario")
+    stage.deliver_one(to_r0)
+    assert r0.status is Status.RECONCILING
+    assert r0.view == 2
+    assert r0.ignored["of an older view"] >= 1
+
+
+def test_old_view_entered_as_it_has_grown() -> None:
+    """What a view started with stays the same message, however much the log has grown since."""
+    stage, (r0, r1, r2) = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    r1.start_reconciliation(1, "scenario")
+    stage.lose(to=2)
+    stage.settle(lambda flight: flight.destination != 2)
+    frozen = r1.start_view
+    stage.call(client, b"later")
+    stage.settle(lambda flight: flight.destination != 2)
+    assert r1.tip == r0.tip > r1.start_tip
+    r1.send_to_peers(Sync(r1.incarnations, 1, r1.tip, r1.committed, r1.hash_at(r1.committed)))
+    stage.deliver(Sync, to=2)
+    stage.deliver(source=2, to=1)
+    (resent,) = stage.waiting(StartView, to=2)
+    assert resent.message == frozen
+    stage.deliver_one(resent)
+    assert r2.view == 1
+    assert r2.tip == r1.start_tip
+
+
+def test_superseded_operation() -> None:
+    """The client gave up on a request that only one follower holds, and the next one is committed: the old one must not come behind it."""
+    stage, replicas = stage_of(5)
+    (client,) = open_sessions(stage, 1)
+    first = replicas[0].tip + 1
+    given_up = stage.call(client, b"given up")
+    stage.deliver(Request, to=4)
+    stage.run(6_000 * MS, lambda flight: not isinstance(flight.message, Request))
+    assert isinstance(stage.results[given_up], RequestTimeout)
+    done = stage.call(client, b"next")
+    stage.lose(Request, to=4)
+    stage.run(200 * MS)
+    assert stage.results[done] == b""
+    for replica in replicas:
+        assert operations(replica, first) == [b"next"]
+        assert replica.committed == replica.tip
+        assert replica.reconciliations == 0
+    assert replicas[4].repairs == 1
+
+
+def test_repair_under_load() -> None:
+    """One replica loses one packet while 32 sessions keep the cluster busy: one repair, no view change, and it stays with the others."""
+    stage, replicas = stage_of(5)
+    clients = open_sessions(stage, 32)
+    answered = 0
+
+    def again(client: Client) -> Callable[[object], None]:
+        def done(outcome: object) -> None:
+            nonlocal answered
+            assert outcome == b""
+            answered += 1
+            if answered < 4_000:
+                client.call(b"x", stage.now_ns, again(client))
+
+        return done
+
+    lost: list[InFlight] = []
+    for client in clients:
+        client.call(b"x", stage.now_ns, again(client))
+    while answered < 4_000:
+        # A tenth of a millisecond for 32 messages: about 20,000 operations a second, and a synchronisation for every 200 of them.
+        if answered >= 1_000 and not lost:
+            lost = stage.waiting(Request, to=3)[:1]
+        for flight in stage.in_flight[:32]:
+            if flight in lost:
+                stage.in_flight.remove(flight)
+            else:
+                stage.deliver_one(flight)
+        stage.now_ns += MS // 10
+        for address, port in stage.ports.items():
+            for name in [name for name, due in port.timers.items() if due <= stage.now_ns]:
+                stage.fire(address, name)
+    stage.run(50 * MS)
+    assert answered >= 4_000
+    assert [replica.repairs for replica in replicas] == [0, 0, 0, 1, 0]
+    assert {replica.reconciliations for replica in replicas} == {0}
+    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_deaf_replica(n: int) -> None:
+    """A follower that sends but hears nothing must not keep the others from serving, nor move the leader."""
+    stage, replicas = stage_of(n)
+    clients = open_sessions(stage, 4)
+
+    def heard(flight: InFlight) -> bool:
+        return flight.destination != n - 1
+
+    for _ in range(20):
+        handles = [stage.call(client, b"x") for client in clients]
+        stage.run(100 * MS, heard)
+        assert all(stage.results.get(handle) == b"" for handle in handles)
+    assert {replica.view_changes for replica in replicas[:-1]} == {0}
+    stage.run(500 * MS)
+    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_deaf_leader(n: int) -> None:
+    """A leader that sends but hears nothing must stop looking alive, and be replaced."""
+    stage, replicas = stage_of(n)
+    clients = open_sessions(stage, 4)
+
+    def heard(flight: InFlight) -> bool:
+        return flight.destination != 0
+
+    handles = [stage.call(client, b"x") for client in clients]
+    stage.run(1_000 * MS, heard)
+    assert all(stage.results.get(handle) == b"" for handle in handles)
+    assert {replica.leader for replica in replicas[1:]} == {1}
+    stage.run(500 * MS)
+    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+
+
+@pytest.mark.parametrize("n", [3, 5, 7])
+def test_dead_next_leader_costs_one_timeout(n: int) -> None:
+    """Leader and next leader dead at once (f permitting): the one after takes over."""
+    stage, replicas = stage_of(n)
+    (client,) = open_sessions(stage, 1)
+    dead = [0, 1] if n > 3 else [0]
+    for index in dead:
+        stage.crash(index)
+    handle = stage.call(client, b"x")
+    stage.run(400 * MS)
+    assert stage.results[handle] == b""
+    assert replicas[-1].leader == len(dead)
+
+
+def test_leader_that_differs_from_the_superquorum_repairs_itself() -> None:
+    """The leader alone missed a request: it commits what the others agree on, not its own."""
+    stage, replicas = stage_of(5)
+    clients = open_sessions(stage, 3)
+    handles = [stage.call(client, b"%d" % number) for number, client in enumerate(clients)]
+    (missed,) = [flight for flight in stage.waiting(Request, to=0) if flight.message.operation == b"1"]
+    stage.in_flight.remove(missed)
+    stage.settle()
+    late = stage.call(clients[0], b"late")
+    stage.run(100 * MS)
+    assert all(stage.results[handle] == b"" for handle in [*handles, late])
+    assert replicas[0].repairs == 1
+    assert {replica.reconciliations for replica in replicas} == {0}
+    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+    assert replicas[0].committed == replicas[0].tip
+
+
+def test_conflict_is_resolved_long_before_any_timeout() -> None:
+    """Two requests in two orders: the client says so, and the leader reconciles at once."""
+    stage, (r0, r1, r2) = stage_of(3)
+    one, two = open_sessions(stage, 2)
+    handles = [stage.call(one, b"a"), stage.call(two, b"b")]
+    stage.now_ns += 5 * MS
+    a_to_r2, b_to_r2 = stage.waiting(Request, to=2)
+    stage.deliver(Request, to=0)
+    stage.deliver(Request, to=1)
+    stage.deliver_one(b_to_r2)
+    stage.deliver_one(a_to_r2)
+    before = stage.now_ns
+    stage.settle()
+    assert stage.now_ns == before
+    assert all(stage.results[handle] == b"" for handle in handles)
+    assert r0.reconciliations == r1.reconciliations == r2.reconciliations == 1
+    assert r0.view == 3
+    assert r0.leader == 0
+    assert r2.state.rolled_back_operations == 2
