@@ -1,0 +1,84 @@
+"""What carries datagrams in virtual time: one interface, and plain links as its simplest implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Literal, Protocol
+
+import msgspec
+
+from stretto.core.node import Address
+
+GROUP: Address = -1
+"""As a destination: every replica but the sender."""
+
+
+class Network(Protocol):
+    """Decides when a datagram arrives, and where it does not."""
+
+    def route(self, now_ns: int, source: Address, destination: Address, size: int) -> list[tuple[Address, int]]:
+        """Who gets a datagram of `size` bytes that leaves `source` at `now_ns`, and at what time, each copy by itself.
+
+        `destination` is an address or GROUP. A receiver that is not in the answer gets none, one that is in it twice gets two.
+        """
+
+
+class Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A distribution of delays: `base_ns`, and on top of it something random whose mean (lognormal: median) is about `spread_ns`.
+
+    - `constant`: the sum of the two, always;
+    - `uniform`: from `base_ns` to `base_ns` + 2 x `spread_ns`;
+    - `exponential`: a long tail;
+    - `lognormal`: a longer one, `sigma` being the deviation of the logarithm.
+    """
+
+    kind: Literal["constant", "uniform", "exponential", "lognormal"] = "uniform"
+    base_ns: int = 0
+    spread_ns: int = 0
+    sigma: float = 1.0
+
+    def sampler(self, random: Random) -> Callable[[], int]:
+        """What draws from the distribution."""
+        base, spread, sigma = self.base_ns, self.spread_ns, self.sigma
+        draw = random.random
+        if self.kind == "constant" or spread == 0:
+            constant = base + spread
+            return lambda: constant
+        if self.kind == "uniform":
+            width = 2 * spread
+            return lambda: base + int(width * draw())
+        if self.kind == "exponential":
+            exponential = random.expovariate
+            return lambda: base + int(spread * exponential(1.0))
+        lognormal = random.lognormvariate
+        return lambda: base + int(spread * lognormal(0.0, sigma))
+
+
+class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long datagrams travel: `transit`, drawn once a datagram, and `skew`, drawn once a copy.
+
+    The copies of a multicast share the first and differ by the second, so `skew` against the time between two multicasts decides how
+    often replicas disagree on their order.
+    """
+
+    transit: Delay = Delay("uniform", 20_000, 1_000)
+    skew: Delay = Delay("uniform", 0, 500)
+
+
+class DirectNetwork:
+    """Every node has a link of its own to every other; nothing queues and nothing is lost."""
+
+    def __init__(self, links: Links, group: Sequence[Address], random: Random) -> None:
+        self._transit = links.transit.sampler(random)
+        self._skew = links.skew.sampler(random)
+        self._group = tuple(group)
+        self._others = {member: tuple(other for other in group if other != member) for member in group}
+
+    def route(self, now_ns: int, source: Address, destination: Address, size: int) -> list[tuple[Address, int]]:
+        """See `Network`."""
+        skew = self._skew
+        sent = now_ns + self._transit()
+        if destination == GROUP:
+            return [(member, sent + skew()) for member in self._others.get(source, self._group)]
+        return [(destination, sent + skew())]

@@ -1,0 +1,260 @@
+"""One run: safety under faults, then, when all is healed, liveness."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import msgspec
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address, Node, Port
+from stretto.core.protocol import ProtocolDefinition
+from stretto.core.state_machine import NullMachine, StateMachine
+from stretto.core.trace import Tracer
+from stretto.simulation.faults import Faults, FaultyNetwork, Stricken
+from stretto.simulation.load import ClosedLoop, Workload, short_bytes
+from stretto.simulation.network import DirectNetwork
+from stretto.simulation.spec import SimulationSpec
+from stretto.simulation.world import Codec, Machine, World
+from stretto.verify.calls import CallObserver
+from stretto.verify.history import Operation
+from stretto.verify.logs import LogObserver
+from stretto.verify.violation import Violation
+
+CLIENT_ADDRESSES: Address = 1 << 20
+"""Clients have addresses from here on; below are the replicas."""
+
+_POLL_NS = 1_000_000
+_EVENTS_AT_LEAST = 5_000_000
+_EVENTS_PER_OPERATION = 2_000
+
+
+class FoundViolation(msgspec.Struct, frozen=True):
+    """What went wrong, when in virtual time, and how to see it again."""
+
+    kind: str
+    description: str
+    time_ns: int
+    seed: int
+    command: str
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Latencies in microseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+class SimulationResult(msgspec.Struct, frozen=True):
+    """What a run gave. Figures of time are virtual, and those of throughput and latency are about the time until the faults were healed.
+
+    - `operations`: calls that had a result by then; `failures`: those that had none, by the name of the error;
+    - `settled_ms`: how long everything took to complete after that; None if it did not;
+    - `messages_delivered`, `datagrams_delivered`: over all nodes and the whole run;
+    - `view_changes`, `reconciliations`: the most that any replica counted; `rolled_back_operations`: all replicas together;
+    - `crashed`: the replicas that did; `metrics`: what each replica says of itself, by index.
+    """
+
+    spec: SimulationSpec
+    operations: int
+    failures: dict[str, int]
+    virtual_seconds: float
+    throughput_ops_s: float
+    latency_us: Percentiles | None
+    settled_ms: float | None
+    messages_delivered: int
+    datagrams_delivered: int
+    view_changes: int
+    reconciliations: int
+    rolled_back_operations: int
+    committed: int
+    crashed: list[int]
+    metrics: list[dict[str, Any]]
+    violation: FoundViolation | None
+
+
+class Simulation:
+    """The nodes of one run and what watches them. `simulate` is the usual way to use it.
+
+    `history` has every call of the run so far, if the specification asks for checks.
+    """
+
+    def __init__(
+        self,
+        spec: SimulationSpec,
+        protocol: ProtocolDefinition,
+        machine: Callable[[], StateMachine] = NullMachine,
+        workload: Workload = short_bytes,
+        trace: Tracer | None = None,
+    ) -> None:
+        self.spec = spec
+        seed = spec.seed
+        group = range(spec.replicas)
+        self._network = FaultyNetwork(DirectNetwork(spec.links, group, Random(f"{seed}/network")))
+        self.world = World(self._network, group, Codec(protocol.message_types) if spec.checks else None, trace)
+        self._replicas = [self.world.add(address, spec.costs, Random(f"{seed}/{address}")) for address in group]
+        addresses = range(CLIENT_ADDRESSES, CLIENT_ADDRESSES + spec.clients)
+        self._clients = [self.world.add(address, spec.client_costs, Random(f"{seed}/{address}")) for address in addresses]
+        self._start_nodes(protocol, spec.config(), machine)
+        self._stricken = Stricken(self.world, self._network, self._replicas, self._clients)
+        self._calls = CallObserver(machine)
+        self._logs = LogObserver([replica.node for replica in self._replicas], machine, self._calls.committed)
+        if spec.checks:
+            self.world.watch = self._watch
+        self.load = ClosedLoop(
+            self.world,
+            self._clients,
+            spec.sessions,
+            workload,
+            spec.think_ns,
+            Random(f"{seed}/load"),
+            self._calls if spec.checks else None,
+        )
+        self._max_events = _EVENTS_AT_LEAST + _EVENTS_PER_OPERATION * spec.operations
+        self._settled_ms: float | None = None
+
+    @property
+    def history(self) -> list[Operation]:
+        """Every call so far."""
+        return self._calls.history
+
+    def run(self) -> SimulationResult:
+        """Do everything, once."""
+        violation: FoundViolation | None = None
+        try:
+            self._work_under_faults()
+        except Exception as error:
+            violation = self._found(error)
+        healed_ns, operations, failures = self.world.now_ns, self.load.completed, dict(self.load.failures)
+        if violation is None:
+            try:
+                self._settle()
+            except Exception as error:
+                violation = self._found(error)
+        return self._result(healed_ns, operations, failures, violation)
+
+    # The two parts of a run
+
+    def _work_under_faults(self) -> None:
+        spec = self.spec
+        faults = Faults(spec.faults, self._stricken, f"{spec.seed}/faults")
+        self.load.begin(spec.operations)
+        self.world.run(spec.fault_ns, self._max_events)
+        faults.heal()
+
+    def _settle(self) -> None:
+        """Crashed replicas stay crashed; with that, every call must complete, fresh ones too, and what they gave must be committed."""
+        began_ns = self.world.now_ns
+        deadline_ns = began_ns + self.spec.settle_ns
+        if self.load.outstanding:
+            self.load.end()
+            self._run_until(deadline_ns, lambda: f"{self.load.outstanding} calls that were pending when all was healed")
+        self.load.begin_afresh()
+        self._run_until(deadline_ns, lambda: "fresh calls, made when all was healed,")
+        if self.spec.checks:
+            self.world.at(self.world.now_ns, self._poll_commits)
+            self._run_until(deadline_ns, self._uncommitted)
+            self._calls.finish()
+            for machine in self._stricken.living():
+                self._logs.check_state(machine.address)
+        self._settled_ms = (self.world.now_ns - began_ns) / 1e6
+
+    def _run_until(self, deadline_ns: int, what: Callable[[], str]) -> None:
+        if not self.world.run(deadline_ns, self._max_events):
+            reason = f"{what()} have not completed in {self.spec.settle_ns / 1e9:g} s without a fault"
+            raise Violation("no progress", reason)
+
+    def _poll_commits(self, _first: Any, _second: Any) -> None:
+        if self._calls.uncommitted or self._laggards():
+            self.world.at(self.world.now_ns + _POLL_NS, self._poll_commits)
+        else:
+            self.world.stop()
+
+    def _laggards(self) -> list[Address]:
+        """The living replicas that have not committed what another has."""
+        return [machine.address for machine in self._stricken.living() if machine.node.committed < self._logs.committed]
+
+    def _uncommitted(self) -> str:
+        return f"{self._calls.uncommitted} accepted results are not committed, and replicas {self._laggards()} lag behind: these"
+
+    # Building and watching
+
+    def _start_nodes(self, protocol: ProtocolDefinition, config: ClusterConfig, machine: Callable[[], StateMachine]) -> None:
+        def replica(index: Address) -> Callable[[Port], Node]:
+            return lambda port: protocol.replica(port, config, index, machine())
+
+        for host in self._replicas:
+            host.start(replica(host.address))
+        for host in self._clients:
+            host.start(lambda port: protocol.client(port, config))
+
+    def _watch(self, machine: Machine) -> None:
+        machine.node.check_invariants()
+        if machine.address < CLIENT_ADDRESSES:
+            self._logs.after_step(machine.address)
+
+    def _found(self, error: Exception) -> FoundViolation:
+        if isinstance(error, Violation):
+            kind, description = error.kind, error.description
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            kind = "invariant broken" if isinstance(error, AssertionError) else "node raised"
+            place = f"{frame.filename.rpartition('/src/')[2]}:{frame.lineno} in {frame.name}: {frame.line}"
+            description = f"{type(error).__name__}: {error} ({place})"
+        return FoundViolation(kind, description, self.world.now_ns, self.spec.seed, self.spec.command())
+
+    def _result(self, healed_ns: int, operations: int, failures: dict[str, int], violation: FoundViolation | None) -> SimulationResult:
+        metrics = [machine.node.metrics() for machine in self._replicas]
+        machines = self.world.machines.values()
+        seconds = healed_ns / 1e9
+        return SimulationResult(
+            spec=self.spec,
+            operations=operations,
+            failures=failures,
+            virtual_seconds=seconds,
+            throughput_ops_s=round(operations / seconds, 1) if seconds else 0.0,
+            latency_us=percentiles(self.load.latencies_ns[:operations]),
+            settled_ms=self._settled_ms,
+            messages_delivered=sum(machine.messages_received for machine in machines),
+            datagrams_delivered=sum(machine.datagrams_received for machine in machines),
+            view_changes=max(replica.get("view_changes", 0) for replica in metrics),
+            reconciliations=max(replica.get("reconciliations", 0) for replica in metrics),
+            rolled_back_operations=sum(replica.get("rolled_back_operations", 0) for replica in metrics),
+            committed=max(machine.node.committed for machine in self._replicas),
+            crashed=[machine.address for machine in self._replicas if machine.crashed],
+            metrics=metrics,
+            violation=violation,
+        )
+
+
+def percentiles(latencies_ns: list[int]) -> Percentiles | None:
+    """The percentiles of latencies, each being one that was measured; None of none."""
+    if not latencies_ns:
+        return None
+    ordered = sorted(latencies_ns)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1_000
+
+    return Percentiles(at(0.5), at(0.9), at(0.99), ordered[-1] / 1_000)
+
+
+def simulate(
+    spec: SimulationSpec,
+    protocol: ProtocolDefinition,
+    machine: Callable[[], StateMachine] = NullMachine,
+    workload: Workload = short_bytes,
+    trace: Tracer | None = None,
+) -> SimulationResult:
+    """Run `spec` with the nodes of `protocol`. The same arguments give the same result, and the same trace to the byte.
+
+    Parameters: `machine`, which makes the replicated state machine; `workload`, which draws operations for it; `trace`, where records go.
+    Violations do not raise: they are in the result.
+    """
+    return Simulation(spec, protocol, machine, workload, trace).run()

@@ -1,0 +1,321 @@
+"""The host of nodes in virtual time: a heap of events, and a machine for each node.
+
+A machine is a single server. What arrives while it works waits; when it is free again it takes a burst of what waits, and the messages
+that its node sends to one destination meanwhile share datagrams. So load makes every operation cheaper here as it does in reality. With
+costs of zero it is free at once, and a burst is one datagram.
+
+Everything that happens is decided by the order of the heap, (time, sequence number), and by seeded randomness.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import reduce
+from heapq import heappop, heappush
+from operator import or_
+from random import Random
+from typing import Any, TypeAlias
+
+import msgspec
+
+from stretto.core.node import Address, Message, Node, Port
+from stretto.core.trace import Delivered, Dropped, Reported, Sent, TimerFired, Tracer, described
+from stretto.simulation.network import GROUP, Network
+from stretto.verify.violation import Violation
+
+Action: TypeAlias = Callable[[Any, Any], Any]
+
+
+class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a machine spends, in nanoseconds of its one processor, and the sizes that go with it.
+
+    - `receive_datagram_ns`, `receive_message_ns`: for a datagram, and for each message in it, executing it included;
+    - `send_datagram_ns`, `send_message_ns`: the same for what leaves; a multicast is one datagram;
+    - `burst`: how many datagrams it takes at once;
+    - `datagram_messages`: how many messages fit one datagram;
+    - `queue`: how many datagrams wait at most; one that finds the queue full is lost.
+    """
+
+    receive_datagram_ns: int = 0
+    receive_message_ns: int = 0
+    send_datagram_ns: int = 0
+    send_message_ns: int = 0
+    burst: int = 64
+    datagram_messages: int = 24
+    queue: int = 4_096
+
+
+class Codec:
+    """Messages to bytes and back. In a world that has one, nodes share no object, and datagrams have sizes."""
+
+    def __init__(self, message_types: tuple[type[Message], ...]) -> None:
+        self.encode = msgspec.msgpack.Encoder().encode
+        self.decode = msgspec.msgpack.Decoder(list[reduce(or_, message_types)]).decode  # type: ignore[misc]
+
+
+class World:
+    """Virtual time, the machines in it, and what connects them.
+
+    Parameters: `network`, what carries datagrams; `group`, the addresses of the replicas; `codec`, through which all messages go, if
+    there is one; `tracer`, where records go, if anywhere. `watch` may be set to what is to be called after every step of a node.
+    """
+
+    def __init__(self, network: Network, group: Sequence[Address], codec: Codec | None = None, tracer: Tracer | None = None) -> None:
+        self.now_ns = 0
+        self.machines: dict[Address, Machine] = {}
+        self.tracer = tracer
+        self.watch: Callable[[Machine], None] | None = None
+        self._network = network
+        self._group = group
+        self._codec = codec
+        self._heap: list[tuple[int, int, Action, Any, Any]] = []
+        self._sequence = 0
+        self._stopped = False
+
+    def add(self, address: Address, costs: Costs, random: Random) -> Machine:
+        """A new machine, without a node so far."""
+        machine = self.machines[address] = Machine(self, address, costs, random)
+        return machine
+
+    def at(self, time_ns: int, action: Action, first: Any = None, second: Any = None) -> None:
+        """Call `action(first, second)` when the time has come."""
+        self._sequence += 1
+        heappush(self._heap, (time_ns, self._sequence, action, first, second))
+
+    def stop(self) -> None:
+        """End `run` after the present event."""
+        self._stopped = True
+
+    def run(self, until_ns: int, max_events: int) -> bool:
+        """Let time pass until `stop` is called (the answer is True) or until that time (False).
+
+        Raises Violation if that takes more than `max_events`: then nodes send without end.
+        """
+        heap = self._heap
+        self._stopped = False
+        for _ in range(max_events):
+            if not heap or heap[0][0] > until_ns:
+                self.now_ns = until_ns
+                return False
+            self.now_ns, _, action, first, second = heappop(heap)
+            action(first, second)
+            if self._stopped:
+                return True
+        raise Violation("endless activity", f"{max_events} events, and time has only come to {self.now_ns / 1e9:.6f} s")
+
+    def transmit(self, source: Address, destination: Address, messages: list[Message], leaves_ns: int) -> None:
+        """Give a datagram to the network."""
+        codec = self._codec
+        if codec is None:
+            copies = self._network.route(leaves_ns, source, destination, 0)
+        else:
+            encoded = codec.encode(messages)
+            copies = self._network.route(leaves_ns, source, destination, len(encoded))
+        if self.tracer is not None:
+            self._trace_sending(source, destination, messages, copies)
+        for receiver, arrives_ns in copies:
+            machine = self.machines.get(receiver)
+            if machine is not None:
+                self._sequence += 1
+                payload = messages if codec is None else codec.decode(encoded)
+                heappush(self._heap, (arrives_ns, self._sequence, machine.arrive, source, payload))
+
+    def _trace_sending(self, source: Address, destination: Address, messages: list[Message], copies: list[tuple[Address, int]]) -> None:
+        assert self.tracer is not None
+        reached = {receiver for receiver, _ in copies}
+        group = destination == GROUP
+        missed = [receiver for receiver in (self._group if group else (destination,)) if receiver not in reached and receiver != source]
+        for message in map(described, messages):
+            self.tracer(Sent(self.now_ns, source, None if group else destination, message))
+            for receiver in missed:
+                self.tracer(Dropped(self.now_ns, receiver, source, "network", message))
+
+
+class Machine:
+    """One node, what waits for it, and the port through which it acts.
+
+    Invariants: while `_holds` is 0 nothing waits; `_deadlines` has the timers that are set, `_wakeups` the time of the event that the heap
+    has for a timer (a timer that is set again and again keeps its first event, which then looks at the deadline).
+    """
+
+    def __init__(self, world: World, address: Address, costs: Costs, random: Random) -> None:
+        self.address = address
+        self.random = random
+        self.node: Any = None
+        self.crashed = False
+        self.slowdown_ns = 0
+        """What every burst takes on top of its costs."""
+        self.messages_received = 0
+        self.datagrams_received = 0
+        self.datagrams_dropped = 0
+        self._world = world
+        self._costs = costs
+        self._room = costs.queue
+        self._holds = 0
+        self._queue: deque[tuple[Callable[[Any, Any], int], Any, Any]] = deque()
+        self._outbox: dict[Address, list[Message]] = {}
+        self._deadlines: dict[str, int] = {}
+        self._wakeups: dict[str, int] = {}
+
+    # What its host does
+
+    def start(self, factory: Callable[[Port], Node]) -> None:
+        """Build the node, which may act at once."""
+        self.node = factory(self)
+        self._flush(0)
+
+    def submit(self, action: Action, first: Any = None, second: Any = None) -> None:
+        """Call `action(first, second)` as a step of the node: when the machine is free, and what it sends leaves then."""
+        self._enqueue(self._run, action, (first, second))
+
+    def hold(self) -> None:
+        """Freeze the machine until as many `release`: input waits, timers fire late."""
+        self._holds += 1
+
+    def release(self, _first: Any = None, _second: Any = None) -> None:
+        """Take one `hold` back."""
+        self._holds -= 1
+        while self._queue and not self._holds:
+            self._work()
+
+    def crash(self) -> None:
+        """Stop for good."""
+        self.crashed = True
+        self._holds += 1
+        self._room = 0
+        self._queue.clear()
+
+    def arrive(self, source: Address, messages: list[Message]) -> None:
+        """A datagram is there."""
+        if len(self._queue) < self._room:
+            self._enqueue(self._receive, source, messages)
+            return
+        self.datagrams_dropped += 1
+        tracer = self._world.tracer
+        if tracer is not None:
+            reason = "crashed" if self.crashed else "queue full"
+            for message in messages:
+                tracer(Dropped(self._world.now_ns, self.address, source, reason, described(message)))
+
+    # The port
+
+    @property
+    def now_ns(self) -> int:
+        """Virtual time."""
+        return self._world.now_ns
+
+    def send(self, destination: Address, message: Message) -> None:
+        """See `stretto.core.node.Port`."""
+        messages = self._outbox.get(destination)
+        if messages is None:
+            self._outbox[destination] = [message]
+        else:
+            messages.append(message)
+
+    def multicast(self, message: Message) -> None:
+        """See `stretto.core.node.Port`. The sender, if it is a replica, does not get its own."""
+        self.send(GROUP, message)
+
+    def set_timer(self, name: str, delay_ns: int) -> None:
+        """See `stretto.core.node.Port`."""
+        deadline = self._world.now_ns + delay_ns
+        self._deadlines[name] = deadline
+        wakeup = self._wakeups.get(name)
+        if wakeup is None or wakeup > deadline:
+            self._wakeups[name] = deadline
+            self._world.at(deadline, self._wake, name, deadline)
+
+    def cancel_timer(self, name: str) -> None:
+        """See `stretto.core.node.Port`."""
+        self._deadlines.pop(name, None)
+
+    def persist(self, record: Message) -> None:
+        """Nothing: these machines have no disk."""
+
+    def report(self, event: str, **details: Any) -> None:
+        """See `stretto.core.node.Port`. Reports go to the trace."""
+        tracer = self._world.tracer
+        if tracer is not None:
+            tracer(Reported(self._world.now_ns, self.address, event, details))
+
+    # Working
+
+    def _enqueue(self, action: Callable[[Any, Any], int], first: Any, second: Any) -> None:
+        self._queue.append((action, first, second))
+        if not self._holds:
+            self._work()
+
+    def _work(self) -> None:
+        """Handle one burst of what waits, then be busy for as long as it takes."""
+        queue = self._queue
+        spent = self.slowdown_ns
+        for _ in range(min(len(queue), self._costs.burst)):
+            action, first, second = queue.popleft()
+            spent += action(first, second)
+        if self._outbox:
+            spent = self._flush(spent)
+        if spent:
+            self._holds += 1
+            self._world.at(self._world.now_ns + spent, self.release)
+
+    def _flush(self, spent: int) -> int:
+        """Send what the node wants sent, from `spent` nanoseconds from now on. The answer: when that is done."""
+        outbox, self._outbox = self._outbox, {}
+        costs = self._costs
+        limit = costs.datagram_messages
+        transmit = self._world.transmit
+        now = self._world.now_ns
+        for destination, messages in outbox.items():
+            for first in range(0, len(messages), limit):
+                datagram = messages if len(messages) <= limit else messages[first : first + limit]
+                spent += costs.send_datagram_ns + costs.send_message_ns * len(datagram)
+                transmit(self.address, destination, datagram, now + spent)
+        return spent
+
+    # Steps of the node, each with what it costs
+
+    def _receive(self, source: Address, messages: list[Message]) -> int:
+        world = self._world
+        on_message = self.node.on_message
+        for message in messages:
+            if world.tracer is not None:
+                world.tracer(Delivered(world.now_ns, self.address, source, described(message)))
+            on_message(source, message)
+            if world.watch is not None:
+                world.watch(self)
+        count = len(messages)
+        self.messages_received += count
+        self.datagrams_received += 1
+        return self._costs.receive_datagram_ns + self._costs.receive_message_ns * count
+
+    def _run(self, action: Action, arguments: tuple[Any, Any]) -> int:
+        action(*arguments)
+        if self._world.watch is not None:
+            self._world.watch(self)
+        return 0
+
+    def _wake(self, name: str, due_ns: int) -> None:
+        if self._wakeups.get(name) != due_ns:
+            return
+        del self._wakeups[name]
+        deadline = self._deadlines.get(name)
+        if deadline is None or self.crashed:
+            return
+        if deadline > due_ns:
+            self._wakeups[name] = deadline
+            self._world.at(deadline, self._wake, name, deadline)
+        else:
+            self._enqueue(self._fire, name, deadline)
+
+    def _fire(self, name: str, deadline: int) -> int:
+        world = self._world
+        if self._deadlines.get(name) != deadline:  # cancelled or set again while it waited
+            return 0
+        del self._deadlines[name]
+        if world.tracer is not None:
+            world.tracer(TimerFired(world.now_ns, self.address, name))
+        self.node.on_timer(name)
+        if world.watch is not None:
+            world.watch(self)
+        return 0
