@@ -105,21 +105,22 @@ def test_a_session_is_named_by_its_position_and_opened_once() -> None:
     first = state.append(opening(77))
     assert first is not None
     assert session_from_result(first) == 1
-    earlier = state.earlier_answer(opening(77))
-    assert earlier is not None
-    assert (earlier.position, earlier.result) == (1, first)
+    assert state.has_seen(opening(77))
+    record = state.sessions.record_for(opening(77))
+    assert record is not None
+    assert (record.position, record.result) == (1, first)
     state.append(request(1, 1))
-    assert state.earlier_answer(opening(77)) == earlier
-    assert state.earlier_answer(opening(78)) is None
+    assert state.sessions.record_for(opening(77)) == record
+    assert not state.has_seen(opening(78))
 
 
 def test_requests_are_executed_at_most_once() -> None:
     state = ReplicatedState(Tape(), 10)
     state.append(opening(1))
     result = state.append(request(1, 1))
-    again = state.earlier_answer(request(1, 1))
-    assert again is not None
-    assert again.result == result
+    assert state.has_seen(request(1, 1))
+    assert state.sessions.records[1].result == result
+    assert not state.has_seen(request(1, 2))
     with pytest.raises(AssertionError, match="twice"):
         state.append(request(1, 1))
 

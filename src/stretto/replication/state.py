@@ -29,13 +29,13 @@ class ReplicatedState:
         self._session_undos: list[SessionUndo] = []
         self._machine_undos: list[Undo] = []
 
-    def earlier_answer(self, request: Request) -> SessionRecord | None:
-        """The session's record, if the log has this request or a later one of its session already; else None."""
+    def has_seen(self, request: Request) -> bool:
+        """Whether the log has this request or a later one of its session already."""
         record = self.sessions.record_for(request)
-        return record if record is not None and request.number <= record.number else None
+        return record is not None and request.number <= record.number
 
     def append(self, request: Request) -> bytes | None:
-        """Append and execute a request that has no `earlier_answer`. The result; None if its session is not in the table."""
+        """Append and execute a request that the log has not seen. The result; None if its session is not in the table."""
         log = self.log
         log.append(request)
         session = request.session

@@ -131,9 +131,8 @@ class SpeculativeReplica(LoggingReplica):
         self.repairs = 0
         self.conflicts: dict[Address, int] = {}
 
+        self.client_handlers = {Request: self.on_request, Conflict: self.on_conflict}
         self.handlers = {
-            Request: self.on_request,
-            Conflict: self.on_conflict,
             Sync: self.on_sync,
             SyncReply: self.on_sync_reply,
             Commit: self.on_commit,
@@ -173,11 +172,9 @@ class SpeculativeReplica(LoggingReplica):
 
     def on_message(self, source: Address, message: Message) -> None:
         """Give a message to its handler, if whoever sent it may send such a one."""
-        handler = self.handlers.get(type(message))
+        handler = (self.handlers if source < self.n else self.client_handlers).get(type(message))
         if handler is None:
-            self.ignore("not for a replica")
-        elif source >= self.n and isinstance(message, PeerMessage | Fetch | Entries):
-            self.ignore("not from a replica")
+            self.ignore("not for a replica" if source < self.n else "not from a client")
         else:
             handler(source, message)
 
@@ -221,11 +218,11 @@ class SpeculativeReplica(LoggingReplica):
     def accept(self, request: Request) -> None:
         """Give a request its place in the log, if it has none, and answer."""
         state = self.state
-        earlier = state.earlier_answer(request)
-        if earlier is not None:
-            if earlier.number != request.number:
+        record = state.sessions.record_for(request)
+        if record is not None and request.number <= record.number:
+            if request.number < record.number:
                 return self.ignore("superseded request")
-            return self.answer(request, earlier.position, earlier.result)
+            return self.answer(request, record.position, record.result)
         result = state.append(request)
         log = state.log
         reply = SpeculativeReply(self.view, log.tip, log.tip_hash, request.session, request.number, result, False)
@@ -249,7 +246,7 @@ class SpeculativeReplica(LoggingReplica):
     def accept_again(self, rolled_back: Iterable[Request]) -> None:
         """Append what was rolled back and has no place any more, in its old order, and then what has been kept meanwhile."""
         for request in rolled_back:
-            if self.state.earlier_answer(request) is None:
+            if not self.state.has_seen(request):
                 self.accept(request)
         held, self.held = self.held, []
         for request in held:

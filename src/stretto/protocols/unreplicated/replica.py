@@ -26,12 +26,12 @@ class Server(LoggingReplica):
 
     def on_request(self, source: Address, request: Request) -> None:
         """Execute a new request; answer one that was executed already."""
-        earlier = self.state.earlier_answer(request)
-        if earlier is None:
+        record = self.state.sessions.record_for(request)
+        if record is None or request.number > record.number:
             result = self.state.append(request)
             self.state.commit_up_to(self.state.log.tip)
-        elif earlier.number == request.number:
-            result = earlier.result
+        elif request.number == record.number:
+            result = record.result
         else:
             return self.ignore("superseded request")
         self.port.send(request.client, Reply(request.session, request.number, result))
