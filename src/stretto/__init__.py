@@ -1,0 +1,110 @@
+"""Stretto replicates a Python state machine at the speed of the data-centre network.
+
+Names are imported when they are first used, so that a pure part of the package brings no socket with it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stretto.core.config import ClusterConfig, load
+    from stretto.core.errors import (
+        ApplicationError,
+        ClusterUnavailable,
+        ConfigurationError,
+        RequestTimeout,
+        RequestTooLarge,
+        SessionExpired,
+        StrettoError,
+    )
+    from stretto.core.protocol import ProtocolDefinition
+    from stretto.core.service import Service, operation, query
+    from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
+    from stretto.runtime.cluster import AsyncCluster, Cluster
+
+_HOMES = {
+    "stretto.core.config": ("ClusterConfig", "load"),
+    "stretto.core.errors": (
+        "ApplicationError",
+        "ClusterUnavailable",
+        "ConfigurationError",
+        "RequestTimeout",
+        "RequestTooLarge",
+        "SessionExpired",
+        "StrettoError",
+    ),
+    "stretto.core.service": ("Service", "operation", "query"),
+    "stretto.core.undo": ("Cell", "List", "Map", "SortedMap", "SortedSet"),
+    "stretto.runtime.cluster": ("AsyncCluster", "Cluster"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ApplicationError",
+    "AsyncCluster",
+    "Cell",
+    "Cluster",
+    "ClusterConfig",
+    "ClusterUnavailable",
+    "ConfigurationError",
+    "List",
+    "Map",
+    "RequestTimeout",
+    "RequestTooLarge",
+    "Service",
+    "SessionExpired",
+    "SortedMap",
+    "SortedSet",
+    "StrettoError",
+    "connect",
+    "connect_async",
+    "load",
+    "operation",
+    "query",
+]
+
+
+def connect(config: ClusterConfig | str | Path) -> Cluster:
+    """Open a cluster for plain code: `with stretto.connect("cluster.toml") as cluster: ...`.
+
+    `config`: the cluster's configuration, or the file that holds it. Nothing is sent before the first call, so this does not fail when the
+    replicas are down. Raises ConfigurationError if the configuration is wrong or this machine has no way to the replicas.
+    """
+    from stretto.runtime.cluster import Cluster
+
+    return Cluster(*_how_to_open(config))
+
+
+def connect_async(config: ClusterConfig | str | Path) -> AsyncCluster:
+    """Open a cluster in the running event loop: `async with stretto.connect_async("cluster.toml") as cluster: ...`.
+
+    Parameters and errors as of `connect`. Host names are resolved at once, which may block; addresses do not.
+    """
+    from stretto.runtime.cluster import AsyncCluster
+
+    return AsyncCluster(*_how_to_open(config))
+
+
+def _how_to_open(config: ClusterConfig | str | Path) -> tuple[ProtocolDefinition, ClusterConfig, Callable[[], type[Service]]]:
+    from stretto import catalog
+    from stretto.core.config import ClusterConfig, load
+
+    checked = config.validate() if isinstance(config, ClusterConfig) else load(config)
+    return catalog.protocol_for(checked), checked, lambda: catalog.service_class(checked.service)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
