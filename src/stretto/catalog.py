@@ -7,6 +7,7 @@ a command that needs one protocol does not pay for the others.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -57,9 +58,11 @@ def service_class(name: str) -> type:
         raise ConfigurationError(f"{name!r} is not of the form 'package.module:Class', as in {_SERVICES[0]!r}", key="service")
     try:
         module = import_module(module_name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         reason = f"cannot import {module_name!r}: {error}; Stretto itself has {' and '.join(_SERVICES)}"
         raise ConfigurationError(reason, key="service") from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise ConfigurationError(f"cannot import {module_name!r}: {type(error).__name__}: {error}", key="service") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not (_is_service(found) or _is_state_machine(found)):
         there = [key for key, value in vars(module).items() if _is_own_service(value, module_name)]
@@ -71,14 +74,18 @@ def service_class(name: str) -> type:
 def service(name: str) -> Callable[[], StateMachine]:
     """What makes the state machine of a service: one that replicas can be built with.
 
-    A `Service` is wrapped in a `ServiceMachine`, a plain state machine is used as it is. Raises ConfigurationError as `service_class` does.
+    A `Service` is wrapped in a `ServiceMachine`, a plain state machine is used as it is. Raises ConfigurationError as `service_class` does,
+    and if the class cannot be made into a state machine, with the reason.
     """
-    found = service_class(name)
-    if not _is_service(found):
-        return found
     from stretto.core.service import ServiceMachine
 
-    return lambda: ServiceMachine(found)
+    found = service_class(name)
+    factory: Callable[[], StateMachine] = partial(ServiceMachine, found) if _is_service(found) else found
+    try:
+        factory()
+    except Exception as error:
+        raise ConfigurationError(f"{name} cannot be replicated: {type(error).__name__}: {error}", key="service") from error
+    return factory
 
 
 def _is_own_service(value: Any, module_name: str) -> bool:

@@ -19,7 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from stretto.catalog import protocol_for, service_class
+from stretto.catalog import protocol_for
+from stretto.catalog import service as make_service
 from stretto.cli.options import FILE_NAME
 from stretto.cli.pid_file import PidFile
 from stretto.core.config import ClusterConfig, Limits, Member, Multicast, load
@@ -52,7 +53,7 @@ def loopback_config(replicas: int, protocol: str, service: str, *, multicast: bo
         limits=Limits(**({"max_datagram_bytes": LOOPBACK_DATAGRAM_BYTES} | limits)),
     ).validate()
     protocol_for(config)
-    service_class(service)
+    make_service(service)
     return config
 
 
@@ -93,7 +94,7 @@ class LocalCluster:
                 self._refuse_the_dead()
                 return False
             protocol_for(self.config)
-            service_class(self.config.service)
+            make_service(self.config.service)
             with ExitStack() as undo:
                 undo.callback(self._stop)
                 log_starts = [self._start(index) for index in range(self.config.n)]
