@@ -151,6 +151,7 @@ class ServiceMachine:
         methods = _methods(service_class)
         self.service = service_class()
         self._context = context = self.service.__stretto_context__
+        self._journal = context.journal
         context.sealed = True
         context.journal.clear()
         self._decode = msgspec.msgpack.Decoder(reduce(or_, (method.call_type for method in methods.values()))).decode
@@ -171,20 +172,20 @@ class ServiceMachine:
         context.time_ns = time_ns
         context.entropy = entropy
         context.random = None
+        journal = self._journal
         try:
             result = self._run[type(call)](self.service, call)
         except Exception as error:
-            take_back(self._take_steps())
+            take_back(journal[::-1])
+            journal.clear()
             if isinstance(error, MemoryError):
                 raise
             return _failure(error, self.service.errors), None
-        return result, self._take_steps() if context.journal else None
-
-    def _take_steps(self) -> Journal:
-        journal = self._context.journal
+        if not journal:
+            return result, None
         steps = journal[::-1]
         journal.clear()
-        return steps
+        return result, steps
 
     def undo(self, undo: Undo) -> None:
         """Take back the last operation; see StateMachine."""

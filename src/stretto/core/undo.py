@@ -16,8 +16,7 @@ from itertools import islice, takewhile
 from operator import index as as_index
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, get_args, overload
 
-from sortedcontainers import SortedList
-
+from stretto.core.ordered import OrderedKeys
 from stretto.core.values import ValueType
 
 K = TypeVar("K")
@@ -31,6 +30,8 @@ Journal: TypeAlias = list[Step]
 """The steps of the operation that is running, the first change first."""
 
 _MISSING: Any = object()
+_set_item = dict.__setitem__
+_delete_item = dict.__delitem__
 
 
 def take_back(steps: Iterable[Step]) -> None:
@@ -142,16 +143,16 @@ class Map(Container, Generic[K, V]):
             value = self._value_type.accept(value)
         items = self._items
         if key in items:
-            self._record((dict.__setitem__, items, key, items[key]))
+            self._record((_set_item, items, key, items[key]))
         else:
-            self._record((dict.__delitem__, items, key))
+            self._record((_delete_item, items, key))
         items[key] = value
 
     def __delitem__(self, key: K) -> None:
         if type(key) is not self._exact_key:
             key = self._key_type.accept(key)
         items = self._items
-        self._record((dict.__setitem__, items, key, items[key]))
+        self._record((_set_item, items, key, items[key]))
         del items[key]
 
     @overload
@@ -200,7 +201,7 @@ class SortedMap(Map[K, V], Generic[K, V]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._order: Any = SortedList()
+        self._order = OrderedKeys()
 
     def __setitem__(self, key: K, value: V) -> None:
         if type(key) is not self._exact_key:
@@ -209,7 +210,7 @@ class SortedMap(Map[K, V], Generic[K, V]):
             value = self._value_type.accept(value)
         items = self._items
         if key in items:
-            self._record((dict.__setitem__, items, key, items[key]))
+            self._record((_set_item, items, key, items[key]))
         else:
             self._record((SortedMap._remove, self, key))
             self._order.add(key)
@@ -230,34 +231,34 @@ class SortedMap(Map[K, V], Generic[K, V]):
         self._order.remove(key)
 
     def __iter__(self) -> Iterator[K]:
-        return iter(list(self._order))
+        return iter(list(self._order.span()))
 
     def __reversed__(self) -> Iterator[K]:
-        return iter(list(reversed(self._order)))
+        return iter(list(self._order.span(reverse=True)))
 
     def keys(self) -> list[K]:
         """All keys in order."""
-        return list(self._order)
+        return list(self._order.span())
 
     def values(self) -> list[V]:
         """All values in the order of their keys."""
-        return [self._items[key] for key in self._order]
+        return [self._items[key] for key in self._order.span()]
 
     def items(self) -> list[tuple[K, V]]:
         """All pairs in the order of their keys."""
-        return [(key, self._items[key]) for key in self._order]
+        return [(key, self._items[key]) for key in self._order.span()]
 
     def first(self) -> tuple[K, V] | None:
         """The pair with the least key; None if there is none."""
-        return (self._order[0], self._items[self._order[0]]) if self._order else None
+        return next(iter(self.range(limit=1)), None)
 
     def last(self) -> tuple[K, V] | None:
         """The pair with the greatest key; None if there is none."""
-        return (self._order[-1], self._items[self._order[-1]]) if self._order else None
+        return next(iter(self.range(limit=1, reverse=True)), None)
 
     def range(self, start: K | None = None, stop: K | None = None, *, limit: int | None = None, reverse: bool = False) -> list[tuple[K, V]]:
         """The pairs with `start` <= key < `stop` in order, or from the greatest down with `reverse`; the first `limit` of them."""
-        return [(key, self._items[key]) for key in _range(self._order, start, stop, limit, reverse)]
+        return [(key, self._items[key]) for key in islice(self._order.span(start, stop, reverse), limit)]
 
     def prefix(self, prefix: K, *, limit: int | None = None) -> list[tuple[K, V]]:
         """The pairs whose key (bytes, str or a tuple) begins with `prefix`, in order; the first `limit` of them."""
@@ -268,16 +269,12 @@ class SortedMap(Map[K, V], Generic[K, V]):
 
     def restore(self, state: Any) -> None:
         super().restore(state)
-        self._order = SortedList(self._items)
+        self._order = OrderedKeys(self._items)
 
 
-def _range(order: Any, start: Any, stop: Any, limit: int | None, reverse: bool) -> Iterator[Any]:
-    return islice(order.irange(start, stop, (True, False), reverse), limit)
-
-
-def _prefix(order: Any, prefix: Any, limit: int | None) -> Iterator[Any]:
+def _prefix(order: OrderedKeys, prefix: Any, limit: int | None) -> Iterator[Any]:
     size = len(prefix)
-    return islice(takewhile(lambda key: key[:size] == prefix, order.irange(prefix)), limit)
+    return islice(takewhile(lambda key: key[:size] == prefix, order.span(prefix)), limit)
 
 
 class SortedSet(Container, Generic[K]):
@@ -289,7 +286,7 @@ class SortedSet(Container, Generic[K]):
         super().__init__()
         self._type: ValueType = _HOMELESS
         self._members: set[K] = set()
-        self._order: Any = SortedList()
+        self._order = OrderedKeys()
 
     def _declare(self, where: str, *declared: Any) -> None:
         self._type = ValueType(declared[0], where, "a member", key=True)
@@ -301,10 +298,10 @@ class SortedSet(Container, Generic[K]):
         return member in self._members
 
     def __iter__(self) -> Iterator[K]:
-        return iter(list(self._order))
+        return iter(list(self._order.span()))
 
     def __reversed__(self) -> Iterator[K]:
-        return iter(list(reversed(self._order)))
+        return iter(list(self._order.span(reverse=True)))
 
     def add(self, member: K) -> None:
         """Put `member` in, if it is not there."""
@@ -330,7 +327,7 @@ class SortedSet(Container, Generic[K]):
 
     def range(self, start: K | None = None, stop: K | None = None, *, limit: int | None = None, reverse: bool = False) -> list[K]:
         """The members with `start` <= member < `stop` in order, or from the greatest down with `reverse`; the first `limit` of them."""
-        return list(_range(self._order, start, stop, limit, reverse))
+        return list(islice(self._order.span(start, stop, reverse), limit))
 
     def prefix(self, prefix: K, *, limit: int | None = None) -> list[K]:
         """The members (bytes, str or tuples) that begin with `prefix`, in order; the first `limit` of them."""
@@ -338,18 +335,18 @@ class SortedSet(Container, Generic[K]):
 
     def clear(self) -> None:
         """Remove everything."""
-        self._record((self.restore, list(self._order)))
+        self._record((self.restore, list(self._order.span())))
         self.restore([])
 
     def state_type(self) -> Any:
         return list[self._type.declared]  # type: ignore[name-defined]
 
     def state(self) -> Any:
-        return list(self._order)
+        return list(self._order.span())
 
     def restore(self, state: Any) -> None:
         self._members = set(state)
-        self._order = SortedList(state)
+        self._order = OrderedKeys(state)
 
 
 class List(Container, Generic[V]):
