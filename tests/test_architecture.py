@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "torture": {"core", "runtime", "verify"},
     "catalog": {"core", "protocols", "apps"},
     "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need
+    "__main__": {"cli"},
     "bench": ANYTHING,
     "mutants": ANYTHING,
     "cli": ANYTHING,

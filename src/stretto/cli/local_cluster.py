@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from stretto.catalog import protocol_for
 from stretto.catalog import service as make_service
@@ -57,6 +57,13 @@ def loopback_config(replicas: int, protocol: str, service: str, *, multicast: bo
     return config
 
 
+class Start(NamedTuple):
+    """A process that was just started, and where its part of the log begins."""
+
+    process: subprocess.Popen[bytes]
+    log_start: int
+
+
 class LocalCluster:
     """The replica processes of the configuration in `directory`. Raises ConfigurationError if there is none."""
 
@@ -86,7 +93,8 @@ class LocalCluster:
     def start(self, answered: Callable[[int], None] = lambda index: None) -> bool:
         """Start all replicas, empty, and wait until they answer, calling `answered(index)` for each. False if they ran already.
 
-        Raises ClusterFailure if one does not start, after ending the others, or if some have died since they were started.
+        Raises ClusterFailure if one does not start, or ConfigurationError if that is why, after ending the others; ClusterFailure if some
+        have died since they were started.
         """
         with self._alone():
             started = [pid_file.path.exists() for pid_file in self.pid_files]
@@ -97,9 +105,11 @@ class LocalCluster:
             make_service(self.config.service)
             with ExitStack() as undo:
                 undo.callback(self._stop)
-                log_starts = [self._start(index) for index in range(self.config.n)]
-                self._wait_for_answers(log_starts, answered)
+                starts = [self._start(index) for index in range(self.config.n)]
+                self._wait_for_answers(starts, answered)
                 undo.pop_all()
+            for start in starts:
+                start.process.returncode = 0  # it outlives this command, and Popen shall not complain of that
             return True
 
     def stop(self) -> int:
@@ -144,16 +154,14 @@ class LocalCluster:
         except StrettoError:
             return None
 
-    def _start(self, index: int) -> int:
-        """Start one process; returns where its part of the log begins."""
+    def _start(self, index: int) -> Start:
         command = [sys.executable, "-m", "stretto", "replica", "--config", str(self.file), "--index", str(index), "--bootstrap"]
         with self._log(index) as log:
             position = log.tell()
             # A session of its own, so that Ctrl-C in this terminal does not reach it.
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.pid_files[index].write(process.pid)
-        process.returncode = 0  # it outlives this command, and Popen shall not complain of that
-        return position
+        return Start(process, position)
 
     @contextmanager
     def _log(self, index: int) -> Iterator[IO[bytes]]:
@@ -163,25 +171,28 @@ class LocalCluster:
         except PermissionError as error:
             raise ConfigurationError(f"cannot be written: {error.strerror}", file=self.logs[index]) from None
 
-    def _wait_for_answers(self, log_starts: list[int], answered: Callable[[int], None]) -> None:
+    def _wait_for_answers(self, starts: list[Start], answered: Callable[[int], None]) -> None:
         deadline = time.monotonic() + START_SECONDS
         waiting = list(range(self.config.n))
         while waiting:
             for index in tuple(waiting):
-                if self.state(index) != "running":
-                    raise ClusterFailure(f"replica {index} did not start: {self._last_line(index, log_starts[index])}")
+                process, log_start = starts[index]
+                if (status := process.poll()) is not None:
+                    reason = f"replica {index} did not start: {self._last_line(index, log_start)}"
+                    raise ConfigurationError(reason) if status == 2 else ClusterFailure(reason)
                 if self._metrics(index) is not None:
                     waiting.remove(index)
                     answered(index)
                 elif time.monotonic() > deadline:
-                    raise ClusterFailure(f"replica {index} does not answer: {self._last_line(index, log_starts[index])}")
+                    raise ClusterFailure(f"replica {index} does not answer: {self._last_line(index, log_start)}")
             time.sleep(PAUSE_SECONDS if waiting else 0)
 
     def _last_line(self, index: int, start: int = 0) -> str:
         with self.logs[index].open("rb") as log:
             log.seek(start)
             lines = log.read().decode(errors="replace").strip().splitlines()
-        return f"{lines[-1] if lines else 'nothing was logged'} ({self.logs[index]})"
+        line = lines[-1].removeprefix("stretto: ") if lines else "nothing was logged"
+        return f"{line} ({self.logs[index]})"
 
     def _refuse_the_dead(self) -> None:
         dead = [index for index in range(self.config.n) if self.state(index) != "running"]
