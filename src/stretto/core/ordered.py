@@ -16,8 +16,8 @@ _MOST = 512
 class OrderedKeys:
     """Distinct keys in order, in chunks of at most `_MOST`.
 
-    Invariant: `_chunks[i]` holds, in order, the keys from `_bounds[i - 1]` (where there is one) up to and without `_bounds[i]`; no chunk but
-    an only one is empty. How keys are spread over chunks depends on their history; nothing that is returned does.
+    Invariant: `_chunks[i]` holds, in order, the keys from `_bounds[i - 1]` (where there is one) up to and without `_bounds[i]`; no chunk
+    but an only one is empty. How keys are spread over chunks depends on their history; nothing that is returned does.
     """
 
     __slots__ = ("_bounds", "_chunks")

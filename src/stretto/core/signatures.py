@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from stretto.core.values import check_replicable, encode, type_name
+from stretto.core.values import check_replicable, encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Method:
             try:
                 msgspec.msgpack.decode(encode(value), type=declared)
             except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise TypeError(f"{self.where}: {name} must be {type_name(declared)}, not {type(value).__name__}: {error}") from None
+                raise TypeError(f"{self.where}: {name}: {error}") from None
 
 
 def methods_of(service_class: type) -> dict[str, Method]:
