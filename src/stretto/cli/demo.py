@@ -1,0 +1,133 @@
+"""`stretto demo`: three replica processes under load, one of which is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stretto.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from stretto.cli.demo_display import Display
+    from stretto.cli.demo_load import Load
+    from stretto.cli.local_cluster import LocalCluster
+
+_SERVICE = "stretto.apps.kv:KeyValueStore"
+_TICK_SECONDS = 0.25
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command()
+@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@click.option("--replicas", default=3, show_default=True, type=click.IntRange(min=3), help="How many replica processes.")
+@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(min=1), help="Length of the load, the kill half-way.")
+@click.option("--sessions", default=32, show_default=True, type=click.IntRange(min=1), help="How many calls are outstanding at any time.")
+@click.option("--kill", type=click.Choice(["leader", "follower"]), default="leader", show_default=True, help="Which replica is killed.")
+@click.option("--multicast/--no-multicast", default=True, help="Send requests by IP multicast, or to each replica.  [default: multicast]")
+@json_option
+def command(protocol: str, replicas: int, seconds: float, sessions: int, kill: str, multicast: bool, as_json: bool) -> int:
+    """Three replicas on this machine, under load; one is killed and service goes on.
+
+    The replicas are processes that replicate a key-value store over UDP multicast on the loopback interface. Every session counts, and
+    checks each answer. All that is started is ended. Exit status 1 if an answer was wrong, or service did not go on.
+    """
+    from stretto.cli.demo_display import print_table
+    from stretto.cli.local_cluster import LocalCluster, loopback_config
+
+    config = loopback_config(replicas, protocol, _SERVICE, multicast=multicast)
+    with _signals_handled(_SIGNALS, _end), tempfile.TemporaryDirectory(prefix="stretto-demo-") as directory:
+        cluster = LocalCluster.create(Path(directory), config)
+        try:
+            network = f"multicast to {config.multicast.group}" if config.multicast is not None else "no multicast"
+            click.echo(f"starting {replicas} replica processes of a key-value store: {protocol}, {network}, on loopback", err=True)
+            cluster.start()
+            load, victim = asyncio.run(_run(cluster, sessions, seconds, kill))
+        finally:
+            with _signals_handled((signal.SIGINT, *_SIGNALS), signal.SIG_IGN):
+                cluster.stop()
+    result = _result(load, victim, kill)
+    title = f"{protocol}, {replicas} replicas, {sessions} sessions"
+    if as_json:
+        print_json({"protocol": protocol, "replicas": replicas, "sessions": sessions, **result})
+    else:
+        print_table(title, load.phases)
+        click.echo(_conclusion(result))
+    return 0 if result["ok"] else 1
+
+
+async def _run(cluster: LocalCluster, sessions: int, seconds: float, kill: str) -> tuple[Load, int]:
+    """Load the cluster, with a kill half-way. The load as it was when it ended, and which replica was killed."""
+    from stretto import connect_async
+    from stretto.cli.demo_display import Display
+    from stretto.cli.demo_load import Load
+
+    leader: int = next(replica["metrics"]["leader"] for replica in cluster.status() if replica["metrics"])
+    victim = leader if kill == "leader" else (leader + 1) % cluster.config.n
+    async with connect_async(cluster.config) as client, Load(client, sessions) as load:
+        with Display(load) as display:
+            load.enter("all replicas")
+            await _watch(cluster, load, seconds / 2, display)
+            cluster.kill(victim)
+            load.enter(f"replica {victim} killed")
+            await _watch(cluster, load, seconds / 2, display)
+            load.end()
+    return load, victim
+
+
+async def _watch(cluster: LocalCluster, load: Load, seconds: float, display: Display) -> None:
+    """Show what happens, until the time is over."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        answers, began = load.phases[-1].latencies_ns, time.monotonic()
+        before = len(answers)
+        await asyncio.sleep(min(_TICK_SECONDS, left))
+        throughput = (len(answers) - before) / (time.monotonic() - began)
+        display.show(throughput, await asyncio.to_thread(cluster.status))
+
+
+def _result(load: Load, victim: int, kill: str) -> dict[str, Any]:
+    phases = [phase.row() for phase in load.phases]
+    return {
+        "killed": victim,
+        "killed_was": kill,
+        "phases": phases,
+        "failed_calls": len(load.failures),
+        "last_failure": load.failures[-1] if load.failures else None,
+        "wrong_answers": load.wrong,
+        "ok": not load.wrong and all(phase["operations"] for phase in phases),
+    }
+
+
+def _conclusion(result: dict[str, Any]) -> str:
+    if result["wrong_answers"]:
+        return f"WRONG: {'; '.join(result['wrong_answers'][:3])}"
+    if not result["ok"]:
+        return f"Service did not go on: {result['last_failure'] or 'no call was answered'}"
+    who = f"Replica {result['killed']}, {'the leader' if result['killed_was'] == 'leader' else 'a follower'},"
+    gap = result["phases"][-1]["longest_gap_ms"]
+    failed = result["failed_calls"]
+    calls = "no call failed" if not failed else f"{failed} calls failed, the last one so: {result['last_failure']}"
+    return f"{who} was killed; service went on after at most {gap} ms. Every answer was right, and {calls}."
+
+
+def _end(number: int, frame: object) -> None:
+    """End as Ctrl-C does, so that what was started is ended too."""
+    raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def _signals_handled(numbers: tuple[signal.Signals, ...], handler: Callable[[int, Any], None] | signal.Handlers) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,82 @@
+"""What the demonstration shows: a live picture on a terminal, a line a second elsewhere, and a table at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from stretto.cli.demo_load import Load, Phase
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_METRICS = ("view", "leader", "committed", "reconciliations", "datagrams_received")
+
+
+class Display:
+    """Shows a load and its replicas, on standard error. A context manager; call `show` four times a second."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        self._throughputs: list[float] = []
+
+    def __enter__(self) -> Display:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, throughput: float, status: list[dict[str, Any]]) -> None:
+        """The present operations a second, and the status of each replica."""
+        self._throughputs.append(throughput)
+        if self._live is not None:
+            self._live.update(self._picture(status), refresh=True)
+        elif len(self._throughputs) % 4 == 0:
+            states = ", ".join(f"{replica['index']} {_in_words(replica)}" for replica in status)
+            self._console.print(f"{self._headline()}; replicas: {states}", soft_wrap=True, highlight=False)
+
+    def _headline(self) -> str:
+        phase = self._load.phases[-1]
+        return f"{phase.name}: {self._throughputs[-1]:,.0f} ops/s, p50 {phase.quantile_us(0.5):,} us, p99 {phase.quantile_us(0.99):,} us"
+
+    def _picture(self, status: list[dict[str, Any]]) -> Group:
+        table = Table(box=None, header_style="bold")
+        table.add_column("replica", justify="right")
+        table.add_column("state")
+        for name in _METRICS:
+            table.add_column(name.replace("_", " "), justify="right")
+        for replica in status:
+            metrics = replica["metrics"] or {}
+            known = [f"{metrics[name]:,}" if name in metrics else "-" for name in _METRICS]
+            state = Text(replica["state"], "green" if replica["state"] == "running" else "bold red")
+            table.add_row(str(replica["index"]), state, *known)
+        return Group(Text(self._headline(), "bold"), Text(_spark(self._throughputs[-60:]), "green"), table)
+
+
+def print_table(title: str, phases: list[Phase]) -> None:
+    """The figures of all phases, on standard output."""
+    table = Table(title=title, title_justify="left")
+    for column in ("", "ops/s", "p50 us", "p99 us", "longest gap ms", "operations"):
+        table.add_column(column, justify="right" if column else "left")
+    for phase in phases:
+        row = phase.row()
+        names = ("throughput_ops_s", "p50_us", "p99_us", "longest_gap_ms", "operations")
+        table.add_row(phase.name, *(f"{row[name]:,}" for name in names))
+    Console().print(table)
+
+
+def _in_words(replica: dict[str, Any]) -> str:
+    metrics = replica["metrics"]
+    return f"view {metrics['view']} committed {metrics['committed']:,}" if metrics else str(replica["state"])
+
+
+def _spark(values: list[float]) -> str:
+    top = max(values) or 1
+    return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in values)
