@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "runtime": {"core"},
     "testbed": {"core", "network"},
     "torture": {"core", "runtime", "verify"},
+    "testing": {"core"},
     "catalog": {"core", "protocols", "apps"},
     "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need
     "__main__": {"cli"},
