@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
 }
 PURE = {"core", "replication", "protocols", "apps", "network", "verify", "simulation", "exploration"}
-CORE_DEPENDENCIES = {"msgspec", "sortedcontainers"}
+CORE_DEPENDENCIES = {"msgspec"}
 
 IMPURE_MODULES = {
     *("time", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"),
