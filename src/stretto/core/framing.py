@@ -20,7 +20,7 @@ a length before it, is what travels over a stream.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -37,6 +37,7 @@ _SENDER = slice(12, 20)
 _COUNT_OFFSET = 21
 HEADER_BYTES = _HEADER.size
 _ARRAY16 = 0xDC
+_FIRST_ARRAY16 = 16
 _MAX_MESSAGES = 0xFFFF
 _BODY_OFFSET = 20
 
@@ -64,11 +65,30 @@ class Framing:
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._decode = msgspec.msgpack.Decoder(list[reduce(or_, message_types)]).decode  # type: ignore[misc]
 
-    def pack(self, messages: Iterable[Message], max_messages: int = _MAX_MESSAGES) -> tuple[list[bytes], list[bytes]]:
+    def pack(self, messages: Sequence[Message], max_messages: int = _MAX_MESSAGES) -> tuple[list[bytes], list[bytes]]:
         """The messages as datagrams, in order, and those too large for any datagram as frames for a stream.
 
         `max_messages` bounds how many share a datagram.
         """
+        if 0 < len(messages) <= max_messages:
+            frame = self._together(messages)
+            if len(frame) <= self._max_bytes:
+                return [bytes(frame)], []
+        return self._one_by_one(messages, max_messages)
+
+    def _together(self, messages: Sequence[Message]) -> bytearray:
+        """All messages in one frame, by one call of the encoder; whether it fits is seen afterwards."""
+        frame = bytearray(self._header)
+        if len(messages) < _FIRST_ARRAY16:
+            # The encoder's own header is one byte then; it takes the place of the last of our three, and becomes the count.
+            self._encode_into(messages, frame, HEADER_BYTES - 1)
+            frame[HEADER_BYTES - 1] = len(messages)
+        else:
+            self._encode_into(messages, frame, _BODY_OFFSET)
+        return frame
+
+    def _one_by_one(self, messages: Sequence[Message], max_messages: int) -> tuple[list[bytes], list[bytes]]:
+        """As many datagrams as it takes, each as full as it gets."""
         datagrams: list[bytes] = []
         oversize: list[bytes] = []
         encode_into = self._encode_into

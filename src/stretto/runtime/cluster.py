@@ -18,6 +18,7 @@ from stretto.core.node import Done
 from stretto.core.protocol import ProtocolDefinition
 from stretto.core.service import Service, ServiceCodec
 from stretto.runtime.client import ClientHost
+from stretto.runtime.loop import DatagramLoop
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,7 +75,7 @@ class Cluster(_Calls):
 
     def __init__(self, definition: ProtocolDefinition, config: ClusterConfig, load_service: ServiceLoader) -> None:
         super().__init__(load_service)
-        self._loop = asyncio.new_event_loop()
+        self._loop = DatagramLoop()
         try:
             self._host = ClientHost(definition, config, self._loop)
         except BaseException:

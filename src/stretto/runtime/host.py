@@ -24,6 +24,7 @@ from stretto.core.framing import Framing, Refused
 from stretto.core.node import Address, Message, Node
 from stretto.runtime.addresses import FIRST_ENDPOINT, LAST_ENDPOINT, endpoint_to_int, member_endpoint, text_of
 from stretto.runtime.batching import BATCHED, Receiver, send_many
+from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.sockets import NodeSockets
 from stretto.runtime.streams import Streams
 from stretto.runtime.timers import Timers
@@ -61,7 +62,8 @@ class NodeHost:
         self.address: Address = sockets.endpoint if index is None else index
         self.random = Random(int.from_bytes(os.urandom(16), "big"))
         self.node: Node | None = None
-        self.counters: Counter[str] = Counter()
+        self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
+        self.messages_received = self.messages_sent = self.messages_dropped = 0
         self.refused: Counter[str] = Counter()
         cluster = config.digest()
         limit = config.limits.max_datagram_bytes
@@ -82,25 +84,30 @@ class NodeHost:
         self._in_burst = True  # until `start`: what a node sends while it is being built leaves then
         self._turn_is_due = False
         self._timers = Timers(loop, self._on_timer)
-        heard = [sockets.datagrams] if sockets.group is None else [sockets.group, sockets.datagrams]
-        self._receivers = [Receiver(sock, _DATAGRAMS_A_CALL, limit + 1).receive for sock in heard]
+        self._heard = [sockets.datagrams] if sockets.group is None else [sockets.group, sockets.datagrams]
+        self._receivers = [Receiver(sock, _DATAGRAMS_A_CALL, limit + 1).receive for sock in self._heard]
         self._streams = Streams(loop, sockets.streams, cluster, config.limits.max_stream_bytes, self)
         self._started_ns = monotonic_ns()
 
     def start(self, node: Node) -> None:
         """Begin to drive `node`."""
         self.node = node
-        for sock in (self.sockets.group, self.sockets.datagrams):
-            if sock is not None:
-                self.loop.add_reader(sock, self._turn)
+        turn = self._turn
+        for sock in self._heard:
+            if isinstance(self.loop, DatagramLoop):
+                self.loop.serve(sock, turn)
+            else:
+                self.loop.add_reader(sock, turn)
         self._in_burst = False
         self._turn_is_due = True
         self.loop.call_soon(self._turn)
 
     def close(self) -> None:
         """Drive it no more and close the sockets."""
-        for sock in (self.sockets.group, self.sockets.datagrams):
-            if sock is not None:
+        for sock in self._heard if self.node is not None else ():
+            if isinstance(self.loop, DatagramLoop):
+                self.loop.unserve(sock)
+            else:
                 self.loop.remove_reader(sock)
         self._in_burst = True
         self._timers.close()
@@ -154,13 +161,14 @@ class NodeHost:
         self._in_burst = True
         try:
             for _ in range(_BURSTS_A_TURN):
-                # What was sent from outside a burst goes first, the group before the replica's own socket: peers speak of what it brought.
-                self._flush()
+                if self._outbox or self._group_outbox:  # sent from outside a burst
+                    self._flush()
                 more = self._receive()
                 if self._to_self:
                     self._deliver_to_self()
                     more = True
-                self._flush()
+                if self._outbox or self._group_outbox:
+                    self._flush()
                 if not more:
                     break
         finally:
@@ -175,6 +183,7 @@ class NodeHost:
         unpack = self._framing.unpack
         members = self._members
         total = messages_total = 0
+        # The group comes first: what replicas say to each other is about what it brought.
         for receive in self._receivers:
             for _ in range(_CALLS_A_BURST):
                 datagrams = receive()
@@ -193,9 +202,8 @@ class NodeHost:
                 total += len(datagrams)
                 if len(datagrams) < _DATAGRAMS_A_CALL:
                     break
-        counters = self.counters
-        counters["datagrams_received"] += total
-        counters["messages_received"] += messages_total
+        self.datagrams_received += total
+        self.messages_received += messages_total
         return total > 1
 
     def _deliver_to_self(self) -> None:
@@ -206,11 +214,8 @@ class NodeHost:
 
     def _flush(self) -> None:
         """Send what the node said."""
-        if not (self._outbox or self._group_outbox):
-            return
         pack = self._framing.pack
         max_messages = self._max_messages
-        counters = self.counters
         datagrams: list[tuple[int, bytes]] = []
         if self._group_outbox:
             self._flush_group(datagrams)
@@ -219,19 +224,18 @@ class NodeHost:
             if destination == self.address:
                 self._to_self += messages
             elif not FIRST_ENDPOINT <= endpoint <= LAST_ENDPOINT:
-                counters["messages_dropped"] += len(messages)
+                self.messages_dropped += len(messages)
             else:
                 frames, oversize = pack(messages, max_messages)
                 for frame in frames:
                     datagrams.append((endpoint, frame))
                 for frame in oversize:
                     self._streams.send(endpoint, frame)
-                counters["messages_sent"] += len(messages)
+                self.messages_sent += len(messages)
         self._outbox.clear()
         taken = send_many(self.sockets.datagrams, datagrams)
-        counters["datagrams_sent"] += taken
-        if taken < len(datagrams):
-            counters["datagrams_dropped"] += len(datagrams) - taken
+        self.datagrams_sent += taken
+        self.datagrams_dropped += len(datagrams) - taken
 
     def _flush_group(self, datagrams: list[tuple[int, bytes]]) -> None:
         messages = self._group_outbox
@@ -246,7 +250,7 @@ class NodeHost:
             self._to_self += messages
         elif oversize and self.address in self._endpoints:
             self._to_self += [message for message in messages if self._framing.pack([message])[1]]
-        self.counters["messages_sent"] += len(messages)
+        self.messages_sent += len(messages)
         messages.clear()
 
     def _on_timer(self, name: str) -> None:
@@ -269,7 +273,7 @@ class NodeHost:
             return self.refuse(refused.reason)
         if self._endpoints.get(sender, sender) >> 16 != host:
             return self.refuse("sender does not match its address")
-        self.counters["messages_received"] += len(messages)
+        self.messages_received += len(messages)
         self._in_burst = True
         try:
             for message in messages:
@@ -293,7 +297,7 @@ class NodeHost:
         assert self.node is not None
         metrics = self.node.metrics()
         ignored = Counter(metrics.get("ignored_messages", {})) + self.refused
-        metrics.update({name: self.counters[name] for name in _COUNTERS})
+        metrics.update({name: getattr(self, name) for name in _COUNTERS})
         metrics.update({f"stream_frames_{name}": self._streams.counters[name] for name in ("received", "sent", "dropped")})
         metrics.update(
             ignored_messages=dict(sorted(ignored.items())),

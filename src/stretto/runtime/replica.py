@@ -20,6 +20,7 @@ from stretto.core.state_machine import StateMachine
 from stretto.runtime.addresses import text_of
 from stretto.runtime.batching import BATCHED
 from stretto.runtime.host import NodeHost
+from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.sockets import open_replica_sockets
 
 logger = logging.getLogger("stretto.replica")
@@ -55,7 +56,7 @@ def run_replica(
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=DatagramLoop) as runner:
             runner.run(_serve(definition, config, index, machine_factory))
     finally:
         logger.removeHandler(handler)
