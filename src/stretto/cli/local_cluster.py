@@ -132,6 +132,14 @@ class LocalCluster:
         """What is known of each replica; its metrics too, if it answers. A replica that runs and does not is `silent`."""
         return [self._status(index) for index in range(self.config.n)]
 
+    def last_line(self, index: int, start: int = 0) -> str:
+        """The last line of a replica's log after the byte `start`, and where the log is."""
+        with self.logs[index].open("rb") as log:
+            log.seek(start)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        line = lines[-1].removeprefix("stretto: ") if lines else "nothing was logged"
+        return f"{line} ({self.logs[index]})"
+
     def _status(self, index: int) -> dict[str, Any]:
         member = self.config.replicas[index]
         state = self.state(index)
@@ -178,21 +186,14 @@ class LocalCluster:
             for index in tuple(waiting):
                 process, log_start = starts[index]
                 if (status := process.poll()) is not None:
-                    reason = f"replica {index} did not start: {self._last_line(index, log_start)}"
+                    reason = f"replica {index} did not start: {self.last_line(index, log_start)}"
                     raise ConfigurationError(reason) if status == 2 else ClusterFailure(reason)
                 if self._metrics(index) is not None:
                     waiting.remove(index)
                     answered(index)
                 elif time.monotonic() > deadline:
-                    raise ClusterFailure(f"replica {index} does not answer: {self._last_line(index, log_start)}")
+                    raise ClusterFailure(f"replica {index} does not answer: {self.last_line(index, log_start)}")
             time.sleep(PAUSE_SECONDS if waiting else 0)
-
-    def _last_line(self, index: int, start: int = 0) -> str:
-        with self.logs[index].open("rb") as log:
-            log.seek(start)
-            lines = log.read().decode(errors="replace").strip().splitlines()
-        line = lines[-1].removeprefix("stretto: ") if lines else "nothing was logged"
-        return f"{line} ({self.logs[index]})"
 
     def _refuse_the_dead(self) -> None:
         dead = [index for index in range(self.config.n) if self.state(index) != "running"]
@@ -202,7 +203,7 @@ class LocalCluster:
         raise ClusterFailure(
             f"{who} died since the start, and with it what it remembered; there is no recovery yet that would let it rejoin. "
             f"A majority goes on without it. To start anew, all of them empty: stretto cluster down, then up. "
-            f"Its log ends: {self._last_line(dead[0])}"
+            f"Its log ends: {self.last_line(dead[0])}"
         )
 
     def _stop(self) -> int:

@@ -1,0 +1,212 @@
+"""The client processes: each hosts one client node with its share of the sessions. This module has both ends of their pipes.
+
+    coordinator                   client process
+         |<-----------Ready------------|  every session has had a result; the load goes on
+         |---(start_ns, end_ns)------->|  reads its counters at both times
+         |---------- STOP ------------>|
+         |<---------ClientRun----------|  and ends
+
+The clock is the machine's monotonic one, which all processes share. A client process ends by itself if its coordinator is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from stretto.bench.load import ClosedLoops
+from stretto.bench.plan import Plan
+from stretto.catalog import protocol_for
+from stretto.core.config import ClusterConfig
+from stretto.core.errors import StrettoError
+from stretto.runtime.client import ClientHost
+
+OPEN_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
+_STOP = None
+_GC_THRESHOLDS = (50_000, 50, 100)
+
+
+class LoadFailure(StrettoError):
+    """A client process could not make its load."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Every session of the process is open."""
+
+
+@dataclass(frozen=True)
+class ClientRun:
+    """What one client process saw. The arrays are native 64-bit integers, see `Recording`; `before` and `after`: its metrics."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+    ended_ns: bytes
+    latency_ns: bytes
+    failures: list[tuple[int, str]]
+    oldest_call_ns: int
+
+
+@dataclass(frozen=True)
+class ClientBug:
+    """The process stopped because of a bug in it."""
+
+    text: str
+
+
+# In the client process
+
+
+def _client_process(pipe: Connection, config: ClusterConfig, plan: Plan, process: int) -> None:
+    try:
+        asyncio.run(_serve(pipe, config, plan, process))
+    except (EOFError, BrokenPipeError):
+        pass  # the coordinator is gone
+    except StrettoError as error:
+        pipe.send(ClientBug(str(error)))
+
+
+async def _serve(pipe: Connection, config: ClusterConfig, plan: Plan, process: int) -> None:
+    loop = asyncio.get_running_loop()
+    orders: asyncio.Queue[Any] = asyncio.Queue()
+    loop.add_reader(pipe.fileno(), lambda: _take_order(pipe, orders))
+    loop.set_exception_handler(lambda _, context: orders.put_nowait(LoadFailure(repr(context.get("exception") or context["message"]))))
+    host = ClientHost(protocol_for(config), config, loop, max_messages_per_datagram=1 if plan.one_request_per_datagram else None)
+    load = ClosedLoops(loop, host, plan.sessions_of(process), plan.operations(process))
+    load.begin()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)  # as in a replica
+    load.all_open.add_done_callback(lambda _: pipe.send(Ready()))
+    start_ns, end_ns = await _order(orders)
+    await _sleep_until(start_ns)
+    before = host.metrics()
+    await _sleep_until(end_ns)
+    after = host.metrics()
+    await _order(orders)
+    oldest_call_ns = load.oldest_call_ns()
+    loop.remove_reader(pipe.fileno())
+    host.close()
+    recording = load.recording
+    pipe.send(
+        ClientRun(before, after, recording.ended_ns.tobytes(), recording.latency_ns.tobytes(), recording.failures, oldest_call_ns)
+    )
+
+
+def _take_order(pipe: Connection, orders: asyncio.Queue[Any]) -> None:
+    try:
+        orders.put_nowait(pipe.recv())
+    except (EOFError, OSError) as error:
+        asyncio.get_running_loop().remove_reader(pipe.fileno())
+        orders.put_nowait(EOFError(str(error)))
+
+
+async def _order(orders: asyncio.Queue[Any]) -> Any:
+    order = await orders.get()
+    if isinstance(order, BaseException):
+        raise order
+    return order
+
+
+async def _sleep_until(time_ns: int) -> None:
+    await asyncio.sleep((time_ns - time.monotonic_ns()) / 1e9)
+
+
+# In the coordinator
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The client processes, under load."""
+
+    processes: list[SpawnProcess]
+    pipes: list[Connection]
+
+    def wait_until_open(self) -> None:
+        """Until every session has had a result. Raises LoadFailure if that takes too long."""
+        for pipe in self.pipes:
+            self._receive(pipe, OPEN_SECONDS, "could not open its sessions")
+
+    def measure(self, start_ns: int, end_ns: int) -> None:
+        """Let all read their counters at these times."""
+        for pipe in self.pipes:
+            pipe.send((start_ns, end_ns))
+
+    def check(self) -> None:
+        """Raise LoadFailure if a client process has ended or said something: during a measurement that can only be a failure."""
+        for pipe in self.pipes:
+            if pipe.poll():
+                self._receive(pipe, 0, "ended")
+        if wait([process.sentinel for process in self.processes], 0):
+            raise LoadFailure("a client process has died")
+
+    def stop(self) -> list[ClientRun]:
+        """End the load and take what was recorded."""
+        for pipe in self.pipes:
+            pipe.send(_STOP)
+        return [self._receive(pipe, ANSWER_SECONDS, "did not hand over what it recorded") for pipe in self.pipes]
+
+    def _receive(self, pipe: Connection, seconds: float, what: str) -> Any:
+        index = self.pipes.index(pipe)
+        if not pipe.poll(seconds):
+            raise LoadFailure(f"client process {index} {what} within {seconds:.0f} s")
+        try:
+            answer = pipe.recv()
+        except (EOFError, OSError):
+            raise LoadFailure(f"client process {index} has died") from None
+        if isinstance(answer, ClientBug):
+            raise LoadFailure(f"client process {index}: {answer.text}")
+        return answer
+
+
+@contextmanager
+def client_processes(config: ClusterConfig, plan: Plan) -> Iterator[Clients]:
+    """Start the client processes and end them, whatever happens."""
+    spawn = multiprocessing.get_context("spawn")
+    processes: list[SpawnProcess] = []
+    pipes: list[Connection] = []
+    try:
+        for index in range(plan.client_processes):
+            ours, theirs = spawn.Pipe()
+            pipes.append(ours)
+            process = spawn.Process(target=_client_process, args=(theirs, config, plan, index), name=f"client {index}", daemon=True)
+            with interrupts_blocked():
+                process.start()
+            processes.append(process)
+            theirs.close()
+        yield Clients(processes, pipes)
+    finally:
+        end(processes)
+        for pipe in pipes:
+            pipe.close()
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """A process that is started in here never sees Ctrl-C: its starter does, and ends it."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def end(processes: list[SpawnProcess]) -> None:
+    """End processes, forcibly if need be."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(2.0)
+        if process.is_alive():
+            process.kill()
+            process.join()

@@ -1,0 +1,47 @@
+"""What a measurement was made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def measured_on() -> dict[str, Any]:
+    """Version and commit of Stretto, Python, kernel, processor, and how busy the machine is already. What cannot be found out is None."""
+    return {
+        "version": version("stretto"),
+        "commit": _commit(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, marked if the source differs from it; None if this is no checkout."""
+    source = Path(__file__).parents[1]
+    try:
+        head = _git(source, "rev-parse", "HEAD")
+        return f"{head}+changes" if _git(source, "status", "--porcelain", "--", ".") else head
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=True, timeout=5)
+    return done.stdout.strip()
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine() or None

@@ -1,0 +1,167 @@
+"""One measurement, from the outside: the coordinator, which mostly sleeps while replicas and clients work."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
+
+from stretto.bench.clients import ClientRun, Clients, client_processes
+from stretto.bench.plan import Plan
+from stretto.cli.local_cluster import ClusterFailure, LocalCluster
+from stretto.core.config import ClusterConfig
+from stretto.core.errors import StrettoError
+from stretto.runtime.metrics import fetch_metrics
+
+Progress = Callable[[str, float | None], None]
+"""Told what goes on, and how much of it is done, from 0 to 1, if that is known."""
+
+_LEAD_NS = 20_000_000
+_WAKE_S = 0.25
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A replica was ended at that time."""
+
+    target: str
+    replica: int
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was seen from `start_ns` to `end_ns`. `before` and `after`: the replicas' metrics, None of one that did not answer."""
+
+    start_ns: int
+    end_ns: int
+    before: list[Metrics | None]
+    after: list[Metrics | None]
+    clients: list[ClientRun]
+    kill: Kill | None
+
+
+def measure(plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, progress: Progress) -> Measurement:
+    """Put the cluster of `config`, which runs, under load and measure. `cluster` is given if it is ours, to watch and to kill in.
+
+    Raises LoadFailure if a client fails, and ClusterFailure if a replica of ours dies.
+    """
+    with client_processes(config, plan) as clients:
+        progress("opening sessions", None)
+        _wait_until_open(clients, cluster)
+        progress("warming up", None)
+        time.sleep(plan.warm_up_s)
+        watch = _Watch(plan, config, cluster, clients)
+        before = _all_metrics(config)
+        start_ns = time.monotonic_ns() + _LEAD_NS
+        end_ns = start_ns + round(plan.seconds * 1e9)
+        clients.measure(start_ns, end_ns)
+        _sleep_until(start_ns)
+        while (now_ns := time.monotonic_ns()) < end_ns:
+            progress("measuring", (now_ns - start_ns) / (end_ns - start_ns))
+            watch.look(now_ns - start_ns)
+            _sleep_until(min(end_ns, now_ns + round(_WAKE_S * 1e9), start_ns + watch.next_event_ns(now_ns - start_ns)))
+        after = _all_metrics(config)
+        return Measurement(start_ns, end_ns, before, after, clients.stop(), watch.kill)
+
+
+class _Watch:
+    """Sees that all live, and ends a replica half-way if the plan says so."""
+
+    def __init__(self, plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, clients: Clients) -> None:
+        self.kill: Kill | None = None
+        self._target = plan.kill
+        self._kill_after_ns = round(plan.seconds * 1e9 / 2)
+        self._config = config
+        self._cluster = cluster
+        self._clients = clients
+
+    def next_event_ns(self, elapsed_ns: int) -> int:
+        """When there is something to do, counted from the start."""
+        return self._kill_after_ns if self._target and elapsed_ns < self._kill_after_ns else 1 << 62
+
+    def look(self, elapsed_ns: int) -> None:
+        """Raise if something has died that should not; do what is due."""
+        self._clients.check()
+        if self._cluster is None:
+            return
+        refuse_the_dead(self._cluster, self.kill.replica if self.kill else None)
+        if self._target is not None and self.kill is None and elapsed_ns >= self._kill_after_ns:
+            leader = _leader(_all_metrics(self._config))
+            replica = leader if self._target == "leader" else (leader + 1) % self._config.n
+            self._cluster.kill(replica)
+            self.kill = Kill(self._target, replica, time.monotonic_ns())
+
+
+@contextmanager
+def own_cluster(config: ClusterConfig, progress: Progress) -> Iterator[LocalCluster]:
+    """Start all replicas of `config` on this machine, and end them, whatever happens."""
+    with TemporaryDirectory(prefix="stretto-bench-") as directory:
+        cluster = LocalCluster.create(Path(directory), config)
+        progress("starting replicas", None)
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends this process as Ctrl-C does: everything that it has started first."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def refuse_the_dead(cluster: LocalCluster, killed: int | None) -> None:
+    """Raise ClusterFailure if a replica has died that was not `killed`."""
+    for index in range(cluster.config.n):
+        if index != killed and cluster.state(index) == "died":
+            raise ClusterFailure(f"replica {index} has died during the measurement: {cluster.last_line(index)}")
+
+
+def _wait_until_open(clients: Clients, cluster: LocalCluster | None) -> None:
+    try:
+        clients.wait_until_open()
+    except StrettoError:
+        if cluster is not None:
+            refuse_the_dead(cluster, None)
+        raise
+
+
+def _all_metrics(config: ClusterConfig) -> list[Metrics | None]:
+    return [_metrics(config, index) for index in range(config.n)]
+
+
+def _metrics(config: ClusterConfig, index: int) -> Metrics | None:
+    try:
+        return fetch_metrics(config, index)
+    except StrettoError:
+        return None
+
+
+def _leader(metrics: list[Metrics | None]) -> int:
+    """The leader of the highest view."""
+    known = [one for one in metrics if one is not None]
+    if not known:
+        raise ClusterFailure("no replica answers, so none is known to lead")
+    return int(max(known, key=lambda one: int(one["view"]))["leader"])
+
+
+def _sleep_until(time_ns: int) -> None:
+    time.sleep(max(0, time_ns - time.monotonic_ns()) / 1e9)

@@ -1,0 +1,65 @@
+"""What is to be measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from stretto.core.config import ClusterConfig
+from stretto.core.errors import ConfigurationError
+
+NULL, KV = "null", "kv"
+SERVICES = {NULL: "stretto.core.state_machine:NullMachine", KV: "stretto.apps.kv:KeyValueStore"}
+"""The operations that a load can be made of, and the service that each is for."""
+
+_DRAWN_OPERATIONS = 4_096
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One measurement. `sessions` is the total over all client processes; `kill` is `leader`, `follower` or None.
+
+    `warm_up_s`: how long the load runs between the first result of the last session and the start of the measured `seconds`.
+    """
+
+    client_processes: int = 1
+    sessions: int = 32
+    seconds: float = 5.0
+    operation: str = NULL
+    one_request_per_datagram: bool = False
+    kill: str | None = None
+    warm_up_s: float = 1.0
+
+    def validate(self, config: ClusterConfig) -> Plan:
+        """This plan, if a cluster of that configuration can be measured by it. Raises ConfigurationError that names the option."""
+        if self.client_processes < 1:
+            raise ConfigurationError(f"{self.client_processes} processes can make no load; 1 or more", key="--client-processes")
+        if not self.client_processes <= self.sessions <= config.limits.max_sessions:
+            reason = f"{self.sessions} sessions; at least one for each client process ({self.client_processes}), "
+            raise ConfigurationError(reason + f"and at most max_sessions ({config.limits.max_sessions})", key="--sessions")
+        if not 0 < self.seconds <= 3_600:
+            raise ConfigurationError(f"{self.seconds} seconds cannot be measured; more than 0, at most 3600", key="--seconds")
+        if self.kill is not None and config.n == 1:
+            raise ConfigurationError("there is one replica, and nothing is left without it", key="--kill")
+        if config.service != SERVICES[self.operation]:
+            reason = f"{self.operation} is an operation of {SERVICES[self.operation]}; the cluster runs {config.service}"
+            raise ConfigurationError(reason, key="--operation")
+        longest = max(map(len, self.operations(0)))
+        if longest > config.limits.max_request_bytes:
+            reason = f"max_request_bytes is {config.limits.max_request_bytes}; the load has an operation of {longest}"
+            raise ConfigurationError(reason, key="limits.max_request_bytes")
+        return self
+
+    def sessions_of(self, process: int) -> int:
+        """How many sessions this client process has: an even share, one more for the first ones if it does not come out even."""
+        share, rest = divmod(self.sessions, self.client_processes)
+        return share + (process < rest)
+
+    def operations(self, process: int) -> list[bytes]:
+        """What this client process sends, again and again, drawn before the measurement so that drawing costs nothing in it."""
+        if self.operation == NULL:
+            return [b""]
+        from stretto.apps.kv_workload import workload
+
+        random = Random(process)
+        return [workload(random) for _ in range(_DRAWN_OPERATIONS)]

@@ -1,0 +1,187 @@
+"""`stretto bench`: throughput and latency of real processes under load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from stretto.cli.options import json_option, print_json
+from stretto.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from stretto.bench.measure import Progress
+    from stretto.bench.plan import Plan
+    from stretto.core.config import ClusterConfig
+
+OF_OWN_CLUSTER = ("protocol", "replicas", "kill", "floor")
+"""Options that make no sense for a cluster that runs already."""
+
+
+@click.command(name="bench")
+@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@click.option("--replicas", type=int, help="How many replicas.  [default: 3, or what the protocol is limited to]")
+@click.option("--client-processes", default=1, show_default=True, help="How many processes make the load.")
+@click.option("--sessions", default=32, show_default=True, help="How many calls are under way at a time, over all client processes.")
+@click.option("--seconds", default=5.0, show_default=True, help="How long to measure, after a second of warm-up.")
+@click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="What is replicated.")
+@click.option("--one-request-per-datagram", is_flag=True, help="Keep requests of one client from sharing datagrams; answers still do.")
+@click.option("--kill", type=click.Choice(["leader", "follower"]), help="End this replica half-way, as a crash would.")
+@click.option("--floor", is_flag=True, help="First measure a bare multicast echo of the same sizes.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the cluster of this file, which runs already.")
+@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Measure so often, and give medians.")
+@json_option
+def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any) -> int:
+    """Measure a cluster under load: closed loops, each with one call at a time.
+
+    Starts a cluster on this machine and ends it. Exit status 1 if a call failed.
+    """
+    from stretto.bench.measure import ended_by_sigterm
+    from stretto.bench.plan import SERVICES, Plan
+    from stretto.bench.report import combined
+    from stretto.core.config import load
+
+    plan_options = ("client_processes", "sessions", "seconds", "operation", "one_request_per_datagram", "kill")
+    plan = Plan(**{name: options[name] for name in plan_options})
+    if config_file is not None:
+        _refuse_options_of_own_cluster()
+        config = load(config_file)
+        new_config: Callable[[], ClusterConfig] = lambda: config  # noqa: E731
+    else:
+        new_config = lambda: _own_config(options["protocol"], options["replicas"], SERVICES[plan.operation])  # noqa: E731
+    plan.validate(new_config())
+    with ended_by_sigterm(), _progress() as progress:
+        runs = []
+        for number in range(repeat):
+            prefix = f"run {number + 1} of {repeat}: " if repeat > 1 else ""
+            runs.append(_run(plan, new_config(), config_file is None, options["floor"], _prefixed(prefix, progress)))
+    figures = combined(runs)
+    if as_json:
+        print_json(figures)
+    else:
+        _print(figures)
+    return 1 if any(run["failures"] for run in runs) else 0
+
+
+def _run(plan: Plan, config: ClusterConfig, is_own: bool, with_floor: bool, progress: Progress) -> dict[str, Any]:
+    """One measurement: its figures."""
+    from stretto.bench.floor import floor_us
+    from stretto.bench.machine import measured_on
+    from stretto.bench.measure import measure, own_cluster
+    from stretto.bench.report import figures_of
+
+    machine = measured_on()
+    floor = None
+    if with_floor:
+        progress("measuring the floor", None)
+        floor = floor_us(config, plan.operations(0)[0])
+    with own_cluster(config, progress) if is_own else nullcontext() as cluster:
+        figures = figures_of(plan, config, measure(plan, config, cluster, progress))
+    return figures | {"floor_us": floor, "measured_on": machine}
+
+
+def _own_config(protocol_name: str, replicas: int | None, service: str) -> ClusterConfig:
+    from stretto.catalog import protocol
+    from stretto.cli.local_cluster import loopback_config
+
+    if replicas is None:
+        replicas = protocol(protocol_name).max_replicas or 3
+    return loopback_config(replicas, protocol_name, service)
+
+
+def _refuse_options_of_own_cluster() -> None:
+    context = click.get_current_context()
+    for name in OF_OWN_CLUSTER:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise ConfigurationError("is for a cluster that bench starts itself; leave it out, or leave --config out", key=f"--{name}")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A line on stderr that says what goes on; redrawn rarely, since the machine is being measured."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn())
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(what: str, done: float | None) -> None:
+            bar.update(task, description=what, total=None if done is None else 1.0, completed=done or 0.0, refresh=True)
+
+        yield show
+
+
+def _prefixed(prefix: str, progress: Progress) -> Progress:
+    return lambda what, done: progress(prefix + what, done)
+
+
+def _print(figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, title=_title(figures), title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in _rows(figures):
+        table.add_row(name, text)
+    Console().print(table)
+
+
+def _title(figures: dict[str, Any]) -> str:
+    replicas = _count(figures["replicas"], "replica")
+    processes = _count(figures["client_processes"], "client process", "client processes")
+    runs = f", medians of {figures['repeat']} runs" if "repeat" in figures else ""
+    load = f"{_count(figures['sessions'], 'session')} in {processes}, {figures['operation']} operations, {figures['seconds']:g} s"
+    return f"{figures['protocol']}, {replicas}: {load}{runs}"
+
+
+def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and text of what a person wants to see."""
+    yield "throughput", f"{_number(figures['throughput_ops_s'])} operations/s{_spread(figures, 'throughput_ops_s')}"
+    yield "latency", _latency(figures["latency_us"])
+    if figures["floor_us"] is not None:
+        times = f", p50 is {figures['latency_us']['p50'] / figures['floor_us']:.2f} times that" if figures["operations"] else ""
+        yield "bare echo", f"p50 {figures['floor_us']:.0f} us{times}"
+    each = ", ".join("-" if cpu is None else f"{cpu:.2f}" for cpu in figures["replica_cpu_us_per_op"])
+    yield "processor time", f"{each} us an operation at the replicas, {_number(figures['client_cpu_us_per_op'], 2)} at the clients"
+    yield "datagrams", f"{_number(figures['datagrams_per_op'], 3)} an operation"
+    gap = f"longest time without a result {figures['longest_gap_ms']:.1f} ms"
+    yield "service", f"{gap}; operations by second: {' '.join(f'{count:,.0f}' for count in figures['operations_by_second'])}"
+    repair = f"{figures['reconciliations_per_s']:.1f} reconciliations/s, {figures['view_changes']} changes of leader, "
+    yield "agreement", f"{repair}{figures['repairs']} repairs, {figures['rolled_back_operations']:,} operations rolled back"
+    if figures["kill"]:
+        kill = figures["kill"]
+        gap = f"replica {kill['replica']} ({kill['target']}): {kill['gap_ms']:.1f} ms without results"
+        yield "kill", f"{gap}; operations that ended after it: {_latency(kill['latency_us'])}"
+    for name, title in (("failures", "failed calls"), ("ignored_messages", "ignored")):
+        if figures[name]:
+            yield title, ", ".join(f"{count:,} {reason}" for reason, count in figures[name].items())
+    machine = figures["measured_on"]
+    sockets = "batched" if figures["batched_sockets"] else "plain"
+    processor = f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']:.1f}"
+    system = f"{machine['kernel']}, {machine['python']}"
+    yield "measured on", f"{processor}, {system}, {sockets} sockets, commit {(machine['commit'] or 'unknown')[:12]}"
+
+
+def _latency(latency: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in latency.items()) + " us"
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _spread(figures: dict[str, Any], name: str) -> str:
+    if "spread" not in figures:
+        return ""
+    least, greatest = figures["spread"][name]
+    return f" ({_number(least)} to {_number(greatest)})"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
