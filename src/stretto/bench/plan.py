@@ -39,6 +39,8 @@ class Plan:
             raise ConfigurationError(reason + f"and at most max_sessions ({config.limits.max_sessions})", key="--sessions")
         if not 0 < self.seconds <= 3_600:
             raise ConfigurationError(f"{self.seconds} seconds cannot be measured; more than 0, at most 3600", key="--seconds")
+        if not 0 <= self.warm_up_s <= 3_600:
+            raise ConfigurationError(f"{self.warm_up_s} seconds is no time to warm up; 0 to 3600", key="--warm-up")
         if self.kill is not None and config.n == 1:
             raise ConfigurationError("there is one replica, and nothing is left without it", key="--kill")
         if config.service != SERVICES[self.operation]:

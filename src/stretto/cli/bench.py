@@ -27,7 +27,8 @@ OF_OWN_CLUSTER = ("protocol", "replicas", "kill", "floor")
 @click.option("--replicas", type=int, help="How many replicas.  [default: 3, or what the protocol is limited to]")
 @click.option("--client-processes", default=1, show_default=True, help="How many processes make the load.")
 @click.option("--sessions", default=32, show_default=True, help="How many calls are under way at a time, over all client processes.")
-@click.option("--seconds", default=5.0, show_default=True, help="How long to measure, after a second of warm-up.")
+@click.option("--seconds", default=5.0, show_default=True, help="How long to measure.")
+@click.option("--warm-up", "warm_up_s", default=1.0, show_default=True, help="For how many seconds the load runs before that.")
 @click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="What is replicated.")
 @click.option("--one-request-per-datagram", is_flag=True, help="Keep requests of one client from sharing datagrams; answers still do.")
 @click.option("--kill", type=click.Choice(["leader", "follower"]), help="End this replica half-way, as a crash would.")
@@ -45,7 +46,7 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     from stretto.bench.report import combined
     from stretto.core.config import load
 
-    plan_options = ("client_processes", "sessions", "seconds", "operation", "one_request_per_datagram", "kill")
+    plan_options = ("client_processes", "sessions", "seconds", "operation", "one_request_per_datagram", "kill", "warm_up_s")
     plan = Plan(**{name: options[name] for name in plan_options})
     if config_file is not None:
         _refuse_options_of_own_cluster()

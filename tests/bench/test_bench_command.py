@@ -1,0 +1,204 @@
+"""`stretto bench` on real processes: what it tells, and that nothing is left running. Never how fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stretto.bench.clients import LoadFailure
+from stretto.bench.floor import datagram_sizes
+from stretto.bench.measure import measure, own_cluster
+from stretto.bench.plan import Plan
+from stretto.cli.local_cluster import ClusterFailure, LocalCluster, loopback_config
+from stretto.cli.main import run
+from stretto.core.framing import HEADER_BYTES
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+NULL_SERVICE = "stretto.core.state_machine:NullMachine"
+SHORT = ("--seconds", "1", "--warm-up", "0.1")
+
+
+def bench(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:
+    """The figures of a short run."""
+    assert run(["bench", *SHORT, *arguments, "--json"]) == status
+    figures: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return figures
+
+
+def check(figures: dict[str, Any]) -> None:
+    """What holds for every run in which nothing went wrong."""
+    assert figures["operations"] > 0
+    assert figures["throughput_ops_s"] == figures["operations"] / figures["seconds"]
+    assert sum(figures["operations_by_second"]) == figures["operations"]
+    latency = figures["latency_us"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
+    assert 0 < figures["longest_gap_ms"] <= 1_000 * figures["seconds"]
+    assert figures["failures"] == {}
+    assert figures["client_cpu_us_per_op"] > 0
+    assert len(figures["replica_cpu_us_per_op"]) == figures["replicas"]
+    assert figures["datagrams_per_op"] > 0
+    assert len(figures["replica_rss_mb"]["end"]) == figures["replicas"]
+    assert {"commit", "python", "kernel", "processor"} <= set(figures["measured_on"])
+
+
+def test_kv_with_floor(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--operation", "kv", "--sessions", "8", "--floor")
+    check(figures)
+    assert (figures["protocol"], figures["replicas"], figures["sessions"], figures["operation"]) == ("speculative", 3, 8, "kv")
+    assert all(cpu > 0 for cpu in figures["replica_cpu_us_per_op"])
+    assert figures["floor_us"] > 0
+    assert figures["kill"] is None
+
+
+def test_unreplicated_has_one_replica(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--protocol", "unreplicated", "--sessions", "4")
+    check(figures)
+    assert figures["replicas"] == 1
+    assert figures["floor_us"] is None
+
+
+def test_client_processes_and_one_request_per_datagram(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--client-processes", "2", "--sessions", "5", "--one-request-per-datagram")
+    check(figures)
+    # One datagram for each request, and at least three that the replicas' answers share.
+    assert figures["datagrams_per_op"] > 1
+
+
+@pytest.mark.parametrize("target", ["leader", "follower"])
+def test_a_killed_replica(capsys: pytest.CaptureFixture[str], target: str) -> None:
+    figures = bench(capsys, "--kill", target, "--sessions", "8")
+    check(figures)
+    kill = figures["kill"]
+    assert kill["target"] == target
+    assert (kill["replica"] == 0) == (target == "leader")
+    assert kill["latency_us"]["p50"] > 0
+    assert kill["gap_ms"] <= figures["longest_gap_ms"]
+    assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]].index(True) == kill["replica"]
+    assert figures["view_changes"] == (target == "leader")
+    assert figures["reconciliations"] > 0
+
+
+def test_a_running_cluster_several_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = LocalCluster.create(tmp_path, loopback_config(3, "speculative", "stretto.apps.kv:KeyValueStore"))
+    cluster.start()
+    try:
+        figures = bench(capsys, "--config", str(cluster.file), "--operation", "kv", "--repeat", "2")
+        assert [cluster.state(index) for index in range(3)] == ["running"] * 3
+    finally:
+        cluster.stop()
+    assert figures["repeat"] == len(figures["runs"]) == 2
+    for one in figures["runs"]:
+        check(one)
+
+
+def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *SHORT, "--protocol", "unreplicated", "--repeat", "2", "--floor"]) == 0
+    output = capsys.readouterr().out
+    for word in ("unreplicated", "medians of 2 runs", "throughput", "p99", "bare echo", "processor time", "measured on"):
+        assert word in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--protocol", "paxos"], "'paxos' is not a protocol"),
+        (["--protocol", "unreplicated", "--replicas", "3"], "at most 1"),
+        (["--replicas", "4"], "4"),
+        (["--sessions", "1", "--client-processes", "2"], "--sessions: 1 sessions"),
+        (["--client-processes", "0"], "--client-processes"),
+        (["--seconds", "0"], "--seconds"),
+        (["--seconds", "nan"], "--seconds"),
+        (["--warm-up", "-1"], "--warm-up"),
+        (["--protocol", "unreplicated", "--kill", "leader"], "--kill"),
+        (["--config", "no.toml"], "no.toml"),
+        (["--operation", "sql"], "'sql'"),
+    ],
+)
+def test_wrong_use(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *arguments]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert complaint in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_a_running_cluster_is_not_described_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = LocalCluster.create(tmp_path, loopback_config(3, "speculative", NULL_SERVICE))
+    assert run(["bench", "--config", str(cluster.file), "--kill", "leader"]) == 2
+    assert "--kill" in capsys.readouterr().err
+    assert run(["bench", "--config", str(cluster.file), "--operation", "kv"]) == 2
+    assert "--operation: kv is an operation of stretto.apps.kv:KeyValueStore" in capsys.readouterr().err
+
+
+def test_a_replica_that_dies_is_named() -> None:
+    config = loopback_config(3, "speculative", NULL_SERVICE)
+    with own_cluster(config, lambda what, done: None) as cluster:
+
+        def kill_one(what: str, done: float | None) -> None:
+            if what == "measuring":
+                cluster.kill(1)
+
+        with pytest.raises(ClusterFailure, match=r"replica 1 has died during the measurement: .*replica-1\.log"):
+            measure(Plan(seconds=5, warm_up_s=0), config, cluster, kill_one)
+
+
+def test_without_a_cluster_nothing_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stretto.bench.clients.OPEN_SECONDS", 0.5)
+    with pytest.raises(LoadFailure, match="client process 0 could not open its sessions within"):
+        measure(Plan(seconds=1), loopback_config(3, "speculative", NULL_SERVICE), None, lambda what, done: None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "stretto", "bench", "--seconds", "60"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(alive(tmp_path)) >= 5, "bench, three replicas and a client")
+    time.sleep(0.5)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert output == ""
+    assert "Traceback" not in errors
+    wait_for(lambda: not alive(tmp_path), "no process")
+    assert list(tmp_path.iterdir()) == []
+
+
+def alive(temporary: Path) -> list[int]:
+    """Processes that were started with this directory for temporary files."""
+    mark = f"TMPDIR={temporary}\0".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_for(condition: Any, what: str) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("protocol", ["speculative", "unreplicated"])
+def test_the_floor_s_datagrams_are_those_of_the_protocol(protocol: str) -> None:
+    config = loopback_config(1 if protocol == "unreplicated" else 3, protocol, NULL_SERVICE)
+    request, reply = datagram_sizes(config, b"")
+    longer_request, same_reply = datagram_sizes(config, bytes(100))
+    assert HEADER_BYTES < reply == same_reply < request < 100
+    assert longer_request == request + 100
