@@ -31,7 +31,8 @@ def init(directory: Path, replicas: int, protocol: str, service: str, multicast:
     from stretto.cli.local_cluster import LocalCluster, loopback_config
 
     cluster = LocalCluster.create(directory, loopback_config(replicas, protocol, service, multicast=multicast))
-    click.echo(f"{cluster.file} written: {replicas} replicas, protocol {protocol}. Start it with: stretto cluster up {directory}")
+    place = "" if directory == Path() else f" {directory}"
+    click.echo(f"{cluster.file} written: {replicas} replicas, protocol {protocol}. Start it with: stretto cluster up{place}")
 
 
 @command.command()

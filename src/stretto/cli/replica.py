@@ -30,7 +30,6 @@ def command(config_file: Path, index: int, bootstrap: bool, log: Path | None) ->
         raise ConfigurationError(f"there is no replica {index}; the indices are 0 to {config.n - 1}", key="--index", file=config_file)
     try:
         definition = protocol_for(config)
-        machine_factory = service(config.service)
+        run_replica(definition, config, index, service(config.service), bootstrap=bootstrap, log=log)
     except ConfigurationError as error:
-        raise error.in_file(config_file) from None
-    run_replica(definition, config, index, machine_factory, bootstrap=bootstrap, log=log)
+        raise error if error.file or not error.key else error.in_file(config_file) from None

@@ -1,0 +1,99 @@
+"""What the documents show is what happens: programs and commands are run as they stand there, settings are compared with the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stretto.cli.local_cluster import LocalCluster, loopback_config
+from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, document: str = README) -> list[str]:
+    """A document's blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+
+
+def sessions() -> list[str]:
+    """The blocks that show commands with their output."""
+    return [block for block in blocks("console") if block.startswith("$ ")]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """Where the README's files are; clusters that were started there are ended."""
+    yield tmp_path
+    for file in tmp_path.rglob("cluster.toml"):
+        LocalCluster(file.parent).stop()
+
+
+def test_there_are_blocks() -> None:
+    assert len(blocks("python")) == 1
+    assert len(sessions()) == 2
+
+
+@pytest.mark.parametrize("session", sessions())
+def test_commands_print_what_is_shown(directory: Path, session: str) -> None:
+    [program] = blocks("python")
+    (directory / program.splitlines()[0].removeprefix("# ")).write_text(program)
+    binaries = directory / "bin"
+    binaries.mkdir()
+    (binaries / "stretto").write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from stretto.cli.main import main; main()" "$@"\n')
+    (binaries / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    for command in binaries.iterdir():
+        command.chmod(0o755)
+    commands = [line.removeprefix("$ ") for line in session.splitlines() if line.startswith("$ ")]
+    script = "set -e\n" + "\n".join(f"echo '$ '{_quoted(command)}\n{command}" for command in commands)
+    environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}"}
+    result = subprocess.run(["bash", "-c", script], cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.returncode) == (session, 0), result.stderr
+
+
+def test_the_program_of_the_guide_runs(directory: Path) -> None:
+    [program] = blocks("python", GUIDE)
+    LocalCluster.create(directory, loopback_config(3, "speculative", "stretto.apps.kv:KeyValueStore")).start()
+    result = subprocess.run([sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.returncode) == ("b'hello'\n", 0), result.stderr
+
+
+def test_the_configuration_of_the_guide_is_right(tmp_path: Path) -> None:
+    [text] = blocks("toml", GUIDE)
+    (tmp_path / "cluster.toml").write_text(text)
+    assert load(tmp_path / "cluster.toml").n == 3
+
+
+def test_the_guide_names_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `([a-z_.\[\]]+)` \| ([^|]*?) ?\|", GUIDE, re.MULTILINE)
+    documented = {key: default.strip("`") for key, default in rows}
+    places = {"": ClusterConfig(()), "multicast.": Multicast("", 0), "timeouts.": Timeouts(), "limits.": Limits()}
+    expected = {
+        prefix.removeprefix("timeouts.").removeprefix("limits.") + key: msgspec.json.encode(getattr(defaults, key)).decode().removesuffix(".0")
+        for prefix, defaults in places.items()
+        for key in defaults.__struct_fields__
+        if key not in ("replicas", "multicast", "timeouts", "limits")
+    }
+    required = {"multicast.group", "multicast.port", *(f"replicas[].{key}" for key in Member.__struct_fields__)}
+    assert documented == expected | dict.fromkeys(required, "")
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
+    assert [target for target in targets if "://" not in target and not (document.parent / target).exists()] == []
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
