@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -78,10 +79,10 @@ def test_the_configuration_of_the_guide_is_right(tmp_path: Path) -> None:
 def test_the_guide_names_every_setting_with_its_default() -> None:
     rows = re.findall(r"^\| `([a-z_.\[\]]+)` \| ([^|]*?) ?\|", GUIDE, re.MULTILINE)
     documented = {key: default.strip("`") for key, default in rows}
-    places = {"": ClusterConfig(()), "multicast.": Multicast("", 0), "timeouts.": Timeouts(), "limits.": Limits()}
+    tables: list[tuple[str, Any]] = [("", ClusterConfig(())), ("multicast.", Multicast("", 0)), ("", Timeouts()), ("", Limits())]
     expected = {
-        prefix.removeprefix("timeouts.").removeprefix("limits.") + key: msgspec.json.encode(getattr(defaults, key)).decode().removesuffix(".0")
-        for prefix, defaults in places.items()
+        prefix + key: msgspec.json.encode(getattr(defaults, key)).decode().removesuffix(".0")
+        for prefix, defaults in tables
         for key in defaults.__struct_fields__
         if key not in ("replicas", "multicast", "timeouts", "limits")
     }
