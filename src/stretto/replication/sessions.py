@@ -24,6 +24,11 @@ def slot(request: Request) -> tuple[int, int]:
     return (OPEN_SESSION, request.number) if request.session == OPEN_SESSION else (request.session, 0)
 
 
+def identity(request: Request) -> tuple[int, int]:
+    """What tells one request from all others."""
+    return request.session, request.number
+
+
 class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A session's last request: its number, its position in the log, its result; and the nonce that the session was opened with."""
 

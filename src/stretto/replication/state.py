@@ -8,7 +8,7 @@ from typing import Any
 from stretto.core.state_machine import StateMachine, Undo
 from stretto.replication.log import Log
 from stretto.replication.messages import OPEN_SESSION, Request
-from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, slot
+from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, identity, slot
 
 
 class ReplicatedState:
@@ -76,14 +76,15 @@ class ReplicatedState:
     def adopt(self, position: int, entries: Iterable[Request]) -> list[Request]:
         """Make the log, equal to the group's up to `position`, continue with exactly `entries`.
 
-        What matches already stays as it is. Returns the requests that were rolled back, those that `entries` has too among them.
+        What matches already stays as it is. Returns the requests that were rolled back and are not among `entries`.
         """
         entries = list(entries)
         kept = self.log.matching_prefix(position, entries)
         removed = self.roll_back_to(kept)
+        placed = {identity(request) for request in entries}
         for request in entries[kept - position :]:
             self.append(request)
-        return removed
+        return [request for request in removed if identity(request) not in placed]
 
     def commit_up_to(self, position: int) -> None:
         """The entries up to `position` stay for ever: give up what could undo them."""
@@ -93,8 +94,12 @@ class ReplicatedState:
         del self._machine_undos[:done]
         self.committed = position
 
-    def numbers_at(self, position: int, requests: Iterable[Request]) -> dict[tuple[int, int], int]:
-        """The last request number of each slot that `requests` use, as the session table stood at `position` (committed or later)."""
+    def numbers_at(self, position: int, requests: Iterable[Request], since: int) -> dict[tuple[int, int], int]:
+        """The last request number of each slot that `requests` use, as the session table stood at `position` (committed or later).
+
+        Of sessions that the table does not have, the last number that the log has after position `since`: a request that was refused
+        there, or a session that was opened and dropped again, is not to be appended once more either.
+        """
         numbers = {}
         for request in requests:
             record = self.sessions.record_for(request)
@@ -110,6 +115,8 @@ class ReplicatedState:
                 for session, dropped in undo:
                     numbers[session, 0] = dropped.number
                     numbers[OPEN_SESSION, dropped.nonce] = dropped.nonce
+        for request in self.log.entries(since + 1, position):
+            numbers[slot(request)] = max(request.number, numbers.get(slot(request), 0))
         return numbers
 
     def snapshot(self) -> Any:

@@ -51,6 +51,7 @@ from stretto.replication.log import EMPTY_HASH
 from stretto.replication.messages import Entries, Fetch, Request
 from stretto.replication.quorums import Outcome, Quorums, Tally
 from stretto.replication.replica import LoggingReplica
+from stretto.replication.sessions import identity
 from stretto.replication.transfer import Transfer, piece_of
 
 NEVER = 1 << 62
@@ -85,7 +86,8 @@ class SpeculativeReplica(LoggingReplica):
     - `attention`: the position at which an append has more to do than to answer. Leader: a synchronisation is due. Follower: a Sync waits.
     - `round`: the leader's synchronisation that has no answer yet. `absent`: followers that let one time out, and said nothing since.
     - `heard_ns`: when each replica last said anything in this view; `sync_heard_ns`: when the leader last said Sync, its only sign of life.
-    - `joined`, `votes`, `vote`: while RECONCILING: who started this view, the Reconcile messages (leader), and our own.
+    - `joined`, `vote`: while RECONCILING: who started this view, and our own Reconcile. `votes`, `merging`: the leader's: all Reconcile
+      messages, and the f+1 of them that are merged.
     - `transfer`: committed entries on their way: for a repair (NORMAL), or before `installing` or a merge (RECONCILING).
     """
 
@@ -119,6 +121,7 @@ class SpeculativeReplica(LoggingReplica):
 
         self.joined: set[int] = set()
         self.votes: dict[int, Reconcile] = {}
+        self.merging: dict[int, Reconcile] | None = None
         self.vote: Reconcile | None = None
         self.installing: StartView | None = None
         self.attempts = 0
@@ -548,6 +551,7 @@ class SpeculativeReplica(LoggingReplica):
         self.suspects.clear()
         self.joined = set()
         self.votes = {}
+        self.merging = None
         self.vote = None
         self.installing = None
         for name in ("sync", "patience", "overdue", "leader", "fetch"):
@@ -613,11 +617,11 @@ class SpeculativeReplica(LoggingReplica):
     def judge_votes(self) -> None:
         """With f+1 votes, our own among them, settle what is committed; whatever of that we lack comes first."""
         enough = self.index in self.votes and len(self.votes) >= self.quorums.majority
-        if not enough or self.transfer is not None or self.status is not Status.RECONCILING:
+        if not enough or self.merging is not None:
             return
         others = [voter for voter in self.votes if voter != self.index][: self.quorums.f]
-        self.votes = {voter: self.votes[voter] for voter in [self.index, *others]}
-        voter, base, base_hash = reconcile.settled(self.votes)
+        self.merging = {voter: self.votes[voter] for voter in [self.index, *others]}
+        voter, base, base_hash = reconcile.settled(self.merging)
         if self.state.log.matches(base, base_hash):
             self.state.commit_up_to(base)
             self.merge_votes([])
@@ -626,10 +630,13 @@ class SpeculativeReplica(LoggingReplica):
 
     def merge_votes(self, rolled_back: list[Request]) -> None:
         """Merge exactly f+1 logs, start the view with the result."""
-        assert len(self.votes) == self.quorums.majority
-        _, base, base_hash = reconcile.settled(self.votes)
-        candidates = [request for vote in self.votes.values() for request in vote.entries]
-        merged = reconcile.merge(self.votes, self.state.numbers_at(base, candidates), self.quorums.merge_support)
+        assert self.merging is not None
+        assert len(self.merging) == self.quorums.majority
+        _, base, base_hash = reconcile.settled(self.merging)
+        candidates = [request for vote in self.merging.values() for request in vote.entries]
+        oldest = min(vote.committed for vote in self.merging.values())
+        numbers = self.state.numbers_at(base, candidates, since=oldest)
+        merged = reconcile.merge(self.merging, numbers, self.quorums.merge_support)
         start_view = StartView(self.incarnations, self.view, base, base_hash, tuple(merged), self.incarnations)
         self.send_to_peers(start_view)
         self.install(start_view, rolled_back)
@@ -678,7 +685,9 @@ class SpeculativeReplica(LoggingReplica):
     def install(self, start_view: StartView, rolled_back: list[Request]) -> None:
         """Enter the view: its log, then the answers that this owes to clients, then our own operations and what has been kept."""
         former_leader = self.last_normal_view % self.n
-        rolled_back = rolled_back + self.state.adopt(start_view.base, start_view.entries)
+        placed = {identity(request) for request in start_view.entries}
+        rolled_back = [request for request in rolled_back if identity(request) not in placed]
+        rolled_back += self.state.adopt(start_view.base, start_view.entries)
         self.status = Status.NORMAL
         self.last_normal_view = self.view
         self.start_view = start_view
@@ -687,6 +696,7 @@ class SpeculativeReplica(LoggingReplica):
         self.accepting = True
         self.installing = None
         self.votes = {}
+        self.merging = None
         self.attempts = 0
         self.entered = {self.index}
         self.reconciliations += 1
@@ -756,6 +766,7 @@ class SpeculativeReplica(LoggingReplica):
         state["round"] = self.round and [self.round.position, sorted(self.round.tally.answers.items())]
         state["transfer"] = self.transfer and [self.transfer.fetch, self.transfer.target_hash, self.transfer.source]
         state["messages"] = [self.start_view, self.installing, self.vote, sorted(self.votes.items()), self.held]
+        state["merging"] = self.merging and sorted(self.merging)
         return msgspec.to_builtins(state)
 
     def check_invariants(self) -> None:
