@@ -271,8 +271,8 @@ def check_names(names: Sequence[str]) -> None:
 class Faults:
     """Lets faults come and go."""
 
-    shortest_ns = 50 * MICROSECOND
-    longest_rest_ns = 50 * MILLISECOND
+    shortest_ns = 10 * MICROSECOND
+    longest_rest_ns = 20 * MILLISECOND
 
     def __init__(self, names: Sequence[str], stricken: Stricken, seed: str) -> None:
         self._world = stricken.world

@@ -62,8 +62,8 @@ class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     often replicas disagree on their order.
     """
 
-    transit: Delay = Delay("uniform", 20_000, 1_000)
-    skew: Delay = Delay("uniform", 0, 500)
+    transit: Delay = Delay("uniform", 20_000, 5_000)
+    skew: Delay = Delay("uniform", 0, 25)
 
 
 class DirectNetwork:

@@ -96,13 +96,14 @@ class Simulation:
         self.spec = spec
         seed = spec.seed
         group = range(spec.replicas)
-        self._network = FaultyNetwork(DirectNetwork(spec.links, group, Random(f"{seed}/network")))
-        self.world = World(self._network, group, Codec(protocol.message_types) if spec.checks else None, trace)
+        direct = DirectNetwork(spec.links, group, Random(f"{seed}/network"))
+        network = FaultyNetwork(direct)
+        self.world = World(network if spec.faults else direct, group, Codec(protocol.message_types) if spec.checks else None, trace)
         self._replicas = [self.world.add(address, spec.costs, Random(f"{seed}/{address}")) for address in group]
         addresses = range(CLIENT_ADDRESSES, CLIENT_ADDRESSES + spec.clients)
         self._clients = [self.world.add(address, spec.client_costs, Random(f"{seed}/{address}")) for address in addresses]
         self._start_nodes(protocol, spec.config(), machine)
-        self._stricken = Stricken(self.world, self._network, self._replicas, self._clients)
+        self._stricken = Stricken(self.world, network, self._replicas, self._clients)
         self._calls = CallObserver(machine)
         self._logs = LogObserver([replica.node for replica in self._replicas], machine, self._calls.committed)
         if spec.checks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from difflib import get_close_matches
 from random import Random
 from typing import Any
 
@@ -99,7 +100,8 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tree: dict[str, Any] = msgspec.to_builtins(self)
         for name, text in settings.items():
             if name not in known:
-                raise ConfigurationError(f"there is no such setting; there are {', '.join(known)}", key=name)
+                near = get_close_matches(name, known, n=5, cutoff=0.3) or list(known)[:5]
+                raise ConfigurationError(f"there is no such setting; there are {', '.join(near)} and others", key=name)
             *path, last = name.split(".")
             table = tree
             for part in path:
@@ -151,7 +153,7 @@ def draw_spec(protocol: str, service: str, seed: int, max_replicas: int | None =
         replicas=random.choice(sizes) if sizes else 1,
         clients=clients,
         sessions=sessions,
-        operations=round(log_uniform(50, 1_000)),
+        operations=round(log_uniform(30, 600)),
         think_ns=0 if random.random() < 0.5 else round(log_uniform(1_000, 5_000_000)),
         faults=faults,
         seed=seed,

@@ -25,6 +25,8 @@ from stretto.simulation.network import GROUP, Network
 from stretto.verify.violation import Violation
 
 Action: TypeAlias = Callable[[Any, Any], Any]
+Step: TypeAlias = Callable[[Any, Any], int]
+"""A step of a node; the answer is what it costs, in nanoseconds."""
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +155,7 @@ class Machine:
         self._costs = costs
         self._room = costs.queue
         self._holds = 0
-        self._queue: deque[tuple[Callable[[Any, Any], int], Any, Any]] = deque()
+        self._queue: deque[tuple[Step, Any, Any]] = deque()
         self._outbox: dict[Address, list[Message]] = {}
         self._deadlines: dict[str, int] = {}
         self._wakeups: dict[str, int] = {}
@@ -188,9 +190,14 @@ class Machine:
 
     def arrive(self, source: Address, messages: list[Message]) -> None:
         """A datagram is there."""
-        if len(self._queue) < self._room:
-            self._enqueue(self._receive, source, messages)
-            return
+        if not self._holds:
+            self._perform(self._receive, source, messages)
+        elif len(self._queue) < self._room:
+            self._queue.append((self._receive, source, messages))
+        else:
+            self._drop(source, messages)
+
+    def _drop(self, source: Address, messages: list[Message]) -> None:
         self.datagrams_dropped += 1
         tracer = self._world.tracer
         if tracer is not None:
@@ -241,18 +248,27 @@ class Machine:
 
     # Working
 
-    def _enqueue(self, action: Callable[[Any, Any], int], first: Any, second: Any) -> None:
-        self._queue.append((action, first, second))
-        if not self._holds:
-            self._work()
+    def _enqueue(self, action: Step, first: Any, second: Any) -> None:
+        if self._holds:
+            self._queue.append((action, first, second))
+        else:
+            self._perform(action, first, second)
+
+    def _perform(self, action: Step, first: Any, second: Any) -> None:
+        """A burst of one, at a machine that is free."""
+        self._finish(self.slowdown_ns + action(first, second))
 
     def _work(self) -> None:
-        """Handle one burst of what waits, then be busy for as long as it takes."""
+        """Handle one burst of what waits."""
         queue = self._queue
         spent = self.slowdown_ns
         for _ in range(min(len(queue), self._costs.burst)):
             action, first, second = queue.popleft()
             spent += action(first, second)
+        self._finish(spent)
+
+    def _finish(self, spent: int) -> None:
+        """The end of a burst: send, and be busy for as long as it all takes."""
         if self._outbox:
             spent = self._flush(spent)
         if spent:
@@ -267,8 +283,7 @@ class Machine:
         transmit = self._world.transmit
         now = self._world.now_ns
         for destination, messages in outbox.items():
-            for first in range(0, len(messages), limit):
-                datagram = messages if len(messages) <= limit else messages[first : first + limit]
+            for datagram in [messages] if len(messages) <= limit else _split(messages, limit):
                 spent += costs.send_datagram_ns + costs.send_message_ns * len(datagram)
                 transmit(self.address, destination, datagram, now + spent)
         return spent
@@ -277,13 +292,15 @@ class Machine:
 
     def _receive(self, source: Address, messages: list[Message]) -> int:
         world = self._world
+        tracer = world.tracer
+        watch = world.watch
         on_message = self.node.on_message
         for message in messages:
-            if world.tracer is not None:
-                world.tracer(Delivered(world.now_ns, self.address, source, described(message)))
+            if tracer is not None:
+                tracer(Delivered(world.now_ns, self.address, source, described(message)))
             on_message(source, message)
-            if world.watch is not None:
-                world.watch(self)
+            if watch is not None:
+                watch(self)
         count = len(messages)
         self.messages_received += count
         self.datagrams_received += 1
@@ -319,3 +336,7 @@ class Machine:
         if world.watch is not None:
             world.watch(self)
         return 0
+
+
+def _split(messages: list[Message], limit: int) -> list[list[Message]]:
+    return [messages[first : first + limit] for first in range(0, len(messages), limit)]

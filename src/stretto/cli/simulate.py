@@ -1,0 +1,159 @@
+"""`stretto simulate`: one run in virtual time, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from time import process_time
+from typing import IO, Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from stretto import catalog
+from stretto.cli.options import json_option, print_json
+from stretto.core import trace as traces
+from stretto.core.errors import ConfigurationError
+from stretto.simulation.faults import FAULTS
+from stretto.simulation.load import Workload, short_bytes
+from stretto.simulation.run import FoundViolation, Simulation, SimulationResult
+from stretto.simulation.spec import NULL_SERVICE, SimulationSpec
+from stretto.verify import history
+
+
+def workload_for(service: str) -> Workload:
+    """What draws operations for a service: the function `random_operation(random)` of its module, if there is one; else short bytes."""
+    module = __import__(catalog.service_class(service).__module__, fromlist=["random_operation"])
+    found: Callable[[Random], bytes] | None = getattr(module, "random_operation", None)
+    return found or short_bytes
+
+
+def simulation_of(spec: SimulationSpec, trace: traces.Tracer | None = None) -> Simulation:
+    """A simulation with the protocol and the service that `spec` names. Raises ConfigurationError."""
+    spec.validate()
+    protocol = catalog.protocol_for(spec.config())
+    return Simulation(spec, protocol, catalog.service(spec.service), workload_for(spec.service), trace)
+
+
+def names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """A list with commas as a tuple."""
+    return tuple(name for name in (part.strip() for part in value.split(",")) if name)
+
+
+def settings(_context: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """`key=value`, several times, as a dictionary."""
+    found = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{value!r} is not of the form key=value, as in timeouts.sync_interval_ms=5")
+        found[key.strip()] = text.strip()
+    return found
+
+
+@click.command("simulate")
+@click.option("--protocol", default="speculative", show_default=True, help=f"One of {', '.join(catalog.protocol_names())}.")
+@click.option("--service", default=NULL_SERVICE, show_default=True, help="What is replicated, as module:Class.")
+@click.option("--replicas", type=int, help="How many.  [default: 3, or as many as the protocol can use]")
+@click.option("--clients", type=int, default=1, show_default=True, help="Client nodes.")
+@click.option("--sessions", type=int, default=16, show_default=True, help="Calls outstanding at a time, over all clients.")
+@click.option("--operations", type=int, default=1_000, show_default=True, help="Calls in all.")
+@click.option("--faults", callback=names, default="", metavar="NAME,...", help=f"Any of {', '.join(FAULTS)}.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides everything that is random.")
+@click.option("--set", "changes", multiple=True, callback=settings, metavar="KEY=VALUE", help="A timeout, limit, delay or cost.")
+@click.option("--checks/--no-checks", default=True, show_default=True, help="Observe every step.")
+@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write everything that happens here, as JSON lines.")
+@click.option("--history", "history_file", type=click.Path(path_type=Path), help="Write all calls and returns here, as JSON lines.")
+@json_option
+def command(
+    protocol: str,
+    service: str,
+    replicas: int | None,
+    changes: dict[str, str],
+    trace_file: Path | None,
+    history_file: Path | None,
+    as_json: bool,
+    **sizes: Any,
+) -> int:
+    """Run a cluster in virtual time, with faults, from a seed.
+
+    First calls are made while the faults strike; then all is healed (crashed replicas stay crashed) and everything must complete. The same
+    options give the same run, and the same trace to the byte. Exits 1 if anything happened that must never happen.
+    """
+    if replicas is None:
+        replicas = min(3, catalog.protocol(protocol).max_replicas or 3)
+    spec = SimulationSpec(protocol, service, replicas, **sizes).with_settings(changes)
+    if history_file is not None and not spec.checks:
+        raise click.UsageError("--history needs the checks, without which no history is kept")
+    with ExitStack() as files:
+        tracer = None if trace_file is None else _tracer(files.enter_context(_writable(trace_file)))
+        history_lines = None if history_file is None else files.enter_context(_writable(history_file))
+        began = process_time()
+        simulation = simulation_of(spec, tracer)
+        result = simulation.run()
+        seconds = process_time() - began
+        if history_lines is not None:
+            history_lines.writelines(history.to_lines(simulation.history))
+    speed = round(result.messages_delivered / seconds)
+    if as_json:
+        print_json({**msgspec.to_builtins(result), "messages_per_second": speed})
+    else:
+        _print_table(result, speed)
+    return 0 if result.violation is None else 1
+
+
+def _writable(file: Path) -> IO[bytes]:
+    try:
+        return file.open("wb")
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error.strerror}", file=file) from None
+
+
+def _tracer(file: IO[bytes]) -> traces.Tracer:
+    def write(record: traces.TraceRecord) -> None:
+        file.write(traces.to_line(record))
+
+    return write
+
+
+def _print_table(result: SimulationResult, speed: int) -> None:
+    spec = result.spec
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows: list[tuple[str, Any]] = [
+        ("protocol", f"{spec.protocol}, {spec.replicas} replicas, {spec.clients} clients, {spec.sessions} sessions, seed {spec.seed}"),
+        ("faults", ", ".join(spec.faults) or "none"),
+        ("crashed replicas", ", ".join(map(str, result.crashed)) or "none"),
+        ("operations", f"{result.operations:,} with a result" + "".join(f", {n:,} {name}" for name, n in result.failures.items())),
+        ("virtual time", f"{result.virtual_seconds:.6f} s, then {_or_none(result.settled_ms)} ms until everything had completed"),
+        ("throughput", f"{result.throughput_ops_s:,.0f} operations a virtual second"),
+    ]
+    if result.latency_us is not None:
+        latency = result.latency_us
+        rows.append(("latency", f"p50 {latency.p50:,.0f}, p90 {latency.p90:,.0f}, p99 {latency.p99:,.0f}, max {latency.max:,.0f} us"))
+    rows += [
+        ("committed", f"position {result.committed:,}"),
+        ("reconciliations", f"{result.reconciliations:,}, of which {result.view_changes:,} changed the leader"),
+        ("rolled back", f"{result.rolled_back_operations:,} operations, over all replicas"),
+        ("messages", f"{result.messages_delivered:,} in {result.datagrams_delivered:,} datagrams; {speed:,} a second of processor time"),
+    ]
+    for name, value in rows:
+        table.add_row(f"[bold]{name}", str(value))
+    console = Console(soft_wrap=True)
+    console.print(table)
+    if result.violation is not None:
+        print_violation(console, result.violation)
+
+
+def print_violation(console: Console, violation: FoundViolation) -> None:
+    """Say what went wrong, and how to see it again."""
+    console.print(f"[bold red]violation at {violation.time_ns / 1e9:.9f} s: {violation.kind}[/]")
+    console.print(violation.description, markup=False, highlight=False)
+    console.print(f"again with: {violation.command}", markup=False, highlight=False)
+
+
+def _or_none(milliseconds: float | None) -> str:
+    return "no" if milliseconds is None else f"{milliseconds:.3f}"
