@@ -23,7 +23,7 @@ Source: Ports et al., NSDI 2015, section 4. Where this does otherwise, docs/spec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
@@ -134,7 +134,7 @@ class SpeculativeReplica(LoggingReplica):
         self.repairs = 0
         self.conflicts: dict[Address, int] = {}
 
-        self.client_handlers = {Request: self.on_request, Conflict: self.on_conflict}
+        self.client_handlers: dict[type[Message], Callable[[Address, Any], None]] = {Request: self.on_request, Conflict: self.on_conflict}
         self.handlers = {
             Sync: self.on_sync,
             SyncReply: self.on_sync_reply,
