@@ -32,7 +32,7 @@ def init(directory: Path, replicas: int, protocol: str, service: str, multicast:
 
     cluster = LocalCluster.create(directory, loopback_config(replicas, protocol, service, multicast=multicast))
     place = "" if directory == Path() else f" {directory}"
-    click.echo(f"{cluster.file} written: {replicas} replicas, protocol {protocol}. Start it with: stretto cluster up{place}")
+    click.echo(f"{cluster.file} written: {_count(replicas)}, protocol {protocol}. Start it with: stretto cluster up{place}")
 
 
 @command.command()
@@ -43,7 +43,7 @@ def up(directory: Path) -> None:
 
     cluster = LocalCluster(directory)
     started = cluster.start(lambda index: click.echo(f"replica {index} is up", err=True))
-    click.echo(f"{cluster.config.n} replicas {'are up' if started else 'were up already'}; their logs are in {directory}")
+    click.echo(f"{_count(cluster.config.n)} up{'' if started else ' already'}; logs are in {directory}")
 
 
 @command.command()
@@ -53,7 +53,7 @@ def down(directory: Path) -> None:
     from stretto.cli.local_cluster import LocalCluster
 
     ended = LocalCluster(directory).stop()
-    click.echo(f"{ended} replicas ended" if ended else "no replica was running")
+    click.echo(f"{_count(ended)} ended" if ended else "no replica was running")
 
 
 @command.command()
@@ -71,6 +71,10 @@ def status(directory: Path, as_json: bool) -> int:
     else:
         _print_table(replicas)
     return 0 if all(replica["state"] == "running" for replica in replicas) else 1
+
+
+def _count(replicas: int) -> str:
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"
 
 
 def _print_table(replicas: list[dict[str, Any]]) -> None:
