@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from random import Random
 from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
@@ -39,6 +40,7 @@ Arguments = Mapping[str, Mapping[str, "st.SearchStrategy[Any]"]]
 
 _encode = msgspec.msgpack.encode
 _INT64 = 2**63
+_PART = 8
 
 
 def check_service(
@@ -46,7 +48,7 @@ def check_service(
     *,
     arguments: Arguments | None = None,
     max_examples: int = 100,
-    max_operations: int = 20,
+    max_operations: int = 32,
     seed: int = 0,
 ) -> None:
     """Run random operations on a service and raise AssertionError, with the shortest ones found, if it cannot be replicated.
@@ -59,11 +61,20 @@ def check_service(
     module, so that the other process can import it. The same `seed` gives the same operations.
     """
     codec = ServiceCodec(service_class)
-    calls = st.lists(_calls(codec, arguments or {}), min_size=1, max_size=max_operations)
+    # Several lists, since hypothesis rarely draws a long one.
+    parts = st.lists(_calls(codec, arguments or {}), max_size=_PART)
+    calls = st.tuples(*[parts] * max(1, max_operations // _PART)).map(lambda drawn: [*chain(*drawn)])
     with _OtherProcess(service_class) as other:
 
         @hypothesis.seed(seed)
-        @hypothesis.settings(max_examples=max_examples, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck))
+        @hypothesis.settings(
+            max_examples=max_examples,
+            deadline=None,
+            database=None,
+            print_blob=False,
+            phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
         @hypothesis.given(calls=calls)
         def trial(calls: list[_Call]) -> None:
             _Trial(service_class, codec, calls).run(other)
@@ -72,6 +83,9 @@ def check_service(
             trial()
         except Flaky as error:
             raise AssertionError(f"{service_class.__name__}: the same operations give now this and now that: {error}") from error
+        except AssertionError as error:
+            error.add_note(f"seed {seed}: check_service({service_class.__name__}, seed={seed}) finds it again")
+            raise
 
 
 def local(service_class: type[S], *, seed: int = 0) -> S:
@@ -126,11 +140,7 @@ class _Trial:
         self._check_undo(machine, undos)
         self._check_same(machine, 0, "again, after all were undone")
         self._check_detours(ServiceMachine(self._class))
-        for position, snapshot in enumerate(self._snapshots):
-            restored = ServiceMachine(self._class)
-            restored.restore(snapshot)
-            self._check_state(restored, position, "restored from a snapshot")
-            self._check_same(restored, position, "on an instance restored from a snapshot")
+        self._check_restored(ServiceMachine(self._class))
         results, last = other.execute(self._operations)
         for position, result in enumerate(results):
             self._check_result(position, result, "in a process with another hash seed")
@@ -166,15 +176,25 @@ class _Trial:
             self._check_state(machine, position + 1, when)
 
     def _check_detours(self, machine: ServiceMachine) -> None:
-        """Before each operation run, and undo, the operations that end the sequence, the last first."""
+        """Before each operation run the whole sequence, the last first, and undo it."""
         when = "on an instance that had undone other operations"
         for position, operation in enumerate(self._operations):
-            undos = [machine.execute(*detour)[1] for detour in reversed(self._operations[position:])]
+            undos = [machine.execute(*detour)[1] for detour in reversed(self._operations)]
             for undo in reversed(undos):
                 machine.undo(undo)
             self._check_state(machine, position, when)
             result, _ = machine.execute(*operation)
             self._check_result(position, result, when)
+
+    def _check_restored(self, machine: ServiceMachine) -> None:
+        when = "on an instance restored from a snapshot"
+        for position, operation in enumerate(self._operations):
+            machine.restore(self._snapshots[position])
+            self._check_state(machine, position, when)
+            self._check_result(position, machine.execute(*operation)[0], when)
+        middle = len(self._operations) // 2
+        machine.restore(self._snapshots[middle])
+        self._check_same(machine, middle, when)
 
     def _check_result(self, position: int, result: bytes, when: str) -> None:
         if result != self._results[position]:
