@@ -12,7 +12,8 @@ from stretto.core.node import Client
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.messages import Commit, Reconcile, SpeculativeReply, StartReconciliation, StartView, Sync
-from stretto.protocols.speculative.replica import SpeculativeReplica, Status
+from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.protocols.speculative.views import Status
 from stretto.replication.messages import Request
 from stretto.simulation.stage import InFlight, Stage
 
@@ -52,7 +53,7 @@ def test_empty_view() -> None:
 
     # r1 and r2 start view 1; r1 tells the client that `a` is committed, and nobody else.
     for replica in (r1, r2):
-        replica.start_reconciliation(1, "scenario")
+        replica.views.start(1, "scenario")
     stage.lose(to=0)
     stage.deliver(StartReconciliation)
     stage.deliver(Reconcile)
@@ -67,7 +68,7 @@ def test_empty_view() -> None:
 
     # r1 falls silent; r2 and r0, which never saw view 1, start view 2.
     stage.crash(1)
-    r2.start_reconciliation(2, "scenario")
+    r2.views.start(2, "scenario")
     stage.settle()
     assert r2.view == r0.view == 2
     assert operations(r2, first) == [b"a"]
@@ -78,15 +79,15 @@ def test_old_view_entered_from_below() -> None:
     """Who has promised a view does not enter an older one."""
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
-    r1.start_reconciliation(1, "scenario")
+    r1.views.start(1, "scenario")
     stage.deliver(StartReconciliation)
     stage.deliver(StartReconciliation)
     stage.deliver(Reconcile)
     (to_r0,) = stage.waiting(StartView, to=0)
     assert to_r0.message.view == 1
-    r0.start_reconciliation(2, "scenario")
+    r0.views.start(2, "scenario")
     stage.deliver_one(to_r0)
-    assert r0.status is Status.RECONCILING
+    assert r0.views.status is Status.RECONCILING
     assert r0.view == 2
     assert r0.ignored["of an older view"] >= 1
 
@@ -95,13 +96,13 @@ def test_old_view_entered_as_it_has_grown() -> None:
     """What a view started with stays the same message, however much the log has grown since."""
     stage, (r0, r1, r2) = stage_of(3)
     (client,) = open_sessions(stage, 1)
-    r1.start_reconciliation(1, "scenario")
+    r1.views.start(1, "scenario")
     stage.lose(to=2)
     stage.settle(lambda flight: flight.destination != 2)
-    frozen = r1.start_view
+    frozen = r1.views.start_view
     stage.call(client, b"later")
     stage.settle(lambda flight: flight.destination != 2)
-    assert r1.tip == r0.tip > r1.start_tip
+    assert r1.tip == r0.tip > r1.views.start_tip
     r1.send_to_peers(Sync(r1.incarnations, 1, r1.tip, r1.committed, r1.hash_at(r1.committed)))
     stage.deliver(Sync, to=2)
     stage.deliver(source=2, to=1)
@@ -109,7 +110,7 @@ def test_old_view_entered_as_it_has_grown() -> None:
     assert resent.message == frozen
     stage.deliver_one(resent)
     assert r2.view == 1
-    assert r2.tip == r1.start_tip
+    assert r2.tip == r1.views.start_tip
 
 
 def test_superseded_operation() -> None:
@@ -128,7 +129,7 @@ def test_superseded_operation() -> None:
     for replica in replicas:
         assert operations(replica, first) == [b"next"]
         assert replica.committed == replica.tip
-        assert replica.reconciliations == 0
+        assert replica.views.reconciliations == 0
     assert replicas[4].repairs == 1
 
 
@@ -167,7 +168,7 @@ def test_repair_under_load() -> None:
     stage.run(50 * MS)
     assert answered >= 4_000
     assert [replica.repairs for replica in replicas] == [0, 0, 0, 1, 0]
-    assert {replica.reconciliations for replica in replicas} == {0}
+    assert {replica.views.reconciliations for replica in replicas} == {0}
     assert len({replica.state.log.tip_hash for replica in replicas}) == 1
 
 
@@ -184,7 +185,7 @@ def test_deaf_replica(n: int) -> None:
         handles = [stage.call(client, b"x") for client in clients]
         stage.run(100 * MS, heard)
         assert all(stage.results.get(handle) == b"" for handle in handles)
-    assert {replica.view_changes for replica in replicas[:-1]} == {0}
+    assert {replica.views.view_changes for replica in replicas[:-1]} == {0}
     stage.run(500 * MS)
     assert len({replica.state.log.tip_hash for replica in replicas}) == 1
 
@@ -232,7 +233,7 @@ def test_leader_that_differs_from_the_superquorum_repairs_itself() -> None:
     stage.run(100 * MS)
     assert all(stage.results[handle] == b"" for handle in [*handles, late])
     assert replicas[0].repairs == 1
-    assert {replica.reconciliations for replica in replicas} == {0}
+    assert {replica.views.reconciliations for replica in replicas} == {0}
     assert len({replica.state.log.tip_hash for replica in replicas}) == 1
     assert replicas[0].committed == replicas[0].tip
 
@@ -252,7 +253,7 @@ def test_conflict_is_resolved_long_before_any_timeout() -> None:
     stage.settle()
     assert stage.now_ns == before
     assert all(stage.results[handle] == b"" for handle in handles)
-    assert r0.reconciliations == r1.reconciliations == r2.reconciliations == 1
+    assert r0.views.reconciliations == r1.views.reconciliations == r2.views.reconciliations == 1
     assert r0.view == 3
     assert r0.leader == 0
     assert r2.state.rolled_back_operations == 2

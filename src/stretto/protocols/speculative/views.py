@@ -1,0 +1,384 @@
+"""Views: which messages count in the present one, who suspects its leader, and how the next one starts by reconciling the logs.
+
+      all ---StartReconciliation(view)---> all
+      each, having it from a majority ---Reconcile(log)---> leader of the view    merges f+1 logs
+      leader ---StartView(log)---> all ---ViewEntered---> leader                  with a majority, all of it is committed
+
+Source: Ports et al., NSDI 2015, section 4.3. The merge itself is `reconcile.merge`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address
+from stretto.protocols.speculative import reconcile
+from stretto.protocols.speculative.messages import (
+    Commit,
+    GetStartView,
+    PeerMessage,
+    Reconcile,
+    StartReconciliation,
+    StartView,
+    Suspect,
+    ViewEntered,
+)
+from stretto.replication.log import EMPTY_HASH
+from stretto.replication.messages import Request
+
+if TYPE_CHECKING:
+    from stretto.protocols.speculative.replica import SpeculativeReplica
+
+MAX_BACKOFF_DOUBLINGS = 6
+
+
+class Status(Enum):
+    """NORMAL: in its view, executing requests. RECONCILING: it has stopped, and tries to enter its view."""
+
+    NORMAL = "normal"
+    RECONCILING = "reconciling"
+
+
+class Views:
+    """The part of a replica that moves it from view to view.
+
+    - `status`; `last_normal_view`: the view in which it was last NORMAL. It is not taken from the log: a view may pass without an entry.
+    - `start_view`: what that view started with, never changed; `start_tip`, `start_hash`: where that ends in our log while NORMAL.
+    - `entered`: the leader's: who is known to be in the view.
+    - `joined`, `vote`: while RECONCILING: who started this view, and our own Reconcile. `votes`, `merging`: its leader's: all Reconcile
+      messages, and the f+1 of them that are merged. `installing`: a StartView that waits for committed entries to arrive.
+    - `attempts`: how many views in a row did not start.
+    - `suspects`: who suspects the leader of this view.
+    """
+
+    def __init__(self, replica: SpeculativeReplica, config: ClusterConfig) -> None:
+        self.replica = replica
+        self.port = replica.port
+        self.state = replica.state
+        self.quorums = replica.quorums
+        self.status = Status.NORMAL
+        self.last_normal_view = 0
+        self.start_view = StartView(replica.incarnations, 0, 0, EMPTY_HASH, (), replica.incarnations)
+        self.start_tip = 0
+        self.start_hash = EMPTY_HASH
+        self.entered: set[int] = {replica.index}
+        self.joined: set[int] = set()
+        self.vote: Reconcile | None = None
+        self.votes: dict[int, Reconcile] = {}
+        self.merging: dict[int, Reconcile] | None = None
+        self.installing: StartView | None = None
+        self.attempts = 0
+        self.suspects: set[int] = set()
+        self.reconciliations = 0
+        self.view_changes = 0
+        self._retransmit_ns = config.timeouts.ns("retransmit")
+        self._timeout_ns = config.timeouts.ns("reconciliation_timeout")
+        self._leader_timeout_ns = config.timeouts.ns("leader_timeout")
+        self._last_asked_ns = replica.port.now_ns - self._retransmit_ns
+        self._begin_watch()
+
+    # Which messages count
+
+    def counts(self, source: Address, message: PeerMessage) -> bool:
+        """Whether a message of the normal operation of a view counts here and now; if its view is ahead, ask to be let in."""
+        replica = self.replica
+        if message.view > replica.view:
+            replica.ignore("of a higher view")
+            self._ask_for_start_view(source, message.view)
+        elif message.view < replica.view:
+            replica.ignore("of an older view")
+        elif self.status is not Status.NORMAL:
+            replica.ignore("while reconciling")
+        else:
+            self._heard_ns[source] = self.port.now_ns
+            replica.sync.absent.discard(source)
+            return True
+        return False
+
+    def _ask_for_start_view(self, source: Address, view: int) -> None:
+        """Ask whoever is ahead, but not at each of its messages."""
+        now = self.port.now_ns
+        if now - self._last_asked_ns >= self._retransmit_ns:
+            self._last_asked_ns = now
+            self.port.send(source, GetStartView(self.replica.incarnations, view))
+
+    def on_get_start_view(self, source: Address, message: GetStartView) -> None:
+        """Somebody has fallen behind."""
+        self._offer_start_view(source)
+
+    def _offer_start_view(self, source: Address) -> None:
+        if self.status is Status.NORMAL:
+            self.port.send(source, self.start_view)
+        else:
+            self.replica.ignore("asks for a view that has not started")
+
+    # Suspicion
+
+    def _begin_watch(self) -> None:
+        """In a new view, everyone has just been heard."""
+        now = self.port.now_ns
+        self._heard_ns = dict.fromkeys(range(self.replica.n), now)
+        self._leader_heard_ns = now
+        if not self.replica.is_leader:
+            self.port.set_timer("leader", self._leader_timeout_ns // 4)
+
+    def hear_leader(self) -> None:
+        """The leader's Sync has come, its only sign of life: what it suspects of itself is none."""
+        self._leader_heard_ns = self.port.now_ns
+        self.suspects.clear()
+
+    def on_leader_timer(self) -> None:
+        """A follower looks whether the leader still shows life."""
+        self.port.set_timer("leader", self._leader_timeout_ns // 4)
+        if self.port.now_ns - self._leader_heard_ns >= self._leader_timeout_ns:
+            self._suspect()
+
+    def leader_may_go_on(self) -> bool:
+        """Whether the leader has heard a majority of late. One that hears nobody must not look alive: it suspects itself instead."""
+        since = self.port.now_ns - self._leader_timeout_ns
+        if 1 + sum(self._heard_ns[peer] >= since for peer in self.replica.peers) >= self.quorums.majority:
+            self.suspects.discard(self.replica.index)
+            return True
+        self._suspect()
+        return False
+
+    def _suspect(self) -> None:
+        """Tell all that this view's leader seems cut off. That alone changes no view: whoever is deaf must not drag others along."""
+        replica = self.replica
+        self.suspects.add(replica.index)
+        replica.send_to_peers(Suspect(replica.incarnations, replica.view))
+        self._judge_suspicion()
+
+    def on_suspect(self, source: Address, message: Suspect) -> None:
+        """Count a suspicion. Whoever suspects in an older view has missed something, and is told."""
+        if message.view < self.replica.view:
+            self._offer_start_view(source)
+        elif self.counts(source, message):
+            self.suspects.add(source)
+            self._judge_suspicion()
+
+    def _judge_suspicion(self) -> None:
+        """With a majority that suspects, ourselves among them, go on without the leader."""
+        if self.replica.index in self.suspects and len(self.suspects) >= self.quorums.majority:
+            self.start(self.replica.view + 1, "leader suspected")
+
+    # Starting a view: everyone's part
+
+    def start(self, view: int, reason: str) -> None:
+        """Stop working in the present view and try to start a higher one."""
+        replica = self.replica
+        self.port.report("reconciliation", view=view, reason=reason, committed=self.state.committed, tip=self.state.log.tip)
+        self._leave(view)
+        self.joined = {replica.index}
+        self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
+        replica.send_to_peers(StartReconciliation(replica.incarnations, view))
+        self._judge_joined()
+
+    def _leave(self, view: int) -> None:
+        """Be RECONCILING for a higher view, with nothing left of what was under way."""
+        replica = self.replica
+        assert view > replica.view
+        replica.view = view
+        replica.stop_accepting()
+        self.status = Status.RECONCILING
+        self.joined = set()
+        self.vote = None
+        self.votes = {}
+        self.merging = None
+        self.installing = None
+        self.suspects.clear()
+        self.port.cancel_timer("leader")
+        self.port.set_timer("reconcile", self._retransmit_ns)
+
+    def on_start_reconciliation(self, source: Address, message: StartReconciliation) -> None:
+        """Join a higher view; count who else has; tell those who are late what the view started with."""
+        if message.view > self.replica.view:
+            self.start(message.view, "joined")
+        if message.view == self.replica.view and self.status is Status.RECONCILING:
+            self.joined.add(source)
+            self._judge_joined()
+        else:
+            self._offer_start_view(source)
+
+    def _judge_joined(self) -> None:
+        """With a majority that has stopped, give the vote: nothing can complete in an older view behind its back."""
+        if self.vote is not None or len(self.joined) < self.quorums.majority:
+            return
+        replica, committed = self.replica, self.state.committed
+        log = self.state.log
+        entries = tuple(log.entries(committed + 1))
+        self.vote = Reconcile(replica.incarnations, replica.view, self.last_normal_view, committed, log.hash_at(committed), entries)
+        if replica.is_leader:
+            self.votes[replica.index] = self.vote
+            self._judge_votes()
+        else:
+            self.port.send(replica.leader, self.vote)
+
+    def on_reconcile_timer(self) -> None:
+        """Say again what should have led to the view by now."""
+        replica = self.replica
+        self.port.set_timer("reconcile", self._retransmit_ns)
+        replica.send_to_peers(StartReconciliation(replica.incarnations, replica.view))
+        if self.vote is not None and not replica.is_leader:
+            self.port.send(replica.leader, self.vote)
+
+    def on_escalate_timer(self) -> None:
+        """The view did not start in time: try the next leader, but only together with a majority (we may be the one who is cut off)."""
+        if len(self.joined) >= self.quorums.majority:
+            self.attempts += 1
+            self.start(self.replica.view + 1, "the view did not start")
+        else:
+            self.port.set_timer("escalate", self._timeout_ns)
+
+    # Starting a view: its leader's part
+
+    def on_reconcile(self, source: Address, message: Reconcile) -> None:
+        """Count a vote for the view that we are to lead."""
+        replica = self.replica
+        if message.view % replica.n != replica.index:
+            return replica.ignore("not the leader")
+        if message.view > replica.view:
+            self.start(message.view, "joined")
+        if message.view < replica.view or self.status is not Status.RECONCILING:
+            return self._offer_start_view(source)
+        self.votes.setdefault(source, message)
+        self.joined.add(source)
+        self._judge_joined()
+        return self._judge_votes()
+
+    def _judge_votes(self) -> None:
+        """With f+1 votes, our own among them, settle what is committed; whatever of that we lack comes first."""
+        replica = self.replica
+        enough = replica.index in self.votes and len(self.votes) >= self.quorums.majority
+        if not enough or self.merging is not None:
+            return
+        others = [voter for voter in self.votes if voter != replica.index][: self.quorums.f]
+        self.merging = {voter: self.votes[voter] for voter in [replica.index, *others]}
+        voter, base, base_hash = reconcile.settled(self.merging)
+        if self.state.log.matches(base, base_hash):
+            self.state.commit_up_to(base)
+            self._merge([])
+        else:
+            replica.begin_transfer(base, base_hash, voter)
+
+    def _merge(self, rolled_back: list[Request]) -> None:
+        """Merge exactly f+1 logs, start the view with the result."""
+        replica = self.replica
+        assert self.merging is not None
+        assert len(self.merging) == self.quorums.majority
+        _, base, base_hash = reconcile.settled(self.merging)
+        candidates = [request for vote in self.merging.values() for request in vote.entries]
+        oldest = min(vote.committed for vote in self.merging.values())
+        numbers = self.state.numbers_at(base, candidates, since=oldest)
+        merged = reconcile.merge(self.merging, numbers, self.quorums.merge_support)
+        start_view = StartView(replica.incarnations, replica.view, base, base_hash, tuple(merged), replica.incarnations)
+        replica.send_to_peers(start_view)
+        self._enter(start_view, rolled_back)
+
+    def on_view_entered(self, source: Address, message: ViewEntered) -> None:
+        """Count who is in the view."""
+        if message.view > self.replica.view:
+            return self.replica.ignore("of a higher view")
+        if not self.counts(source, message):
+            return None
+        if not self.replica.is_leader:
+            return self.replica.ignore("not the leader")
+        return self.note_entered(source)
+
+    def note_entered(self, source: Address) -> None:
+        """With a majority in the view, all that it started with is committed; the clients concerned need no superquorum."""
+        replica = self.replica
+        self.entered.add(source)
+        self.suspects.discard(source)
+        if self.start_tip > self.state.committed and len(self.entered) >= self.quorums.majority:
+            assert replica.accepting
+            first = self.state.committed + 1
+            self.state.commit_up_to(self.start_tip)
+            replica.send_to_peers(Commit(replica.incarnations, replica.view, self.start_tip, self.start_hash))
+            replica.answer_from(first, self.start_tip)
+
+    # Entering a view
+
+    def on_start_view(self, source: Address, message: StartView) -> None:
+        """Take over the log that the view starts with, once we have all that is committed before it."""
+        replica = self.replica
+        if message.view < replica.view:
+            return replica.ignore("of an older view")
+        if message.view == replica.view and self.status is Status.NORMAL:
+            return replica.ignore("the view has been entered")
+        if message.view > replica.view:
+            self._leave(message.view)
+            self.port.cancel_timer("escalate")
+        if self.installing is not None:
+            return replica.ignore("the view is being entered")
+        if message.base <= self.state.committed:
+            return self._enter(message, [])
+        if self.state.log.matches(message.base, message.base_hash):
+            self.state.commit_up_to(message.base)
+            return self._enter(message, [])
+        self.installing = message
+        return replica.begin_transfer(message.base, message.base_hash, source)
+
+    def on_transferred(self, rolled_back: list[Request]) -> None:
+        """What we lacked before the base is here, and committed: go on with what it was for."""
+        if self.installing is not None:
+            self._enter(self.installing, rolled_back)
+        else:
+            self._merge(rolled_back)
+
+    def _enter(self, start_view: StartView, rolled_back: list[Request]) -> None:
+        """Be NORMAL with the view's log; then come the answers that this owes to clients, our own operations, and what has been kept."""
+        replica, state = self.replica, self.state
+        left = replica.adopt(start_view.base, start_view.entries, rolled_back)
+        self.view_changes += replica.leader != self.last_normal_view % replica.n
+        self.reconciliations += 1
+        self.status = Status.NORMAL
+        self.last_normal_view = replica.view
+        self.start_view = start_view
+        self.start_tip = state.log.tip
+        self.start_hash = state.log.tip_hash
+        self.entered = {replica.index}
+        self.votes = {}
+        self.merging = None
+        self.installing = None
+        self.attempts = 0
+        self.port.cancel_timer("reconcile")
+        self.port.cancel_timer("escalate")
+        self.port.report("view entered", view=replica.view, leader=replica.leader, base=start_view.base, tip=state.log.tip)
+        if not replica.is_leader:
+            self.port.send(replica.leader, ViewEntered(replica.incarnations, replica.view))
+        self._begin_watch()
+        replica.sync.begin()
+        replica.answer_from(max(start_view.base, state.committed) + 1, state.log.tip)
+        replica.accept_again(left)
+        if self.quorums.majority == 1:
+            self.note_entered(replica.index)
+
+    # Watching
+
+    def snapshot(self) -> dict[str, Any]:
+        """The fields as canonical plain data."""
+        return {
+            "status": self.status.value,
+            "last_normal_view": self.last_normal_view,
+            "start_view": [self.start_view, self.start_tip],
+            "sets": [sorted(self.entered), sorted(self.joined), sorted(self.suspects)],
+            "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging)],
+            "installing": self.installing,
+            "attempts": self.attempts,
+        }
+
+    def check_invariants(self) -> None:
+        """What the docstring of the class promises."""
+        view = self.replica.view
+        assert self.last_normal_view <= view
+        assert self.start_view.view == self.last_normal_view
+        if self.status is Status.NORMAL:
+            assert self.last_normal_view == view
+            assert self.state.log.matches(self.start_tip, self.start_hash)
+            assert not self.votes
+            assert self.installing is None
+        else:
+            assert not self.votes or self.replica.is_leader
