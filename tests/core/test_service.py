@@ -94,6 +94,14 @@ class Registry(Service):
         self.ages["sly"] = 1
 
     @operation
+    def churn(self, name: str) -> None:
+        self.ages[name] = 1
+        self.ages[name] = 2
+        del self.ages[name]
+        self.visits.insert(0, name)
+        self.visits.append(self.visits.pop(0))
+
+    @operation
     def assign(self) -> None:
         self.count = 1
 
@@ -141,6 +149,11 @@ def test_undo_and_snapshots_cover_every_container() -> None:
     assert sorted(msgspec.msgpack.decode(after)) == ["ages", "last", "people", "tags", "visits"]
     machine.undo(undo)
     assert machine.snapshot() == before != after
+    for name in ("nobody", "Ada"):
+        _, undo = machine.execute(CODEC.encode("churn", (name,)), 5, 6)
+        assert machine.snapshot() != before
+        machine.undo(undo)
+        assert machine.snapshot() == before
     machine.restore(after)
     assert machine.snapshot() == after
     assert call(machine, "person", "Ada") == ADA

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import enum
 from collections.abc import Callable
+from random import Random
 from typing import Annotated, Any
 
 import msgspec
@@ -154,26 +155,37 @@ def test_prefix_of_tuples() -> None:
     assert container.prefix(("a",)) == [("a", 1), ("a", 2)]
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 60))), st.integers(0, 60), st.integers(0, 60))
-def test_ordered_keys_over_many_chunks(changes: list[tuple[bool, int]], start: int, stop: int) -> None:
-    most, ordered._MOST = ordered._MOST, 4
-    try:
-        keys, plain = ordered.OrderedKeys(range(0, 60, 3)), list(range(0, 60, 3))
-        for wanted, key in changes:
-            if wanted and key not in plain:
-                keys.add(key)
-                bisect.insort(plain, key)
-            elif not wanted and key in plain:
-                keys.remove(key)
-                plain.remove(key)
-            assert list(keys.span()) == plain
-            assert len(keys._bounds) == len(keys._chunks) - 1
-            assert all(0 < len(chunk) <= 4 for chunk in keys._chunks) or keys._chunks == [[]]
+@pytest.mark.parametrize("seed", range(5))
+def test_ordered_keys_over_many_chunks(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordered, "_MOST", 4)
+    random = Random(seed)
+    plain = list(range(0, 60, 3))
+    keys = ordered.OrderedKeys(plain)
+    for turn in range(600):
+        key = random.randrange(60)
+        if key not in plain and random.random() < (0.8 if turn % 200 < 100 else 0.2):
+            keys.add(key)
+            bisect.insort(plain, key)
+        elif key in plain:
+            keys.remove(key)
+            plain.remove(key)
+        check_chunks(keys)
+        start, stop = random.randrange(60), random.randrange(60)
+        assert list(keys.span()) == plain
+        assert list(keys.span(reverse=True)) == plain[::-1]
         assert list(keys.span(start, stop)) == [key for key in plain if start <= key < stop]
         assert list(keys.span(start, stop, True)) == [key for key in reversed(plain) if start <= key < stop]
-        assert list(keys.span(reverse=True)) == plain[::-1]
-    finally:
-        ordered._MOST = most
+    for key in plain:
+        keys.remove(key)
+        check_chunks(keys)
+
+
+def check_chunks(keys: ordered.OrderedKeys) -> None:
+    """The invariant that the class states."""
+    chunks, bounds = keys._chunks, keys._bounds
+    assert chunks == [[]] or all(0 < len(chunk) <= 4 for chunk in chunks)
+    assert len(bounds) == len(chunks) - 1
+    assert all(lower[-1] < bound <= upper[0] for lower, bound, upper in zip(chunks, bounds, chunks[1:], strict=False))
 
 
 def test_a_sorted_map_may_change_while_it_is_walked() -> None:
