@@ -64,7 +64,7 @@ class Tally(Generic[Answer]):
         self._needed = needed
 
     def add(self, voter: int, answer: Answer | None) -> Outcome:
-        """Count an answer. None is an answer that agrees with no other. WON means that this very answer has enough votes."""
+        """Count an answer; None is one that agrees with no other. The first time that this gives WON, it is by this very answer."""
         former = self.answers.get(voter)
         if former is not None:
             self._votes[former] -= 1
