@@ -196,3 +196,26 @@ def test_sigterm_ends_a_replica_cleanly(directory: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert time.monotonic() - began < 5
     assert "SIGTERM" in cluster.logs[0].read_text().splitlines()[-1]
+
+
+def test_down_ends_a_replica_that_the_configuration_no_longer_has(directory: Path) -> None:
+    service = "stretto.core.state_machine:NullMachine"
+    cluster = LocalCluster.create(directory, loopback_config(3, "speculative", service))
+    cluster.start()
+    cluster.file.write_text(loopback_config(1, "speculative", service).to_toml())
+    assert LocalCluster(directory).stop() == 3
+    assert [cluster.state(index) for index in range(3)] == ["stopped"] * 3
+
+
+def test_a_log_that_cannot_be_written(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = LocalCluster.create(directory, loopback_config(1, "unreplicated", "stretto.core.state_machine:NullMachine"))
+    cluster.logs[0].mkdir()
+    assert run(["cluster", "up", str(directory)]) == 2
+    assert "replica-0.log: cannot be written: Is a directory" in capsys.readouterr().err
+
+
+def test_two_commands_at_once(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = LocalCluster.create(directory, loopback_config(1, "unreplicated", "stretto.core.state_machine:NullMachine"))
+    with cluster._alone():
+        assert run(["cluster", "up", str(directory)]) == 1
+    assert "another command is starting or stopping" in capsys.readouterr().err

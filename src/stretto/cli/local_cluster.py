@@ -176,7 +176,7 @@ class LocalCluster:
         try:
             with self.logs[index].open("ab") as log:
                 yield log
-        except PermissionError as error:
+        except OSError as error:
             raise ConfigurationError(f"cannot be written: {error.strerror}", file=self.logs[index]) from None
 
     def _wait_for_answers(self, starts: list[Start], answered: Callable[[int], None]) -> None:
@@ -201,19 +201,20 @@ class LocalCluster:
             return
         who = f"replica {dead[0]} has" if len(dead) == 1 else f"replicas {', '.join(map(str, dead))} have"
         raise ClusterFailure(
-            f"{who} died since the start, and with it what it remembered; there is no recovery yet that would let it rejoin. "
-            f"A majority goes on without it. To start anew, all of them empty: stretto cluster down, then up. "
+            f"{who} died since the start, and the memory is lost; there is no recovery yet that would let it rejoin. "
+            f"A majority goes on without. To start anew, all of them empty: stretto cluster down, then up. "
             f"Its log ends: {self.last_line(dead[0])}"
         )
 
     def _stop(self) -> int:
-        running = [pid_file for pid_file in self.pid_files if pid_file.signal(signal.SIGTERM)]
+        pid_files = [PidFile(path) for path in self.directory.glob("replica-*.pid")]  # whatever the configuration says by now
+        running = [pid_file for pid_file in pid_files if pid_file.signal(signal.SIGTERM)]
         deadline = time.monotonic() + STOP_SECONDS
         for pid_file in running:
             if not pid_file.wait(max(0.0, deadline - time.monotonic())):
                 pid_file.signal(signal.SIGKILL)
                 pid_file.wait(STOP_SECONDS)
-        for pid_file in self.pid_files:
+        for pid_file in pid_files:
             pid_file.remove()
         return len(running)
 
