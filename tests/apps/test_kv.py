@@ -103,9 +103,9 @@ def test_the_largest_compare_and_set_fits_a_request() -> None:
 
 
 def test_it_can_be_replicated() -> None:
-    check_service(KeyValueStore, max_examples=60)
+    check_service(KeyValueStore, max_examples=30)
     numbers = st.integers(-(2**63), 2**63 - 1).map(lambda number: b"%d" % number)
-    check_service(KeyValueStore, arguments={"put": {"value": numbers}, "scan": {"limit": st.integers(0, 3)}}, max_examples=40)
+    check_service(KeyValueStore, arguments={"put": {"value": numbers}, "scan": {"limit": st.integers(0, 3)}}, max_examples=20)
 
 
 def test_the_workload_is_a_pure_mix_on_a_bounded_set_of_keys() -> None:

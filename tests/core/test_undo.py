@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stretto.core import ordered
-from stretto.core.undo import Cell, Container, Journal, List, Map, SortedMap, SortedSet, take_back
+from stretto.core.journal import Container, Journal, take_back
+from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
 
 Step = tuple[str, tuple[Any, ...]]
 

@@ -30,9 +30,9 @@ from typing import Any, ClassVar, Self, TypeVar
 import msgspec
 
 from stretto.core.errors import ApplicationError
+from stretto.core.journal import Container, Journal, take_back
 from stretto.core.signatures import Method, methods_of
 from stretto.core.state_machine import Undo
-from stretto.core.undo import Container, Journal, take_back
 from stretto.core.values import encode
 
 F = TypeVar("F", bound=Callable[..., Any])

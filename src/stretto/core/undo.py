@@ -1,7 +1,6 @@
 """Containers that undo themselves: Map, SortedMap, SortedSet, List, Cell.
 
-A container belongs to one service and writes into its journal how to take each change back. A step of the journal is a call: a
-function and its arguments. Taking the steps back, the last first, leaves what was there before, bit for bit.
+A container belongs to one service and writes into its journal how to take each change back.
 
 Replicas that rolled back and replicas that did not hold equal contents with different histories, so nothing that a service can see may
 depend on history. A plain dict iterates in the order of insertion, which undo does not restore. Therefore a `Map` refuses to be
@@ -11,11 +10,12 @@ gives a list of its own, for the same reason: a walk through a tree that changes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
 from operator import index as as_index
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, get_args, overload
+from typing import Any, Generic, TypeVar, overload
 
+from stretto.core.journal import HOMELESS, Container
 from stretto.core.ordered import OrderedKeys
 from stretto.core.values import ValueType
 
@@ -23,75 +23,9 @@ K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
 
-Step: TypeAlias = tuple[Any, ...]
-"""What takes one change back: a function and its arguments."""
-
-Journal: TypeAlias = list[Step]
-"""The steps of the operation that is running, the first change first."""
-
 _MISSING: Any = object()
 _set_item = dict.__setitem__
 _delete_item = dict.__delitem__
-
-
-def take_back(steps: Iterable[Step]) -> None:
-    """Undo the changes that these steps were written for. `steps` begins with the last one."""
-    for function, *arguments in steps:
-        function(*arguments)
-
-
-class _Homeless:
-    """The ValueType of a container that belongs to no service yet."""
-
-    exact = type(None)
-
-    def accept(self, value: Any) -> NoReturn:
-        raise TypeError("this container belongs to no service yet: assign it to an attribute in __init__ before it is changed")
-
-
-_HOMELESS: Any = _Homeless()
-
-
-class Container:
-    """The base of all containers. Made with its types, as in `Map[bytes, int]()`, which are checked when it is attached."""
-
-    __slots__ = ("__orig_class__", "_record", "_where")
-
-    _example = "bytes"
-
-    def __init__(self) -> None:
-        self._record: Callable[[Step], None] = _HOMELESS.accept
-        self._where = ""
-
-    def attach(self, where: str, journal: Journal) -> None:
-        """Belong to the service that owns `journal`, under the name `where`. Raises TypeError if the declared types do not fit."""
-        if self._where:
-            raise TypeError(f"{where}: this container is {self._where} already")
-        declared = get_args(getattr(self, "__orig_class__", None))
-        if not declared:
-            name = type(self).__name__
-            raise TypeError(f"{where}: a {name} is made with the types that it holds, as in {name}[{self._example}]()")
-        self._declare(where, *declared)
-        self._where = where
-        self._record = journal.append
-
-    def _declare(self, where: str, *declared: Any) -> None:
-        raise NotImplementedError
-
-    def state_type(self) -> Any:
-        """The type of what `state` gives."""
-        raise NotImplementedError
-
-    def state(self) -> Any:
-        """The contents as canonical plain data."""
-        raise NotImplementedError
-
-    def restore(self, state: Any) -> None:
-        """Hold what `state` gave. Nothing is recorded."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._where}>"
 
 
 class Map(Container, Generic[K, V]):
@@ -104,10 +38,10 @@ class Map(Container, Generic[K, V]):
     def __init__(self) -> None:
         super().__init__()
         self._items: dict[K, V] = {}
-        self._key_type: ValueType = _HOMELESS
-        self._value_type: ValueType = _HOMELESS
-        self._exact_key: type = _HOMELESS.exact
-        self._exact_value: type = _HOMELESS.exact
+        self._key_type: ValueType = HOMELESS
+        self._value_type: ValueType = HOMELESS
+        self._exact_key: type = HOMELESS.exact
+        self._exact_value: type = HOMELESS.exact
 
     def _declare(self, where: str, *declared: Any) -> None:
         key, value = declared
@@ -284,7 +218,7 @@ class SortedSet(Container, Generic[K]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._type: ValueType = _HOMELESS
+        self._type: ValueType = HOMELESS
         self._members: set[K] = set()
         self._order = OrderedKeys()
 
@@ -356,7 +290,7 @@ class List(Container, Generic[V]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._type: ValueType = _HOMELESS
+        self._type: ValueType = HOMELESS
         self._items: list[V] = []
 
     def _declare(self, where: str, *declared: Any) -> None:
@@ -444,7 +378,7 @@ class Cell(Container, Generic[V]):
 
     def __init__(self, value: V) -> None:
         super().__init__()
-        self._type: ValueType = _HOMELESS
+        self._type: ValueType = HOMELESS
         self._value = value
 
     def _declare(self, where: str, *declared: Any) -> None:
