@@ -29,6 +29,7 @@ from stretto.catalog import protocol_for
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
 from stretto.runtime.client import ClientHost
+from stretto.runtime.loop import DatagramLoop
 
 OPEN_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
@@ -69,7 +70,8 @@ class ClientBug:
 
 def _client_process(pipe: Connection, config: ClusterConfig, plan: Plan, process: int) -> None:
     try:
-        asyncio.run(_serve(pipe, config, plan, process))
+        with asyncio.Runner(loop_factory=DatagramLoop) as runner:
+            runner.run(_serve(pipe, config, plan, process))
     except (EOFError, BrokenPipeError):
         pass  # the coordinator is gone
     except StrettoError as error:

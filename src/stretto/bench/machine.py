@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+_HASHES, _ROUNDS, _HASHED = 2_000, 5, bytes(62)
 
 
 def measured_on() -> dict[str, Any]:
-    """Version and commit of Stretto, Python, kernel, processor, and how busy the machine is already. What cannot be found out is None."""
+    """Version and commit of Stretto, Python, kernel, processor, and how busy the machine is already. What cannot be found out is None.
+
+    `hash_ns` is the processor time that one small hash takes now. Processor time is no fixed currency: a busy sibling core, a cold cache
+    or a lower clock make it twice as much, and all other figures with it.
+    """
     return {
         "version": version("stretto"),
         "commit": _commit(),
@@ -20,7 +29,18 @@ def measured_on() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg()[0],
+        "hash_ns": _hash_ns(),
     }
+
+
+def _hash_ns() -> float:
+    rounds = []
+    for _ in range(_ROUNDS):
+        started_ns = time.process_time_ns()
+        for _ in range(_HASHES):
+            blake2b(_HASHED, digest_size=16).digest()
+        rounds.append((time.process_time_ns() - started_ns) / _HASHES)
+    return median(rounds)
 
 
 def _commit() -> str | None:

@@ -164,7 +164,7 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield title, ", ".join(f"{count:,} {reason}" for reason, count in figures[name].items())
     machine = figures["measured_on"]
     sockets = "batched" if figures["batched_sockets"] else "plain"
-    processor = f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']:.1f}"
+    processor = f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']:.1f}, {machine['hash_ns']:.0f} ns a hash"
     system = f"{machine['kernel']}, {machine['python']}"
     yield "measured on", f"{processor}, {system}, {sockets} sockets, commit {(machine['commit'] or 'unknown')[:12]}"
 
