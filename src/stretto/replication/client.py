@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Any
 
 from stretto.core.config import ClusterConfig
@@ -14,14 +13,20 @@ from stretto.replication.sessions import session_from_result
 
 _TICKS_PER_RETRANSMIT = 4
 _MAX_BACKOFF = 32
+_NONCE_BITS = 63
+_ENTROPY_BITS = 32
 
 
 class Call:
-    """One outstanding request. `ballot` is the protocol's own record of the answers; `answered`: some replica has answered."""
+    """One outstanding request.
+
+    `ballot` is the protocol's own record of the answers; `answered`: some replica has answered; `waiting`, if the request opens a session:
+    the operation that will go out on it, and its time.
+    """
 
     __slots__ = ("answered", "backoff", "ballot", "deadline", "done", "next_transmission", "request", "waiting")
 
-    def __init__(self, request: Request, done: Done, deadline: int, next_transmission: int) -> None:
+    def __init__(self, request: Request, done: Done, deadline: int, next_transmission: int, waiting: tuple[bytes, int] | None) -> None:
         self.request = request
         self.done = done
         self.deadline = deadline
@@ -29,8 +34,7 @@ class Call:
         self.backoff = 1
         self.answered = False
         self.ballot: Any = None
-        self.waiting: tuple[bytes, int] | None = None
-        """For a request that opens a session: the operation, and its time, that goes out on it."""
+        self.waiting = waiting
 
 
 class SessionClient(ABC):
@@ -39,7 +43,7 @@ class SessionClient(ABC):
     Each call takes an idle session, or opens one: a session has one request outstanding at a time. Time is counted in ticks of one timer,
     which runs while calls are outstanding, so that a call that ends at once costs no clock and no timer of its own.
 
-    Invariants: a session is idle or has exactly one call; a call that was begun is in `_calls` or `_opening` until its `done` is called.
+    Invariants: a session is idle or has exactly one call; a call that was begun is in `_calls` until its `done` is called.
     """
 
     def __init__(self, port: Port, config: ClusterConfig) -> None:
@@ -50,9 +54,9 @@ class SessionClient(ABC):
         self._timeout_ticks = max(1, config.timeouts.ns("request_timeout") // self._tick_ns)
         self._tick = 0
         self._ticking = False
+        self._random_bits = port.random.getrandbits
         self._idle: list[tuple[int, int]] = []  # session and its last request number; the most recently used is the next to go
-        self._calls: dict[int, Call] = {}  # by session
-        self._opening: dict[int, Call] = {}  # by nonce
+        self._calls: dict[int, Call] = {}  # by session; those that open one by the nonce's complement, which is negative
         self._completed = 0
         self._retransmissions = 0
         self._failures: dict[str, int] = {}
@@ -77,48 +81,46 @@ class SessionClient(ABC):
             self._fail(done, RequestTooLarge(reason))
         elif self._idle:
             session, number = self._idle.pop()
-            self._request(session, number + 1, operation, time_ns, done, self._tick + self._timeout_ticks)
+            self._operate(session, number + 1, operation, time_ns, done, self._tick + self._timeout_ticks)
         else:
-            nonce = self.port.random.getrandbits(63)
+            nonce = self._random_bits(_NONCE_BITS)
             request = Request(self.port.address, OPEN_SESSION, nonce, time_ns, 0, b"")
-            call = self._begin(request, done, self._tick + self._timeout_ticks)
-            call.waiting = (operation, time_ns)
-            self._opening[nonce] = call
-            self.transmit(call)
+            self._begin(~nonce, request, done, self._tick + self._timeout_ticks, (operation, time_ns))
+
+    def _operate(self, session: int, number: int, operation: bytes, time_ns: int, done: Done, deadline: int) -> None:
+        request = Request(self.port.address, session, number, time_ns, self._random_bits(_ENTROPY_BITS), operation)
+        self._begin(session, request, done, deadline, None)
+
+    def _begin(self, key: int, request: Request, done: Done, deadline: int, waiting: tuple[bytes, int] | None) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self.port.set_timer("tick", self._tick_ns)
+        self._calls[key] = call = Call(request, done, deadline, self._tick + _TICKS_PER_RETRANSMIT, waiting)
+        self.transmit(call)
 
     def find(self, session: int, number: int) -> Call | None:
         """The outstanding call that an answer to this request is for; None if it has ended."""
-        call = self._opening.get(number) if session == OPEN_SESSION else self._calls.get(session)
+        call = self._calls.get(session or ~number)
         return call if call is not None and call.request.number == number else None
 
     def finish(self, call: Call, result: bytes | None) -> None:
         """The call is decided: `result`, or None if the replicas do not have its session."""
         request = call.request
-        if request.session == OPEN_SESSION:
-            del self._opening[request.number]
+        session = request.session
+        if session == OPEN_SESSION:
+            del self._calls[~request.number]
             assert result is not None
             assert call.waiting is not None
             operation, time_ns = call.waiting
-            self._request(session_from_result(result), 1, operation, time_ns, call.done, call.deadline)
+            self._operate(session_from_result(result), 1, operation, time_ns, call.done, call.deadline)
         elif result is None:
-            del self._calls[request.session]
+            del self._calls[session]
             self._fail(call.done, SessionExpired("the replicas have dropped the session; the operation may have happened before they did"))
         else:
-            del self._calls[request.session]
-            self._idle.append((request.session, request.number))
+            del self._calls[session]
+            self._idle.append((session, request.number))
             self._completed += 1
             call.done(result)
-
-    def _request(self, session: int, number: int, operation: bytes, time_ns: int, done: Done, deadline: int) -> None:
-        request = Request(self.port.address, session, number, time_ns, self.port.random.getrandbits(32), operation)
-        self._calls[session] = call = self._begin(request, done, deadline)
-        self.transmit(call)
-
-    def _begin(self, request: Request, done: Done, deadline: int) -> Call:
-        if not self._ticking:
-            self._ticking = True
-            self.port.set_timer("tick", self._tick_ns)
-        return Call(request, done, deadline, self._tick + _TICKS_PER_RETRANSMIT)
 
     def _fail(self, done: Done, error: StrettoError) -> None:
         name = type(error).__name__
@@ -130,7 +132,7 @@ class SessionClient(ABC):
     def on_timer(self, name: str) -> None:
         """Retransmit what waits too long, and give up what waited its time."""
         self._tick += 1
-        late = [call for call in self._outstanding() if self._tick >= min(call.next_transmission, call.deadline)]
+        late = [call for call in self._calls.values() if self._tick >= min(call.next_transmission, call.deadline)]
         for call in late:
             if self._tick >= call.deadline:
                 self._give_up(call)
@@ -139,14 +141,14 @@ class SessionClient(ABC):
                 call.next_transmission = self._tick + self.port.random.randint(1, _TICKS_PER_RETRANSMIT) * call.backoff
                 self._retransmissions += 1
                 self.transmit(call)
-        self._ticking = bool(self._calls or self._opening)
+        self._ticking = bool(self._calls)
         if self._ticking:
             self.port.set_timer("tick", self._tick_ns)
 
     def _give_up(self, call: Call) -> None:
         request = call.request
         if request.session == OPEN_SESSION:
-            del self._opening[request.number]
+            del self._calls[~request.number]
             uncertainty = "the operation was not sent"
         else:
             del self._calls[request.session]
@@ -157,10 +159,6 @@ class SessionClient(ABC):
         else:
             self._fail(call.done, ClusterUnavailable(f"no replica answered; {uncertainty}"))
 
-    def _outstanding(self) -> Iterable[Call]:
-        yield from self._calls.values()
-        yield from self._opening.values()
-
     # Watching
 
     def ignore(self, reason: str) -> None:
@@ -170,11 +168,11 @@ class SessionClient(ABC):
     def metrics(self) -> dict[str, Any]:
         """Counters of calls."""
         return {
-            "outstanding": len(self._calls) + len(self._opening),
+            "outstanding": len(self._calls),
             "completed": self._completed,
             "failures": dict(self._failures),
             "retransmissions": self._retransmissions,
-            "sessions": len(self._calls) + len(self._idle),
+            "sessions": len(self._idle) + sum(key > 0 for key in self._calls),
             "ignored_messages": dict(self._ignored),
         }
 
@@ -184,7 +182,7 @@ class SessionClient(ABC):
             "idle": sorted(self._idle),
             "calls": [
                 [call.request.session, call.request.number, call.request.operation, call.answered, self.ballot_snapshot(call)]
-                for call in sorted(self._outstanding(), key=lambda call: (call.request.session, call.request.number))
+                for _, call in sorted(self._calls.items())
             ],
         }
 
@@ -197,5 +195,5 @@ class SessionClient(ABC):
         idle = [session for session, _ in self._idle]
         assert len(set(idle)) == len(idle)
         assert not set(idle) & set(self._calls)
-        assert all(call.request.session == session for session, call in self._calls.items())
-        assert self._ticking or not (self._calls or self._opening)
+        assert all(key == (call.request.session or ~call.request.number) for key, call in self._calls.items())
+        assert self._ticking or not self._calls

@@ -12,13 +12,32 @@ from stretto.replication.quorums import Outcome, Quorums, Tally
 
 
 class Ballot:
-    """The answers to one request in the highest view that has answered. Those of different views never count together."""
+    """The answers to one request in the highest view that has answered. Those of different views never count together.
 
-    __slots__ = ("tally", "view")
+    As long as all agree, which is nearly always, the voters are bits of a number; the tally is made when two differ.
+    """
 
-    def __init__(self, view: int, quorums: Quorums) -> None:
-        self.view = view
-        self.tally: Tally[tuple[int, bytes]] = Tally(quorums.n, quorums.superquorum)
+    __slots__ = ("hash", "position", "tally", "view", "voters")
+
+    def __init__(self, source: Address, first: SpeculativeReply) -> None:
+        self.view = first.view
+        self.position = first.position
+        self.hash = first.hash
+        self.voters = 1 << source
+        self.tally: Tally[tuple[int, bytes]] | None = None
+
+    def add(self, source: Address, answer: SpeculativeReply, quorums: Quorums) -> Outcome:
+        """Count an answer of the ballot's view."""
+        tally = self.tally
+        if tally is None:
+            if answer.hash == self.hash and answer.position == self.position:
+                self.voters = voters = self.voters | 1 << source
+                return Outcome.WON if voters.bit_count() >= quorums.superquorum else Outcome.PENDING
+            tally = self.tally = Tally(quorums.n, quorums.superquorum)
+            for voter in range(quorums.n):
+                if self.voters >> voter & 1:
+                    tally.add(voter, (self.position, self.hash))
+        return tally.add(source, (answer.position, answer.hash))
 
 
 class SpeculativeClient(SessionClient):
@@ -41,19 +60,22 @@ class SpeculativeClient(SessionClient):
         call = self.find(message.session, message.number)
         if call is None:
             return self.ignore("answer to a finished call")
-        call.answered = True
         if message.committed:
             return self.finish(call, message.result)
         ballot: Ballot | None = call.ballot
         if ballot is None or message.view > ballot.view:
-            call.ballot = ballot = Ballot(message.view, self._quorums)
-        elif message.view < ballot.view:
-            return self.ignore("of an older view")
-        outcome = ballot.tally.add(source, (message.position, message.hash))
-        if outcome is Outcome.WON:
+            call.answered = True
+            call.ballot = Ballot(source, message)
+            if self._quorums.superquorum > 1:
+                return None
             return self.finish(call, message.result)
-        if outcome is Outcome.LOST:
-            return self._report_conflict(ballot)
+        if message.view < ballot.view:
+            return self.ignore("of an older view")
+        outcome = ballot.add(source, message, self._quorums)
+        if outcome is Outcome.WON:
+            self.finish(call, message.result)
+        elif outcome is Outcome.LOST:
+            self._report_conflict(ballot)
         return None
 
     def _report_conflict(self, ballot: Ballot) -> None:
@@ -61,6 +83,7 @@ class SpeculativeClient(SessionClient):
         if ballot.view > self._reported_view:
             self._reported_view = ballot.view
             self._conflicts += 1
+            assert ballot.tally is not None
             places = [place for place in ballot.tally.answers.values() if place is not None]
             hashes = tuple(dict.fromkeys(summary for _, summary in places))
             self.port.send(ballot.view % self.n, Conflict(ballot.view, max(position for position, _ in places), hashes))
@@ -77,4 +100,7 @@ class SpeculativeClient(SessionClient):
     def ballot_snapshot(self, call: Call) -> Any:
         """The answers as canonical plain data."""
         ballot: Ballot | None = call.ballot
-        return ballot and [ballot.view, sorted(ballot.tally.answers.items())]
+        if ballot is None:
+            return None
+        tally = ballot.tally and sorted(ballot.tally.answers.items())
+        return [ballot.view, ballot.position, ballot.hash, ballot.voters, tally]
