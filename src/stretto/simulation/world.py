@@ -36,7 +36,7 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `send_datagram_ns`, `send_message_ns`: the same for what leaves; a multicast is one datagram;
     - `burst`: how many datagrams it takes at once;
     - `datagram_messages`: how many messages fit one datagram;
-    - `queue`: how many datagrams wait at most; one that finds the queue full is lost.
+    - `queue`: how much waits at most, timers that are due included; a datagram that finds the queue full is lost.
     """
 
     receive_datagram_ns: int = 0

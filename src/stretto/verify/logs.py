@@ -27,7 +27,8 @@ class _Seen:
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
-        self.view = 0
+        self.outline: tuple[int, int, int, int, bytes] = (0, 0, 0, -1, b"")
+        """View, base, committed, tip and the hash there: while these stay, so does all else."""
         self.committed = replica.committed
         self.base = replica.base
         self.hashes: list[bytes] = []
@@ -63,13 +64,16 @@ class LogObserver:
         """Look at what the step changed."""
         seen = self._seen[index]
         replica = seen.replica
-        if replica.view < seen.view:
-            raise Violation("view went down", f"replica {index} was in view {seen.view} and is in view {replica.view}")
-        seen.view = replica.view
-        self._follow_log(index, seen)
-        self._check_committed(index, seen)
+        tip = replica.tip
         seen.unchecked_work += 1
-        if seen.unchecked_work > self.first_check + 4 * (replica.tip - replica.base):
+        outline = (replica.view, replica.base, replica.committed, tip, replica.hash_at(tip))
+        if outline != seen.outline:
+            if replica.view < seen.outline[0]:
+                raise Violation("view went down", f"replica {index} was in view {seen.outline[0]} and is in view {replica.view}")
+            seen.outline = outline
+            self._follow_log(index, seen)
+            self._check_committed(index, seen)
+        if seen.unchecked_work > self.first_check + 4 * (tip - replica.base):
             self.check_state(index)
 
     def check_state(self, index: int) -> None:

@@ -1,0 +1,276 @@
+"""Whole runs: an honest protocol passes, each broken one is found out by name, and a seed decides everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from stretto.core.errors import ConfigurationError
+from stretto.core.node import Address
+from stretto.core.protocol import ProtocolDefinition
+from stretto.core.state_machine import Undo
+from stretto.core.trace import TraceRecord, from_lines, to_line
+from stretto.protocols.speculative import SPECULATIVE
+from stretto.protocols.unreplicated import UNREPLICATED
+from stretto.protocols.unreplicated.client import UnreplicatedClient
+from stretto.protocols.unreplicated.messages import Reply
+from stretto.protocols.unreplicated.replica import Server
+from stretto.replication.client import Call
+from stretto.replication.messages import Request
+from stretto.simulation.faults import FAULTS
+from stretto.simulation.network import Delay, Links
+from stretto.simulation.run import Simulation, SimulationResult, percentiles, simulate
+from stretto.simulation.spec import SimulationSpec, draw_spec
+from stretto.simulation.world import Costs
+
+ONE = SimulationSpec("unreplicated", replicas=1, sessions=3, operations=60, settle_ns=12_000_000_000)
+
+
+class Tape:
+    """A state machine that keeps all operations, and answers with how many there are."""
+
+    def __init__(self) -> None:
+        self.operations: list[bytes] = []
+
+    def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
+        self.operations.append(operation)
+        return b"%d" % len(self.operations), True
+
+    def undo(self, undo: Undo) -> None:
+        self.operations.pop()
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self.operations)
+
+    def restore(self, snapshot: bytes) -> None:
+        self.operations = msgspec.msgpack.decode(snapshot, type=list[bytes])
+
+
+# Servers that are wrong in one way each
+
+
+class Twice(Server):
+    """Forgets what a session's last number was."""
+
+    def on_request(self, source: Address, request: Request) -> None:
+        super().on_request(source, request)
+        record = self.state.sessions.records.get(request.session)
+        if self.tip == 20 and record is not None:
+            self.state.sessions.records[request.session] = msgspec.structs.replace(record, number=record.number - 1)
+            super().on_request(source, request)
+
+
+class Forgetful(Server):
+    """Answers before it commits, and rolls one answered operation back."""
+
+    forgot = False
+
+    def on_request(self, source: Address, request: Request) -> None:
+        result = self.state.append(request)
+        self.port.send(request.client, Reply(request.session, request.number, result))
+        if self.tip == 20 and not self.forgot:
+            self.forgot = True
+            self.state.roll_back_to(19)
+        self.state.commit_up_to(self.tip)
+
+
+class Liar(Server):
+    """Answers one request with something else than its result."""
+
+    def on_request(self, source: Address, request: Request) -> None:
+        if self.tip == 20:
+            self.state.append(request)
+            self.state.commit_up_to(21)
+            self.port.send(request.client, Reply(request.session, request.number, b"a lie"))
+        super().on_request(source, request)
+
+
+class Meddler(Server):
+    """Changes the application's state without a log entry."""
+
+    def on_request(self, source: Address, request: Request) -> None:
+        super().on_request(source, request)
+        if self.tip == 20:
+            self.state.machine.execute(b"nobody asked", 0, 0)
+
+
+class Sleeper(Server):
+    """Falls silent."""
+
+    def on_request(self, source: Address, request: Request) -> None:
+        if self.tip < 20:
+            super().on_request(source, request)
+
+
+class Raiser(Server):
+    """Lets an error out."""
+
+    def on_request(self, source: Address, request: Request) -> None:
+        super().on_request(source, request)
+        if self.tip == 20:
+            raise KeyError("a peer sent nonsense")
+
+
+class Contradiction(Server):
+    """Its state contradicts itself."""
+
+    def check_invariants(self) -> None:
+        assert self.tip < 20, "twenty is too much"
+
+
+class Lagging(Server):
+    """Commits only so much."""
+
+    def on_request(self, source: Address, request: Request) -> None:
+        result = self.state.append(request)
+        self.port.send(request.client, Reply(request.session, request.number, result))
+        self.state.commit_up_to(min(20, self.tip))
+
+
+class EverywhereClient(UnreplicatedClient):
+    """Sends to all servers and takes the first answer: no agreement at all."""
+
+    def transmit(self, call: Call) -> None:
+        self.port.multicast(call.request)
+
+
+def broken(server: Callable[..., Any]) -> ProtocolDefinition:
+    return replace(UNREPLICATED, replica=server)
+
+
+def test_an_honest_run_gives_all_its_figures() -> None:
+    result = simulate(ONE, UNREPLICATED, Tape)
+    assert result.violation is None
+    assert (result.operations, result.failures) == (60, {})
+    assert result.committed == 60 + 3 + 3  # three sessions were opened, and three calls were made afresh at the end
+    assert result.messages_delivered == 2 * result.committed
+    assert result.latency_us is not None
+    assert 40 <= result.latency_us.p50 <= result.latency_us.p99 <= result.latency_us.max <= 2 * 2 * 30
+    assert result.throughput_ops_s == pytest.approx(60 / result.virtual_seconds, rel=1e-3)
+    assert result.settled_ms is not None
+
+
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    [
+        (Twice, "executed twice"),
+        (Forgetful, "accepted result lost"),
+        (Liar, "wrong result"),
+        (Meddler, "state is not the log's|wrong result"),
+        (Sleeper, "no progress"),
+        (Lagging, "no progress"),
+        (Raiser, "node raised"),
+        (Contradiction, "invariant broken"),
+    ],
+)
+def test_a_broken_protocol_is_found_out(server: Callable[..., Any], kind: str) -> None:
+    violation = simulate(ONE, broken(server), Tape).violation
+    assert violation is not None
+    assert violation.kind in kind.split("|")
+    assert violation.seed == ONE.seed
+    assert violation.command == ONE.command()
+    assert violation.time_ns > 0
+
+
+def test_replicas_that_disagree_are_found_out() -> None:
+    chaos = replace(UNREPLICATED, client=EverywhereClient, max_replicas=None)
+    spec = msgspec.structs.replace(ONE, replicas=3, clients=3, links=Links(skew=Delay("uniform", 0, 10_000)))
+    violation = simulate(spec, chaos, Tape).violation
+    assert violation is not None
+    assert violation.kind in ("commits differ", "wrong result", "accepted result lost")
+
+
+def test_without_checks_nobody_looks() -> None:
+    spec = msgspec.structs.replace(ONE, checks=False)
+    simulation = Simulation(spec, broken(Meddler), Tape)
+    assert simulation.run().violation is None
+    assert simulation.history == []
+
+
+def traced(spec: SimulationSpec) -> tuple[bytes, SimulationResult]:
+    lines: list[bytes] = []
+
+    def trace(record: TraceRecord) -> None:
+        lines.append(to_line(record))
+
+    result = simulate(spec, SPECULATIVE, trace=trace)
+    return b"".join(lines), result
+
+
+def test_the_same_seed_gives_the_same_trace_to_the_byte() -> None:
+    spec = SimulationSpec("speculative", clients=2, operations=150, faults=tuple(FAULTS), seed=5)
+    once, result = traced(spec)
+    again, _ = traced(spec)
+    other, _ = traced(msgspec.structs.replace(spec, seed=6))
+    assert result.violation is None
+    assert once == again
+    assert once != other
+    records = list(from_lines(once.splitlines()))
+    kinds = {type(record).__name__ for record in records}
+    assert {"Sent", "Delivered", "Dropped", "TimerFired", "FaultBegun", "FaultEnded", "Called", "Returned"} <= kinds
+    assert b"".join(map(to_line, records)) == once
+
+
+def test_watching_changes_nothing() -> None:
+    spec = SimulationSpec("speculative", clients=2, operations=150, faults=tuple(FAULTS), seed=5)
+    _, watched = traced(spec)
+    unwatched = simulate(msgspec.structs.replace(spec, checks=False), SPECULATIVE)
+    assert (watched.operations, watched.latency_us, watched.metrics) == (unwatched.operations, unwatched.latency_us, unwatched.metrics)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_speculative_paxos_survives_random_faults(seed: int) -> None:
+    spec = draw_spec("speculative", "stretto.core.state_machine:NullMachine", seed)
+    assert simulate(spec, SPECULATIVE).violation is None
+
+
+def test_load_shares_datagrams_and_meets_the_limit_of_the_server() -> None:
+    """One operation costs 1 us for its messages, and up to 9 us for datagrams, which many share under load."""
+    costs = Costs(receive_datagram_ns=4_000, receive_message_ns=500, send_datagram_ns=5_000, send_message_ns=500)
+    base = SimulationSpec("unreplicated", replicas=1, clients=16, costs=costs, checks=False)
+    quiet, busy = (
+        simulate(msgspec.structs.replace(base, sessions=sessions, operations=100 * sessions), UNREPLICATED) for sessions in (1, 256)
+    )
+    assert quiet.latency_us is not None
+    assert 2 * 20 + 10 <= quiet.latency_us.p50 <= 2 * 30 + 10
+    assert 100_000 < busy.throughput_ops_s < 1_000_000
+    assert busy.datagrams_delivered < busy.messages_delivered / 2
+
+
+def test_the_command_line_has_all_of_a_specification() -> None:
+    """What it does not say is as the defaults are."""
+    spec = draw_spec("speculative", "a.module:Class", 11)
+    words = msgspec.structs.replace(spec, checks=False).command().split()
+    changes = dict(word.split("=", 1) for word in words if "=" in word)
+    base = SimulationSpec(
+        "speculative", "a.module:Class", spec.replicas, spec.clients, spec.sessions, spec.operations, faults=spec.faults, seed=spec.seed
+    )
+    assert base.with_settings(changes) == spec
+    assert "--no-checks" in words
+
+
+def test_wrong_specifications_are_refused_by_name() -> None:
+    for change, message in (
+        ({"replicas": 4}, "replicas: 4 replicas are listed"),
+        ({"sessions": 0}, "sessions: 0 is too small"),
+        ({"faults": ("fire",)}, "faults: 'fire' is not a fault"),
+        ({"costs": Costs(burst=0)}, "costs: burst"),
+        ({"links": Links(Delay("uniform", -5))}, "links.transit.base_ns: -5 is too small"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            msgspec.structs.replace(ONE, **change).validate()
+    with pytest.raises(ConfigurationError, match=r"timeouts\.sync: there is no such setting; there are timeouts\.sync_"):
+        ONE.with_settings({"timeouts.sync": "5"})
+    with pytest.raises(ConfigurationError, match=r"costs\.burst: Expected `int`"):
+        ONE.with_settings({"costs.burst": "many"})
+
+
+def test_percentiles() -> None:
+    assert percentiles([]) is None
+    found = percentiles([1_000 * n for n in range(100, 0, -1)])
+    assert found is not None
+    assert (found.p50, found.p90, found.p99, found.max) == (51.0, 91.0, 100.0, 100.0)

@@ -1,0 +1,190 @@
+"""Machines in virtual time: timers, costs, queues, shared datagrams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import pytest
+
+from stretto.core.node import Address, Message, Port
+from stretto.simulation.network import GROUP, Delay, DirectNetwork, Links
+from stretto.simulation.world import Codec, Costs, Machine, World
+from stretto.verify.violation import Violation
+
+FREE = Costs()
+EXACT = Links(Delay("constant", 1_000), Delay("constant", 0))
+
+
+class Ping(Message, frozen=True, array_like=True, tag=1, gc=False):
+    number: int
+    payload: Any = None
+
+
+class Recorder:
+    """A node that writes down when what happened to it, and answers nothing."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.seen: list[tuple[int, Any]] = []
+
+    def on_message(self, source: Address, message: Any) -> None:
+        self.seen.append((self.port.now_ns, message.number))
+
+    def on_timer(self, name: str) -> None:
+        self.seen.append((self.port.now_ns, name))
+
+
+def world_of(costs: Sequence[Costs], codec: Codec | None = None) -> tuple[World, list[Machine]]:
+    """Machines with recorders at addresses from 0, every link taking 1 us."""
+    group = range(len(costs))
+    world = World(DirectNetwork(EXACT, group, Random(1)), group, codec)
+    machines = [world.add(address, cost, Random(address)) for address, cost in enumerate(costs)]
+    for machine in machines:
+        machine.start(Recorder)
+    return world, machines
+
+
+def send(machine: Machine, destination: Address, *numbers: int) -> None:
+    """The messages leave as one burst of the machine."""
+
+    def act(_first: Any, _second: Any) -> None:
+        for number in numbers:
+            machine.send(destination, Ping(number))
+
+    machine.submit(act)
+
+
+def test_messages_of_one_burst_share_a_datagram() -> None:
+    world, (one, two, three) = world_of([FREE] * 3)
+    send(one, 1, 1, 2, 3)
+    send(one, GROUP, 4)
+    world.run(10_000, 100)
+    assert two.node.seen == [(1_000, 1), (1_000, 2), (1_000, 3), (1_000, 4)]
+    assert (two.datagrams_received, two.messages_received) == (2, 4)
+    assert three.node.seen == [(1_000, 4)]
+    assert one.node.seen == []
+
+
+def test_a_datagram_holds_only_so_many_messages() -> None:
+    world, (one, two) = world_of([Costs(datagram_messages=2), FREE])
+    send(one, 1, 1, 2, 3, 4, 5)
+    world.run(10_000, 100)
+    assert [number for _, number in two.node.seen] == [1, 2, 3, 4, 5]
+    assert two.datagrams_received == 3
+
+
+def test_costs_keep_a_machine_busy_and_bursts_share_them() -> None:
+    costs = Costs(receive_datagram_ns=100, receive_message_ns=10, send_datagram_ns=50, send_message_ns=5)
+    world, (one, two) = world_of([costs, costs])
+    send(one, 1, 1)
+    world.run(10_000, 100)
+    send(one, 1, 2)
+    send(one, 1, 3)  # waits until the first is sent
+    world.run(20_000, 100)
+    # The last arrives 55 ns after the one before it, and waits until that is handled.
+    assert two.node.seen == [(1_055, 1), (11_055, 2), (11_165, 3)]
+
+
+def test_what_waits_is_handled_in_bursts() -> None:
+    world, (one, two) = world_of([FREE, Costs(receive_datagram_ns=100, burst=2, queue=4)])
+    for number in range(6):
+        send(one, 1, number)
+    world.run(10_000, 100)
+    # The first keeps it busy; of the five others, four fit the queue.
+    assert two.node.seen == [(1_000, 0), (1_100, 1), (1_100, 2), (1_300, 3), (1_300, 4)]
+    assert two.datagrams_dropped == 1
+
+
+def test_timers() -> None:
+    world, (one,) = world_of([FREE])
+    one.set_timer("again", 100)
+    one.set_timer("again", 300)
+    one.set_timer("sooner", 200)
+    one.set_timer("sooner", 50)
+    one.set_timer("never", 70)
+    one.cancel_timer("never")
+    world.run(1_000, 100)
+    assert one.node.seen == [(50, "sooner"), (300, "again")]
+
+
+def test_a_frozen_machine_keeps_its_input_and_fires_timers_late() -> None:
+    world, (one, two) = world_of([FREE, Costs(queue=4)])
+    two.hold()
+    two.set_timer("late", 10)
+    two.set_timer("cancelled", 20)
+    for number in range(3):
+        send(one, 1, number)
+    world.at(5_000, two.release)
+    world.at(4_000, lambda *_: two.cancel_timer("cancelled"))
+    world.run(10_000, 100)
+    # The two timers and two of the datagrams fit the queue.
+    assert two.node.seen == [(5_000, "late"), (5_000, 0), (5_000, 1)]
+    assert two.datagrams_dropped == 1
+
+
+def test_a_crashed_machine_does_nothing_more() -> None:
+    world, (one, two) = world_of([FREE, FREE])
+    two.set_timer("never", 10)
+    send(one, 1, 1)
+    two.crash()
+    world.run(10_000, 100)
+    assert two.node.seen == []
+    assert two.datagrams_dropped == 1
+
+
+def test_with_a_codec_nodes_share_no_object() -> None:
+    world, (one, two) = world_of([FREE, FREE], Codec((Ping,)))
+    shared = [1]
+    received: list[Ping] = []
+    two.node.on_message = lambda _, message: received.append(message)
+    one.submit(lambda *_: one.send(1, Ping(1, shared)))
+    world.run(10_000, 100)
+    assert received == [Ping(1, [1])]
+    assert received[0].payload is not shared
+
+
+def test_time_stops_at_the_end_and_at_a_stop() -> None:
+    world, _ = world_of([FREE])
+    world.at(500, lambda *_: world.stop())
+    assert world.run(1_000, 100) is True
+    assert world.now_ns == 500
+    assert world.run(1_000, 100) is False
+    assert world.now_ns == 1_000
+
+
+def test_nodes_that_never_rest_are_found() -> None:
+    world, (one, two) = world_of([FREE, FREE])
+    one.node.on_message = lambda *_: one.send(1, Ping(1))
+    two.node.on_message = lambda *_: two.send(0, Ping(2))
+    send(one, 1, 1)
+    with pytest.raises(Violation, match="endless activity"):
+        world.run(1_000_000_000, 1_000)
+
+
+def test_delays_are_what_they_say() -> None:
+    for delay, least, median in (
+        (Delay("constant", 100, 20), 120, 120),
+        (Delay("uniform", 100, 20), 100, 120),
+        (Delay("exponential", 100, 20), 100, 114),
+        (Delay("lognormal", 100, 20), 100, 120),
+    ):
+        draw = delay.sampler(Random(5))
+        draws = sorted(draw() for _ in range(10_001))
+        assert least <= draws[0]
+        assert abs(draws[5_000] - median) <= 2, delay
+
+
+def test_multicasts_are_seen_in_mostly_one_order() -> None:
+    """Copies differ by the skew alone, so what is sent further apart than that keeps its order at all."""
+    group = range(3)
+    network = DirectNetwork(Links(Delay("uniform", 1_000, 500), Delay("uniform", 0, 10)), group, Random(1))
+    orders: list[list[tuple[int, int]]] = [[] for _ in group]
+    for number in range(1_000):
+        for receiver, at in network.route(number * 100, 1 << 20, GROUP, 0):
+            orders[receiver].append((at, number))
+    first, second, third = ([number for _, number in sorted(order)] for order in orders)
+    assert first != sorted(first), "the transit times let multicasts overtake each other"
+    same = sum(a == b == c for a, b, c in zip(first, second, third, strict=True))
+    assert 700 < same < 1_000

@@ -1,0 +1,176 @@
+"""The observer of logs sees each thing that must never happen, and nothing in what may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, cast
+
+import pytest
+
+from stretto.core.node import Replica
+from stretto.core.state_machine import NullMachine, StateMachine
+from stretto.verify.logs import LogObserver
+from stretto.verify.violation import Violation
+
+
+class Entry:
+    def __init__(self, session: int, number: int, operation: bytes = b"x") -> None:
+        self.session = session
+        self.number = number
+        self.operation = operation
+
+
+class FakeReplica:
+    """A log that a test can write at will."""
+
+    view = 0
+    base = 0
+    committed = 0
+    state: Any = "empty"
+    replayed: Any = "empty"
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Entry, bytes | None]] = []
+
+    @property
+    def tip(self) -> int:
+        return len(self.entries)
+
+    def hash_at(self, position: int) -> bytes:
+        texts = [f"{entry.session} {entry.number} {entry.operation!r}" for entry, _ in self.entries[:position]]
+        return blake2b("\n".join(texts).encode(), digest_size=16).digest()
+
+    def entry_at(self, position: int) -> Entry:
+        return self.entries[position - 1][0]
+
+    def result_at(self, position: int) -> bytes | None:
+        return self.entries[position - 1][1]
+
+    def executed_state(self) -> Any:
+        return self.state
+
+    def replayed_state(self, machine: StateMachine) -> Any:
+        return self.replayed
+
+    def append(self, session: int, number: int, operation: bytes = b"x", result: bytes | None = b"r") -> None:
+        self.entries.append((Entry(session, number, operation), result))
+
+
+class Cluster:
+    """Three fake replicas under observation."""
+
+    def __init__(self) -> None:
+        self.replicas = [FakeReplica() for _ in range(3)]
+        self.committed: list[int] = []
+        self.observer = LogObserver(cast(list[Replica], self.replicas), NullMachine, lambda position, *_: self.committed.append(position))
+
+    def step(self, index: int, change: Callable[[FakeReplica], object]) -> None:
+        change(self.replicas[index])
+        self.observer.after_step(index)
+
+    def append(self, *indices: int, number: int, operation: bytes = b"x") -> None:
+        for index in indices:
+            self.step(index, lambda replica: replica.append(1, number, operation))
+
+    def commit(self, *indices: int, position: int) -> None:
+        for index in indices:
+            self.step(index, lambda replica: setattr(replica, "committed", position))
+
+
+def roll_back(replica: FakeReplica, position: int) -> None:
+    del replica.entries[position:]
+
+
+def test_honest_logs_pass() -> None:
+    cluster = Cluster()
+    cluster.append(0, 1, 2, number=1)
+    cluster.append(0, number=2)
+    cluster.append(1, number=3)
+    cluster.commit(0, position=1)
+    # What is speculative may be rolled back and run again elsewhere.
+    cluster.step(1, lambda replica: roll_back(replica, 1))
+    cluster.append(1, 2, number=2)
+    cluster.append(1, number=3)
+    cluster.commit(1, 0, 2, position=2)
+    cluster.step(1, lambda replica: setattr(replica, "view", 4))
+    assert cluster.committed == [1, 2]
+    assert cluster.observer.committed == 2
+
+
+def expect(kind: str) -> Any:
+    return pytest.raises(Violation, match=f"^{kind}:")
+
+
+def test_different_commits() -> None:
+    cluster = Cluster()
+    cluster.append(0, number=1, operation=b"a")
+    cluster.append(1, number=1, operation=b"b")
+    cluster.append(1, number=2)
+    cluster.commit(0, position=1)
+    with expect("commits differ"):
+        cluster.commit(1, position=2)
+
+
+def test_a_committed_entry_that_changes() -> None:
+    cluster = Cluster()
+    cluster.append(0, number=1)
+    cluster.append(0, number=2)
+    cluster.commit(0, position=1)
+    with expect("commits differ"):
+        cluster.step(0, lambda replica: replica.entries.pop(0))
+
+
+def test_a_commit_taken_back() -> None:
+    cluster = Cluster()
+    cluster.append(0, number=1)
+    cluster.commit(0, position=1)
+    with expect("commit taken back"):
+        cluster.commit(0, position=0)
+
+
+def test_a_view_that_goes_down() -> None:
+    cluster = Cluster()
+    cluster.step(0, lambda replica: setattr(replica, "view", 3))
+    with expect("view went down"):
+        cluster.step(0, lambda replica: setattr(replica, "view", 2))
+
+
+def test_the_same_request_twice() -> None:
+    cluster = Cluster()
+    cluster.append(0, number=1)
+    cluster.append(0, number=2)
+    with expect("executed twice"):
+        cluster.append(0, number=1)
+
+
+def test_a_request_that_was_refused_may_stand_twice() -> None:
+    cluster = Cluster()
+    for _ in range(2):
+        cluster.step(0, lambda replica: replica.append(1, 1, result=None))
+        cluster.step(0, lambda replica: replica.append(0, 77))
+
+
+def test_different_results_of_equal_logs() -> None:
+    cluster = Cluster()
+    cluster.append(0, number=1)
+    cluster.step(1, lambda replica: replica.append(1, 1, result=b"other"))
+    cluster.commit(0, position=1)
+    with expect("results differ"):
+        cluster.commit(1, position=1)
+
+
+def test_a_state_that_is_not_the_logs() -> None:
+    cluster = Cluster()
+    cluster.replicas[0].state = "elsewhere"
+    with expect("state is not the log's"):
+        cluster.observer.check_state(0)
+
+
+def test_the_state_is_compared_again_and_again() -> None:
+    cluster = Cluster()
+    cluster.append(0, number=1)
+    cluster.replicas[0].state = "elsewhere"
+    with expect("state is not the log's"):
+        for _ in range(1_000):
+            cluster.observer.after_step(0)
