@@ -82,7 +82,8 @@ class NodeHost:
         self._group_outbox: list[Message] = []
         self._to_self: list[Message] = []
         self._in_burst = True  # until `start`: what a node sends while it is being built leaves then
-        self._turn_is_due = False
+        self._closed = False
+        self._due: asyncio.Handle | None = None
         self._timers = Timers(loop, self._on_timer)
         self._heard = [sockets.datagrams] if sockets.group is None else [sockets.group, sockets.datagrams]
         self._receivers = [Receiver(sock, _DATAGRAMS_A_CALL, limit + 1).receive for sock in self._heard]
@@ -99,17 +100,21 @@ class NodeHost:
             else:
                 self.loop.add_reader(sock, turn)
         self._in_burst = False
-        self._turn_is_due = True
-        self.loop.call_soon(self._turn)
+        self._ask_for_turn()
 
     def close(self) -> None:
-        """Drive it no more and close the sockets."""
+        """Drive it no more and close the sockets. Not to be called from within the node; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         for sock in self._heard if self.node is not None else ():
             if isinstance(self.loop, DatagramLoop):
                 self.loop.unserve(sock)
             else:
                 self.loop.remove_reader(sock)
-        self._in_burst = True
+        if self._due is not None:
+            self._due.cancel()
+        self._in_burst = True  # whatever it says now waits for ever
         self._timers.close()
         self._streams.close()
         self.sockets.close()
@@ -151,13 +156,15 @@ class NodeHost:
     # Bursts
 
     def _ask_for_turn(self) -> None:
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            self.loop.call_soon(self._turn)
+        if self._due is None:
+            self._due = self.loop.call_soon(self._due_turn)
+
+    def _due_turn(self) -> None:
+        self._due = None
+        self._turn()
 
     def _turn(self) -> None:
         """Bursts while there is input."""
-        self._turn_is_due = False
         self._in_burst = True
         try:
             for _ in range(_BURSTS_A_TURN):

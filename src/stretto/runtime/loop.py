@@ -57,10 +57,10 @@ class _DatagramSelector(selectors.EpollSelector):
                         turn()
                     except Exception as error:
                         self._on_error(error)
-            if not ready or self.wanted:
-                return super().select(0)
             if until is not None:
-                timeout = max(0.0, until - monotonic())
+                timeout = until - monotonic()
+            if not ready or self.wanted or (timeout is not None and timeout <= 0):
+                return super().select(0)
 
     def close(self) -> None:
         self._outer.close()
@@ -81,6 +81,11 @@ class DatagramLoop(asyncio.SelectorEventLoop):
     def unserve(self, sock: socket.socket) -> None:
         """Serve `sock` no more."""
         self._datagrams.unserve(sock)
+
+    def stop(self) -> None:
+        """As in asyncio."""
+        self._datagrams.wanted = True
+        super().stop()
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         """As in asyncio."""

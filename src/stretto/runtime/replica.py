@@ -74,7 +74,7 @@ async def _serve(
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _resolve, ended, signal.Signals(number).name)
-        loop.set_exception_handler(lambda _, context: _fail(ended, context))
+        loop.set_exception_handler(lambda _, context: _fail(host, ended, context))
         host.start(definition.replica(host, config, index, machine_factory()))
         _report(
             "replica started",
@@ -93,8 +93,9 @@ def _resolve(ended: asyncio.Future[str], signal_name: str) -> None:
         ended.set_result(signal_name)
 
 
-def _fail(ended: asyncio.Future[str], context: dict[str, Any]) -> None:
-    """A replica that contradicts itself must not go on: what it says could be wrong."""
+def _fail(host: NodeHost, ended: asyncio.Future[str], context: dict[str, Any]) -> None:
+    """A replica that contradicts itself must not say another word: it could be wrong."""
+    host.close()
     error = context.get("exception")
     logger.critical("replica failed", exc_info=error, extra={"details": {"message": context["message"]}})
     if not ended.done():

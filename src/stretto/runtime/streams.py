@@ -72,10 +72,12 @@ class Streams:
         self.peers: dict[int, _Peer] = {}
         self.counters: Counter[str] = Counter()
         self._listener = listener
+        self._server: asyncio.Server | None = None
         self._accepting = loop.create_task(self._listen())
 
     async def _listen(self) -> None:
-        self._server = await self.loop.create_server(lambda: _Incoming(self), sock=self._listener)
+        self._server = await self.loop.create_server(lambda: _Incoming(self), sock=self._listener, start_serving=False)
+        await self._server.start_serving()
 
     def send(self, endpoint: int, frame: bytes) -> None:
         """Send a frame to an endpoint, connecting first if need be. It is dropped, and counted, if the peer is down or slow."""
@@ -97,6 +99,8 @@ class Streams:
     def close(self) -> None:
         """End every connection and listen no more."""
         self._accepting.cancel()
+        if self._server is not None:
+            self._server.close()
         self._listener.close()
         for peer in list(self.peers.values()):
             peer.close()
