@@ -69,17 +69,23 @@ async def _run(cluster: LocalCluster, sessions: int, seconds: float, kill: str) 
     from stretto.cli.demo_display import Display
     from stretto.cli.demo_load import Load
 
-    leader: int = next(replica["metrics"]["leader"] for replica in cluster.status() if replica["metrics"])
-    victim = leader if kill == "leader" else (leader + 1) % cluster.config.n
     async with connect_async(cluster.config) as client, Load(client, sessions) as load:
         with Display(load) as display:
             load.enter("all replicas")
             await _watch(cluster, load, seconds / 2, display)
+            victim = await asyncio.to_thread(_victim, cluster, kill)
             cluster.kill(victim)
             load.enter(f"replica {victim} killed")
             await _watch(cluster, load, seconds / 2, display)
             load.end()
     return load, victim
+
+
+def _victim(cluster: LocalCluster, kill: str) -> int:
+    """The replica to kill: the leader of the latest view, or a follower."""
+    views = [(replica["metrics"]["view"], replica["metrics"]["leader"]) for replica in cluster.status() if replica["metrics"]]
+    leader: int = max(views, default=(0, 0))[1]
+    return leader if kill == "leader" else (leader + 1) % cluster.config.n
 
 
 async def _watch(cluster: LocalCluster, load: Load, seconds: float, display: Display) -> None:

@@ -23,6 +23,7 @@ class Display:
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
         self._throughputs: list[float] = []
+        self._phases_shown = 0
 
     def __enter__(self) -> Display:
         if self._live is not None:
@@ -38,7 +39,8 @@ class Display:
         self._throughputs.append(throughput)
         if self._live is not None:
             self._live.update(self._picture(status), refresh=True)
-        elif len(self._throughputs) % 4 == 0:
+        elif len(self._throughputs) % 4 == 0 or self._phases_shown < len(self._load.phases):
+            self._phases_shown = len(self._load.phases)
             states = ", ".join(f"{replica['index']} {_in_words(replica)}" for replica in status)
             self._console.print(f"{self._headline()}; replicas: {states}", soft_wrap=True, highlight=False)
 
