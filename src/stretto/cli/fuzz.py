@@ -21,8 +21,10 @@ from stretto import catalog
 from stretto.cli.options import json_option, print_json
 from stretto.cli.simulate import print_violation, simulation_of
 from stretto.simulation.run import FoundViolation
-from stretto.simulation.spec import NULL_SERVICE, draw_spec
+from stretto.simulation.spec import draw_spec
 
+_SERVICE = "stretto.apps.kv:KeyValueStore"
+"""One whose results tell where in the log an operation ran, so that a wrong place shows."""
 _QUEUED_PER_WORKER = 4
 _MOST_VIOLATIONS = 20
 _SEEDS = 1 << 32
@@ -97,7 +99,7 @@ def run_seed(protocol: str, service: str, seed: int) -> Outcome:
 
 @click.command("fuzz")
 @click.option("--protocol", default="speculative", show_default=True, help=f"One of {', '.join(catalog.protocol_names())}.")
-@click.option("--service", default=NULL_SERVICE, show_default=True, help="What is replicated, as module:Class.")
+@click.option("--service", default=_SERVICE, show_default=True, help="What is replicated, as module:Class.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="How long to begin runs.  [default: 60; with --runs no limit]")
 @click.option("--runs", type=click.IntRange(min=1), help="How many runs at most; with --seed, the way to repeat one.")
 @click.option("--seed", type=click.IntRange(min=0), help="The seed of the first run; the others count on from it.  [default: a random one]")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from random import Random
 from time import process_time
 from typing import IO, Any
 
@@ -26,10 +27,12 @@ from stretto.verify import history
 
 
 def workload_for(service: str) -> Workload:
-    """What draws operations for a service: the function `random_operation(random)` of its module, if there is one; else short bytes."""
-    module = __import__(catalog.service_class(service).__module__, fromlist=["random_operation"])
-    found: Callable[[Random], bytes] | None = getattr(module, "random_operation", None)
-    return found or short_bytes
+    """What draws operations for a service: `workload(random)` of the module beside it whose name ends in `_workload`; else short bytes."""
+    beside = catalog.service_class(service).__module__ + "_workload"
+    if find_spec(beside) is None:
+        return short_bytes
+    found: Workload = import_module(beside).workload
+    return found
 
 
 def simulation_of(spec: SimulationSpec, trace: traces.Tracer | None = None) -> Simulation:
