@@ -33,7 +33,8 @@ MAGIC = b"St"
 VERSION = 1
 CLUSTER_BYTES = 8
 _HEADER = struct.Struct(">2sBB8sQBH")
-_SENDER = slice(12, 20)
+_sender_at = struct.Struct(">Q").unpack_from
+_SENDER_OFFSET = 12
 _COUNT_OFFSET = 21
 HEADER_BYTES = _HEADER.size
 _ARRAY16 = 0xDC
@@ -60,7 +61,7 @@ class Framing:
     def __init__(self, cluster: bytes, sender: Address, message_types: Sequence[type[Message]], max_datagram_bytes: int) -> None:
         assert len(cluster) == CLUSTER_BYTES
         self._header = _HEADER.pack(MAGIC, VERSION, 0, cluster, sender, _ARRAY16, 0)
-        self._expected = self._header[: _SENDER.start]
+        self._expected = self._header[:_SENDER_OFFSET]
         self._max_bytes = max_datagram_bytes
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._decode = msgspec.msgpack.Decoder(list[reduce(or_, message_types)]).decode  # type: ignore[misc]
@@ -123,7 +124,9 @@ class Framing:
         if not frame.startswith(self._expected):
             raise Refused(_why_not(frame, self._expected))
         try:
-            return int.from_bytes(frame[_SENDER], "big"), self._decode(memoryview(frame)[_BODY_OFFSET:])
+            return _sender_at(frame, _SENDER_OFFSET)[0], self._decode(frame[_BODY_OFFSET:])
+        except struct.error:
+            raise Refused("datagram cut short") from None
         except msgspec.ValidationError:
             raise Refused("not a message of this protocol") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
