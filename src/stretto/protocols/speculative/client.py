@@ -26,18 +26,19 @@ class Ballot:
         self.voters = 1 << source
         self.tally: Tally[tuple[int, bytes]] | None = None
 
-    def add(self, source: Address, answer: SpeculativeReply, quorums: Quorums) -> Outcome:
-        """Count an answer of the ballot's view."""
-        tally = self.tally
-        if tally is None:
-            if answer.hash == self.hash and answer.position == self.position:
-                self.voters = voters = self.voters | 1 << source
-                return Outcome.WON if voters.bit_count() >= quorums.superquorum else Outcome.PENDING
-            tally = self.tally = Tally(quorums.n, quorums.superquorum)
+    def agrees(self, answer: SpeculativeReply) -> bool:
+        """Whether all answers so far, and this one, are equal."""
+        same = answer.hash == self.hash and answer.position == self.position and answer.view == self.view
+        return same and self.tally is None
+
+    def count(self, source: Address, answer: SpeculativeReply, quorums: Quorums) -> Outcome:
+        """Count an answer of the ballot's view, when some differ."""
+        if self.tally is None:
+            self.tally = Tally(quorums.n, quorums.superquorum)
             for voter in range(quorums.n):
                 if self.voters >> voter & 1:
-                    tally.add(voter, (self.position, self.hash))
-        return tally.add(source, (answer.position, answer.hash))
+                    self.tally.add(voter, (self.position, self.hash))
+        return self.tally.add(source, (answer.position, answer.hash))
 
 
 class SpeculativeClient(SessionClient):
@@ -65,13 +66,18 @@ class SpeculativeClient(SessionClient):
         ballot: Ballot | None = call.ballot
         if ballot is None or message.view > ballot.view:
             call.answered = True
-            call.ballot = Ballot(source, message)
-            if self._quorums.superquorum > 1:
-                return None
-            return self.finish(call, message.result)
+            call.ballot = ballot = Ballot(source, message)
+        if ballot.agrees(message):
+            ballot.voters |= 1 << source
+            if ballot.voters.bit_count() >= self._quorums.superquorum:
+                self.finish(call, message.result)
+            return None
+        return self._count_difference(call, ballot, source, message)
+
+    def _count_difference(self, call: Call, ballot: Ballot, source: Address, message: SpeculativeReply) -> None:
         if message.view < ballot.view:
             return self.ignore("of an older view")
-        outcome = ballot.add(source, message, self._quorums)
+        outcome = ballot.count(source, message, self._quorums)
         if outcome is Outcome.WON:
             self.finish(call, message.result)
         elif outcome is Outcome.LOST:
