@@ -42,8 +42,8 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Multicast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The replica group's IP multicast. `interface` is the address of the local interface that carries it ("": the one that has the node's own address);
-    `ttl` the routers it may pass, plus one; `loopback` whether replicas on the sender's own machine hear it."""
+    """The replica group's IP multicast. `interface` is the address of the local interface that carries it ("": the one that has the
+    node's own address); `ttl` the routers it may pass, plus one; `loopback` whether replicas on the sender's own machine hear it."""
 
     group: str
     port: int
