@@ -142,7 +142,7 @@ def test_adopting_a_log_keeps_what_matches_and_returns_the_rest() -> None:
     for one in ours:
         state.append(one)
     theirs = [ours[1], request(1, 3, b"d")]
-    assert state.adopt(1, theirs) == [ours[2]]
+    assert state.adopt(1, theirs) == ours[2:]
     assert state.log.entries(1) == [ours[0], *theirs]
     assert state.machine.snapshot() == b"a|d"
     state.commit_up_to(3)

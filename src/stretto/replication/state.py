@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stretto.core.state_machine import StateMachine, Undo
 from stretto.replication.log import Log
 from stretto.replication.messages import OPEN_SESSION, Request
-from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, identity, slot
+from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, slot
 
 
 class ReplicatedState:
@@ -73,18 +73,16 @@ class ReplicatedState:
         self.rolled_back_operations += len(removed)
         return removed
 
-    def adopt(self, position: int, entries: Iterable[Request]) -> list[Request]:
+    def adopt(self, position: int, entries: Sequence[Request]) -> list[Request]:
         """Make the log, equal to the group's up to `position`, continue with exactly `entries`.
 
-        What matches already stays as it is. Returns the requests that were rolled back and are not among `entries`.
+        What matches already stays as it is. Returns the requests that were rolled back.
         """
-        entries = list(entries)
         kept = self.log.matching_prefix(position, entries)
         removed = self.roll_back_to(kept)
-        placed = {identity(request) for request in entries}
         for request in entries[kept - position :]:
             self.append(request)
-        return [request for request in removed if identity(request) not in placed]
+        return removed
 
     def commit_up_to(self, position: int) -> None:
         """The entries up to `position` stay for ever: give up what could undo them."""

@@ -16,7 +16,7 @@ Source: Ports et al., NSDI 2015, section 4. docs/speculative.md says where this 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -52,6 +52,7 @@ class SpeculativeReplica(LoggingReplica):
     - `view` never goes down.
     - `accepting`: whether requests are appended as they come: NORMAL and no repair under way. Else they wait in `held`.
     - `transfer`: committed entries on their way: for a repair (NORMAL), or before a view can be entered or its logs merged (RECONCILING).
+      Our log is shorter than they are, or another: so nothing that it loses by them can have completed.
     """
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine) -> None:
@@ -166,26 +167,21 @@ class SpeculativeReplica(LoggingReplica):
             self._answer(self.state.log.entry_at(position), position, self.result_at(position))
 
     def stop_accepting(self) -> None:
-        """The view has been left: requests wait, and nothing is under way."""
+        """The view has been left: requests wait. (What is being fetched goes on: committed entries are the same in every view.)"""
         self.accepting = False
-        self.transfer = None
-        self.port.cancel_timer("fetch")
         self.sync.stop()
 
-    def accept_again(self, rolled_back: Iterable[Request]) -> None:
-        """Append what was rolled back and has no place any more, in its old order, and then what has been kept meanwhile."""
+    def accept_held(self) -> None:
+        """Append, as if it arrived now, what was rolled back and has no place any more, and then what has been kept meanwhile."""
         self.accepting = True
-        for request in rolled_back:
-            if not self.state.has_seen(request):
-                self.accept(request)
         held, self.held = self.held, []
         for request in held:
             self.accept(request)
 
-    def adopt(self, position: int, entries: Iterable[Request], rolled_back: Iterable[Request] = ()) -> list[Request]:
-        """Make the log continue after `position` with exactly `entries`. What was rolled back, now or before, and has no place in them."""
+    def adopt(self, position: int, entries: Sequence[Request]) -> None:
+        """Make the log, equal to the group's up to `position`, continue with exactly `entries`. What of ours is not among them waits."""
         placed = {identity(request) for request in entries}
-        return [request for request in rolled_back if identity(request) not in placed] + self.state.adopt(position, entries)
+        self.held = [request for request in self.state.adopt(position, entries) + self.held if identity(request) not in placed]
 
     # Repair inside the view, and state transfer
 
@@ -194,12 +190,27 @@ class SpeculativeReplica(LoggingReplica):
         self.port.report("repair", view=self.view, committed=self.committed, position=position)
         self.repairs += 1
         self.accepting = False
-        self.begin_transfer(position, summary, source)
+        self._begin_transfer(position, summary, source)
 
-    def begin_transfer(self, target: int, summary: bytes, source: Address) -> None:
-        """Fetch the committed entries that we lack up to `target`."""
+    def has_committed(self, position: int, summary: bytes, source: Address) -> bool:
+        """Whether we have everything up to `position`, which is committed with that hash; if not, it is fetched, from `source` first."""
+        if position <= self.committed:
+            return True
+        if self.state.log.matches(position, summary):
+            self.state.commit_up_to(position)
+            return True
+        if self.transfer is None:
+            self._begin_transfer(position, summary, source)
+        return False
+
+    def _begin_transfer(self, target: int, summary: bytes, source: Address) -> None:
         self.transfer = Transfer(self.committed + 1, target, summary, source)
         self._send_fetch(self.transfer)
+
+    def end_transfer(self) -> None:
+        """Nothing is lacking any more."""
+        self.transfer = None
+        self.port.cancel_timer("fetch")
 
     def _send_fetch(self, transfer: Transfer) -> None:
         """Ask for the next piece; the timer asks another replica if nothing comes."""
@@ -228,14 +239,13 @@ class SpeculativeReplica(LoggingReplica):
         if not transfer.complete:
             return self._send_fetch(transfer)
         assert transfer.verified(self.state.log), "two replicas have committed different entries"
-        self.transfer = None
-        self.port.cancel_timer("fetch")
-        rolled_back = self.state.adopt(self.committed, transfer.entries)
+        self.end_transfer()
+        self.adopt(self.committed, transfer.entries)
         self.state.commit_up_to(transfer.target)
         if self.views.status is Status.NORMAL:
-            self.accept_again(rolled_back)
+            self.accept_held()
             return self.sync.resume()
-        return self.views.on_transferred(rolled_back)
+        return self.views.go_on(source)
 
     # Watching
 

@@ -26,7 +26,6 @@ from stretto.protocols.speculative.messages import (
     ViewEntered,
 )
 from stretto.replication.log import EMPTY_HASH
-from stretto.replication.messages import Request
 
 if TYPE_CHECKING:
     from stretto.protocols.speculative.replica import SpeculativeReplica
@@ -206,15 +205,17 @@ class Views:
         """With a majority that has stopped, give the vote: nothing can complete in an older view behind its back."""
         if self.vote is not None or len(self.joined) < self.quorums.majority:
             return
-        replica, committed = self.replica, self.state.committed
-        log = self.state.log
-        entries = tuple(log.entries(committed + 1))
-        self.vote = Reconcile(replica.incarnations, replica.view, self.last_normal_view, committed, log.hash_at(committed), entries)
-        if replica.is_leader:
-            self.votes[replica.index] = self.vote
+        self.vote = self._make_vote()
+        if self.replica.is_leader:
+            self.votes[self.replica.index] = self.vote
             self._judge_votes()
         else:
-            self.port.send(replica.leader, self.vote)
+            self.port.send(self.replica.leader, self.vote)
+
+    def _make_vote(self) -> Reconcile:
+        replica, log, committed = self.replica, self.state.log, self.state.committed
+        entries = tuple(log.entries(committed + 1))
+        return Reconcile(replica.incarnations, replica.view, self.last_normal_view, committed, log.hash_at(committed), entries)
 
     def on_reconcile_timer(self) -> None:
         """Say again what should have led to the view by now."""
@@ -249,33 +250,29 @@ class Views:
         return self._judge_votes()
 
     def _judge_votes(self) -> None:
-        """With f+1 votes, our own among them, settle what is committed; whatever of that we lack comes first."""
-        replica = self.replica
-        enough = replica.index in self.votes and len(self.votes) >= self.quorums.majority
-        if not enough or self.merging is not None:
-            return
-        others = [voter for voter in self.votes if voter != replica.index][: self.quorums.f]
-        self.merging = {voter: self.votes[voter] for voter in [replica.index, *others]}
-        voter, base, base_hash = reconcile.settled(self.merging)
-        if self.state.log.matches(base, base_hash):
-            self.state.commit_up_to(base)
-            self._merge([])
-        else:
-            replica.begin_transfer(base, base_hash, voter)
+        """With f+1 votes, our own among them, merge them."""
+        index = self.replica.index
+        if index in self.votes and len(self.votes) >= self.quorums.majority and self.merging is None:
+            others = [voter for voter in self.votes if voter != index][: self.quorums.f]
+            self.merging = {voter: self.votes[voter] for voter in [index, *others]}
+            self._merge()
 
-    def _merge(self, rolled_back: list[Request]) -> None:
-        """Merge exactly f+1 logs, start the view with the result."""
+    def _merge(self) -> None:
+        """Merge exactly f+1 logs, once we have all that is committed in any of them, and start the view with the result."""
         replica = self.replica
         assert self.merging is not None
         assert len(self.merging) == self.quorums.majority
-        _, base, base_hash = reconcile.settled(self.merging)
+        self.merging[replica.index] = self._make_vote()  # committed entries may have come since the first time
+        voter, base, base_hash = reconcile.settled(self.merging)
+        if not replica.has_committed(base, base_hash, voter):
+            return
         candidates = [request for vote in self.merging.values() for request in vote.entries]
         oldest = min(vote.committed for vote in self.merging.values())
         numbers = self.state.numbers_at(base, candidates, since=oldest)
         merged = reconcile.merge(self.merging, numbers, self.quorums.merge_support)
         start_view = StartView(replica.incarnations, replica.view, base, base_hash, tuple(merged), replica.incarnations)
         replica.send_to_peers(start_view)
-        self._enter(start_view, rolled_back)
+        self._enter(start_view)
 
     def on_view_entered(self, source: Address, message: ViewEntered) -> None:
         """Count who is in the view."""
@@ -313,25 +310,25 @@ class Views:
             self.port.cancel_timer("escalate")
         if self.installing is not None:
             return replica.ignore("the view is being entered")
-        if message.base <= self.state.committed:
-            return self._enter(message, [])
-        if self.state.log.matches(message.base, message.base_hash):
-            self.state.commit_up_to(message.base)
-            return self._enter(message, [])
         self.installing = message
-        return replica.begin_transfer(message.base, message.base_hash, source)
+        return self._install(message, source)
 
-    def on_transferred(self, rolled_back: list[Request]) -> None:
-        """What we lacked before the base is here, and committed: go on with what it was for."""
+    def _install(self, start_view: StartView, source: Address) -> None:
+        if self.replica.has_committed(start_view.base, start_view.base_hash, source):
+            self._enter(start_view)
+
+    def go_on(self, source: Address) -> None:
+        """Committed entries that we lacked are here: go on with what needed them, if it still does."""
         if self.installing is not None:
-            self._enter(self.installing, rolled_back)
-        else:
-            self._merge(rolled_back)
+            self._install(self.installing, source)
+        elif self.merging is not None:
+            self._merge()
 
-    def _enter(self, start_view: StartView, rolled_back: list[Request]) -> None:
+    def _enter(self, start_view: StartView) -> None:
         """Be NORMAL with the view's log; then come the answers that this owes to clients, our own operations, and what has been kept."""
         replica, state = self.replica, self.state
-        left = replica.adopt(start_view.base, start_view.entries, rolled_back)
+        replica.end_transfer()
+        replica.adopt(start_view.base, start_view.entries)
         self.view_changes += replica.leader != self.last_normal_view % replica.n
         self.reconciliations += 1
         self.status = Status.NORMAL
@@ -352,7 +349,7 @@ class Views:
         self._begin_watch()
         replica.sync.begin()
         replica.answer_from(max(start_view.base, state.committed) + 1, state.log.tip)
-        replica.accept_again(left)
+        replica.accept_held()
         if self.quorums.majority == 1:
             self.note_entered(replica.index)
 
