@@ -136,6 +136,14 @@ def test_the_least_recently_used_session_is_dropped_and_cannot_run_again() -> No
     assert state.machine.snapshot() == b"x"
 
 
+def test_a_session_is_its_clients_alone() -> None:
+    state = ReplicatedState(Tape(), 10)
+    state.append(opening(1))
+    assert state.append(Request(CLIENT + 1, 1, 1 << 40, 0, 0, b"stolen")) is None
+    assert state.append(request(1, 1)) == b"1"
+    assert state.machine.snapshot() == b"x"
+
+
 def test_adopting_a_log_keeps_what_matches_and_returns_the_rest() -> None:
     state = ReplicatedState(Tape(), 10)
     ours = [opening(1), request(1, 1, b"a"), request(1, 2, b"b"), request(1, 3, b"c")]

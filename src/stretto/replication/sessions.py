@@ -1,9 +1,9 @@
 """Sessions: what makes an operation take effect at most once, however often its request arrives.
 
-The table is part of the replicated state: it changes only by executing the log, and rolls back with it. A session is opened by an
-entry of the log and named by that entry's position, so its name is as final as the position; a client cannot choose one. Beyond a
-configured number, opening one drops the least recently used. A request of a session that the table does not have is refused at its
-place in the log and never opens one, so a late copy of a dropped session's request cannot run again.
+The table is part of the replicated state: it changes only by executing the log, and rolls back with it. A session is opened by an entry of
+the log and named by that entry's position, so its name is as final as the position; a client cannot choose one. Beyond a configured number,
+opening one drops the least recently used. A request of a session that the table does not have, or has for another client, is refused at
+its place in the log and opens none, so a late copy of a dropped session's request cannot run again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from stretto.core.node import Address
 from stretto.replication.messages import OPEN_SESSION, Request
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -29,13 +30,20 @@ def identity(request: Request) -> tuple[int, int]:
     return request.session, request.number
 
 
+class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who opened a session, and with which nonce."""
+
+    client: Address
+    nonce: int
+
+
 class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A session's last request: its number, its position in the log, its result; and the nonce that the session was opened with."""
+    """A session's last request: its number, its position in the log, its result; and how the session began."""
 
     number: int
     position: int
     result: bytes
-    nonce: int
+    opening: Opening
 
 
 SessionUndo: TypeAlias = "SessionRecord | list[tuple[int, SessionRecord]] | None"
@@ -63,19 +71,20 @@ class SessionTable:
         record = self.records.get(request.session)
         if record is None and request.session == OPEN_SESSION:
             session = self._by_nonce.get(request.number)
-            record = None if session is None else SessionRecord(request.number, session, _encode(session), request.number)
+            if session is not None:
+                return SessionRecord(request.number, session, _encode(session), self.records[session].opening)
         return record
 
-    def open(self, position: int, nonce: int) -> tuple[bytes, SessionUndo]:
+    def open(self, position: int, request: Request) -> tuple[bytes, SessionUndo]:
         """Execute an opening at `position`: its result, and how to take it back."""
-        assert nonce not in self._by_nonce, "a request to open a session stands in the log twice"
+        assert request.number not in self._by_nonce, "a request to open a session stands in the log twice"
         dropped: list[tuple[int, SessionRecord]] = []
         if len(self.records) >= self._max_sessions:
             dropped = nsmallest(max(1, self._max_sessions // 16), self.records.items(), key=lambda item: item[1].position)
             for session, record in dropped:
                 self._remove(session, record)
         result = _encode(position)
-        self._insert(position, SessionRecord(0, position, result, nonce))
+        self._insert(position, SessionRecord(0, position, result, Opening(request.client, request.number)))
         return result, dropped
 
     def undo(self, request: Request, position: int, undo: SessionUndo) -> None:
@@ -89,18 +98,18 @@ class SessionTable:
 
     def _insert(self, session: int, record: SessionRecord) -> None:
         self.records[session] = record
-        self._by_nonce[record.nonce] = session
+        self._by_nonce[record.opening.nonce] = session
 
     def _remove(self, session: int, record: SessionRecord) -> None:
         del self.records[session]
-        del self._by_nonce[record.nonce]
+        del self._by_nonce[record.opening.nonce]
 
     def snapshot(self) -> Any:
         """The table as canonical plain data."""
-        return [[session, *msgspec.structs.astuple(record)] for session, record in sorted(self.records.items())]
+        return [[session, msgspec.to_builtins(record)] for session, record in sorted(self.records.items())]
 
     def check_invariants(self) -> None:
         """The two maps agree, and the number of sessions is bounded."""
         assert len(self.records) == len(self._by_nonce) <= self._max_sessions
         for session, record in self.records.items():
-            assert self._by_nonce[record.nonce] == session <= record.position
+            assert self._by_nonce[record.opening.nonce] == session <= record.position

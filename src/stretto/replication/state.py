@@ -35,7 +35,7 @@ class ReplicatedState:
         return record is not None and request.number <= record.number
 
     def append(self, request: Request) -> bytes | None:
-        """Append and execute a request that the log has not seen. The result; None if its session is not in the table."""
+        """Append and execute a request that the log has not seen. The result; None if its client does not have this session."""
         log = self.log
         log.append(request)
         session = request.session
@@ -43,13 +43,13 @@ class ReplicatedState:
         undo: Undo = None
         session_undo: SessionUndo = None
         result: bytes | None = None
-        if record is not None:
+        if record is not None and record.opening.client == request.client:
             assert request.number > record.number, "an operation stands in the log twice, or after a later one of its session"
             result, undo = self.machine.execute(request.operation, request.time_ns, request.entropy)
-            self.sessions.records[session] = SessionRecord(request.number, log.tip, result, record.nonce)
+            self.sessions.records[session] = SessionRecord(request.number, log.tip, result, record.opening)
             session_undo = record
         elif session == OPEN_SESSION:
-            result, session_undo = self.sessions.open(log.tip, request.number)
+            result, session_undo = self.sessions.open(log.tip, request)
         self._results.append(result)
         self._machine_undos.append(undo)
         self._session_undos.append(session_undo)
@@ -112,7 +112,7 @@ class ReplicatedState:
                 numbers.pop(slot(self.log.entry_at(place)), None)
                 for session, dropped in undo:
                     numbers[session, 0] = dropped.number
-                    numbers[OPEN_SESSION, dropped.nonce] = dropped.nonce
+                    numbers[OPEN_SESSION, dropped.opening.nonce] = dropped.opening.nonce
         for request in self.log.entries(since + 1, position):
             numbers[slot(request)] = max(request.number, numbers.get(slot(request), 0))
         return numbers
