@@ -1,6 +1,7 @@
 /* Many datagrams in one system call: recvmmsg and sendmmsg for stretto.runtime.batching, which has a twin of all this in Python.
  *
- * A source or destination is one integer, IPv4 address << 16 | port, so that it costs no tuple and no text.
+ * A source or destination is one integer, IPv4 address << 16 | port, so that it costs no tuple and no text. The calls never wait, so they
+ * keep the interpreter's lock: giving it up and taking it again would cost as much as what they do.
  */
 #define PY_SSIZE_T_CLEAN
 #ifndef _GNU_SOURCE
@@ -23,7 +24,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *socket;
     unsigned int slots;
-    int busy; /* in the system call, the GIL released: the buffers are taken */
+    unsigned int used; /* how many headers the last call has written to */
     char *space;
     struct mmsghdr *headers;
     struct iovec *parts;
@@ -61,6 +62,7 @@ Receiver_init(Receiver *self, PyObject *args, PyObject *kwargs)
         self->headers[i].msg_hdr.msg_iov = &self->parts[i];
         self->headers[i].msg_hdr.msg_iovlen = 1;
         self->headers[i].msg_hdr.msg_name = &self->sources[i];
+        self->headers[i].msg_hdr.msg_namelen = sizeof(struct sockaddr_in);
     }
     self->slots = slots;
     self->socket = Py_NewRef(socket);
@@ -98,19 +100,12 @@ Receiver_receive(Receiver *self, PyObject *Py_UNUSED(ignored))
     int fd, received;
     PyObject *list;
 
-    if (self->busy) {
-        PyErr_SetString(PyExc_RuntimeError, "this Receiver is receiving in another thread");
-        return NULL;
-    }
     if ((fd = PyObject_AsFileDescriptor(self->socket)) < 0)
         return NULL;
-    for (unsigned int i = 0; i < self->slots; i++)
+    for (unsigned int i = 0; i < self->used; i++)
         self->headers[i].msg_hdr.msg_namelen = sizeof(struct sockaddr_in);
-    self->busy = 1;
-    Py_BEGIN_ALLOW_THREADS
     received = recvmmsg(fd, self->headers, self->slots, MSG_DONTWAIT, NULL);
-    Py_END_ALLOW_THREADS
-    self->busy = 0;
+    self->used = received > 0 ? (unsigned int)received : 0;
     if (received < 0) {
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
             return PyErr_SetFromErrno(PyExc_OSError);
@@ -228,11 +223,8 @@ send_many(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
                 break;
             count += (unsigned int)state;
         }
-        if (state >= 0) {
-            Py_BEGIN_ALLOW_THREADS
+        if (state >= 0)
             taken += send_all(fd, headers, count);
-            Py_END_ALLOW_THREADS
-        }
         while (count > 0)
             Py_DECREF(held[--count]);
         if (state < 0)
