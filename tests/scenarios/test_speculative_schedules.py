@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import pytest
+from acting import MS, open_sessions, operations, stage_of
 
 from stretto.core.errors import RequestTimeout
 from stretto.core.node import Client
-from stretto.core.state_machine import NullMachine
-from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.messages import Commit, Reconcile, SpeculativeReply, StartReconciliation, StartView, Sync
-from stretto.protocols.speculative.replica import SpeculativeReplica
 from stretto.protocols.speculative.views import Status
 from stretto.replication.messages import Request
-from stretto.simulation.stage import InFlight, Stage
-
-MS = 1_000_000
-
-
-def stage_of(n: int) -> tuple[Stage, list[SpeculativeReplica]]:
-    stage = Stage(SPECULATIVE, n, NullMachine)
-    return stage, cast(list[SpeculativeReplica], stage.replicas)
-
-
-def open_sessions(stage: Stage, count: int) -> list[Client]:
-    """As many clients, each with a session, all of it committed."""
-    clients = [stage.client() for _ in range(count)]
-    for client in clients:
-        stage.call(client, b"begin")
-    stage.run(50 * MS)
-    return clients
-
-
-def operations(replica: SpeculativeReplica, first: int) -> list[bytes]:
-    return [request.operation for request in replica.state.log.entries(first)]
+from stretto.simulation.stage import InFlight
 
 
 def test_empty_view() -> None:

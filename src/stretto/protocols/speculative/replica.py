@@ -199,7 +199,7 @@ class SpeculativeReplica(LoggingReplica):
         if self.state.log.matches(position, summary):
             self.state.commit_up_to(position)
             return True
-        if self.transfer is None:
+        if self.transfer is None or self.transfer.target > position:  # who alone knew of a later target may be gone
             self._begin_transfer(position, summary, source)
         return False
 

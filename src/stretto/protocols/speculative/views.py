@@ -307,9 +307,9 @@ class Views:
             return replica.ignore("the view has been entered")
         if message.view > replica.view:
             self._leave(message.view)
-            self.port.cancel_timer("escalate")
         if self.installing is not None:
             return replica.ignore("the view is being entered")
+        self.port.cancel_timer("escalate")  # it has started; that we are slow to enter it is no reason for another
         self.installing = message
         return self._install(message, source)
 

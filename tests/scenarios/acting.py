@@ -1,0 +1,33 @@
+"""What the scenarios of Speculative Paxos begin with."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from stretto.core.node import Client
+from stretto.core.state_machine import NullMachine
+from stretto.protocols.speculative import SPECULATIVE
+from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.simulation.stage import Stage
+
+MS = 1_000_000
+
+
+def stage_of(n: int) -> tuple[Stage, list[SpeculativeReplica]]:
+    """A stage with `n` replicas of Speculative Paxos, and these."""
+    stage = Stage(SPECULATIVE, n, NullMachine)
+    return stage, cast(list[SpeculativeReplica], stage.replicas)
+
+
+def open_sessions(stage: Stage, count: int) -> list[Client]:
+    """As many clients, each with a session, all of it committed."""
+    clients = [stage.client() for _ in range(count)]
+    for client in clients:
+        stage.call(client, b"begin")
+    stage.run(50 * MS)
+    return clients
+
+
+def operations(replica: SpeculativeReplica, first: int) -> list[bytes]:
+    """The operations in a replica's log, from position `first` on."""
+    return [request.operation for request in replica.state.log.entries(first)]

@@ -1,0 +1,64 @@
+"""Schedules of replicas that lack committed entries: they get there, and harm nobody meanwhile."""
+
+from __future__ import annotations
+
+from acting import MS, open_sessions, operations, stage_of
+
+from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, ViewEntered
+from stretto.replication.messages import Entries, Request
+from stretto.simulation.stage import InFlight
+
+
+def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
+    """What is fetched for one view may be given by nobody any more; the next view, which begins lower, is entered all the same."""
+    stage, (r0, r1, r2) = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.call(client, b"a")
+    stage.run(300 * MS, lambda flight: 0 not in (flight.source, flight.destination))
+    assert r1.leader == 1
+    assert r1.committed == r2.committed == r0.committed + 1
+
+    # r1 and r2 start the next view; only r1, its leader, learns that `b` is committed with it.
+    stage.call(client, b"b")
+    stage.lose(Request, to=0)
+    stage.deliver(Request)
+    stage.lose()
+    r1.views.start(r1.view + 3, "scenario")
+    stage.lose(to=0)
+    stage.deliver(StartReconciliation, to=2)
+    stage.deliver(Reconcile, to=1)
+    stage.deliver(StartView, to=2)
+    stage.deliver(ViewEntered, to=1)
+    assert r1.committed == r2.committed + 1
+    stage.lose()
+
+    # r1 votes for a view of r0's and crashes, so that nobody can give r0 what it asks for.
+    r0.views.start(r1.view + 2, "scenario")
+    stage.deliver(StartReconciliation, to=1)
+    stage.deliver(Reconcile, to=0)
+    assert r0.transfer is not None
+    assert r0.transfer.target == r1.committed
+    stage.crash(1)
+    stage.lose()
+    stage.run(1_000 * MS)
+    assert r0.committed == r2.committed == r1.committed
+    assert operations(r0, r0.committed - 1) == [b"a", b"b"]
+
+
+def test_a_replica_that_is_slow_to_fetch_leaves_the_others_in_their_view() -> None:
+    """Having voted for a view, it cannot enter it before it has what was committed before; that is no reason to start another."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    missed = stage.call(client, b"missed by r2")
+    stage.run(300 * MS, lambda flight: flight.destination != 2)
+    assert stage.results[missed] == b""
+
+    def fetches_nothing(flight: InFlight) -> bool:
+        return flight.destination != 2 or not isinstance(flight.message, Entries)
+
+    handle = stage.call(client, b"x")
+    stage.run(2_000 * MS, fetches_nothing)
+    assert stage.results[handle] == b""
+    assert {replica.views.view_changes for replica in replicas} == {0}
+    stage.run(100 * MS)
+    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
