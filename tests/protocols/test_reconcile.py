@@ -57,6 +57,13 @@ def test_where_few_logs_are_of_the_last_view_what_it_started_with_stays_in_place
     assert merge(votes, {}, 2) == [B, A, C]
 
 
+def test_what_the_last_view_started_with_stays_in_place_entry_by_entry() -> None:
+    """A request of a dropped session is refused each time that it comes; committed at two places, it has to stay at both."""
+    refused = request(99)
+    votes = {0: vote([A], last_normal_view=1), 1: vote([A, refused, refused, B], last_normal_view=2)}
+    assert merge(votes, {}, 2) == [A, refused, refused, B]
+
+
 def test_what_is_committed_anywhere_is_the_base() -> None:
     votes = {0: vote([A, B, C], committed=2), 1: vote([B, A])}
     assert settled(votes) == (0, 2, hash_after([A, B]))

@@ -1,0 +1,192 @@
+"""One rule a test: what each forbids would lose an accepted result, or leave a client waiting."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from acting import MS, open_sessions, operations, stage_of
+
+from stretto.protocols.speculative.client import SpeculativeClient
+from stretto.protocols.speculative.messages import (
+    Commit,
+    Reconcile,
+    SpeculativeReply,
+    StartReconciliation,
+    StartView,
+    Sync,
+    SyncReply,
+    ViewEntered,
+)
+from stretto.replication.messages import Request
+from stretto.simulation.stage import InFlight
+
+
+def test_answers_of_different_views_never_count_together() -> None:
+    """The same position and hash, but some of those who gave it may have promised to forget it since."""
+    stage, _ = stage_of(3)
+    client = cast(SpeculativeClient, open_sessions(stage, 1)[0])
+    handle = stage.call(client, b"x")
+    stage.deliver(Request)
+    answers = [cast(SpeculativeReply, flight.message) for flight in stage.waiting(SpeculativeReply)]
+    assert len({answer.hash for answer in answers}) == 1
+    stage.lose()
+    in_view_3 = [SpeculativeReply(3, one.position, one.hash, one.session, one.number, one.result, False) for one in answers]
+    client.on_message(0, answers[0])
+    client.on_message(1, answers[1])
+    client.on_message(2, in_view_3[2])
+    client.on_message(0, answers[0])
+    client.on_message(1, in_view_3[1])
+    client.on_message(0, answers[0])
+    assert handle not in stage.results
+    client.on_message(0, in_view_3[0])
+    assert stage.results[handle] == b""
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_vote_carries_everything_that_is_not_committed(n: int) -> None:
+    """However long that is: what a majority held in one order stays where it was."""
+    stage, replicas = stage_of(n)
+    clients = open_sessions(stage, 100)
+    first = replicas[0].tip + 1
+    handles = [stage.call(client, b"%d" % number) for number, client in enumerate(clients)]
+    absent = range(n // 2 + 1, n)
+    for index in absent:
+        stage.lose(to=index)
+    stage.deliver(Request)
+    stage.lose()
+    before = replicas[0].state.log.tip_hash
+    replicas[0].views.start(n, "scenario")
+    stage.settle(lambda flight: flight.destination not in absent)
+    assert replicas[0].view == n
+    assert {replica.state.log.tip_hash for replica in replicas if replica.index not in absent} == {before}
+    assert operations(replicas[0], first) == [b"%d" % number for number in range(100)]
+    assert replicas[0].state.rolled_back_operations == 0
+    assert all(stage.results[handle] == b"" for handle in handles)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_who_has_not_entered_a_view_does_not_help_to_commit_in_it(n: int) -> None:
+    """One short of a majority is in the view. The others wait for its StartView, and their votes for the next one would not know of it."""
+    stage, replicas = stage_of(n)
+    (client,) = open_sessions(stage, 1)
+    r0 = replicas[0]
+    committed = r0.committed
+    handle = stage.call(client, b"x")
+    stage.deliver(Request)
+    stage.lose()
+    r0.views.start(n, "scenario")
+
+    def hardly_entered(flight: InFlight) -> bool:
+        return not isinstance(flight.message, StartView) or flight.destination < n // 2
+
+    stage.run(40 * MS, hardly_entered)
+    assert [replica.views.status.value for replica in replicas].count("normal") == n // 2
+    assert {replica.view for replica in replicas} == {n}
+    assert {replica.committed for replica in replicas} == {committed}
+    assert handle not in stage.results
+    stage.run(200 * MS)
+    assert stage.results[handle] == b""
+
+
+def test_having_entered_a_view_all_answer_for_what_they_had_already() -> None:
+    """A client whose answers of the old view were lost hears of its request from everyone, without asking and without any commit."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    handle = stage.call(client, b"x")
+    stage.deliver(Request)
+    stage.lose()
+    replicas[0].views.start(3, "scenario")
+    stage.deliver(StartReconciliation)
+    stage.deliver(StartReconciliation)
+    stage.deliver(Reconcile)
+    stage.deliver(StartView)
+    assert len(stage.waiting(SpeculativeReply)) == 3
+    stage.lose(ViewEntered)
+    stage.lose(Commit)
+    stage.deliver(SpeculativeReply)
+    assert stage.results[handle] == b""
+    assert {replica.state.rolled_back_operations for replica in replicas} == {0}
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_what_is_on_its_way_is_waited_for(n: int) -> None:
+    """A request that comes a little after the question about it, or after its commit, costs neither a reconciliation nor a repair."""
+    stage, replicas = stage_of(n)
+    (client,) = open_sessions(stage, 1)
+    stage.call(client, b"x")
+    (late,) = stage.waiting(Request, to=n - 1)
+    stage.in_flight.remove(late)
+    stage.settle()
+    stage.fire(0, "sync")
+    stage.settle()
+    assert replicas[0].committed == replicas[0].tip - (n == 3)
+    stage.in_flight.append(late)
+    stage.settle()
+    assert {replica.committed for replica in replicas[:-1]} == {replicas[-1].tip}
+    stage.run(20 * MS)
+    assert len({replica.committed for replica in replicas}) == 1
+    assert sum(replica.repairs + replica.views.reconciliations for replica in replicas) == 0
+
+
+def test_a_lost_request_costs_three_replicas_a_little_patience_and_no_timeout() -> None:
+    """Whoever lacks it says so, so that the leader need not wait to learn that there is no superquorum."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    handle = stage.call(client, b"x")
+    stage.lose(Request, to=2)
+    stage.run(stage.ports[0].timers["sync"] - stage.now_ns + 6 * MS)
+    assert stage.results[handle] == b""
+    assert replicas[0].sync.absent == set()
+
+
+@pytest.mark.parametrize("lost", [Sync, SyncReply, Commit, StartReconciliation, Reconcile, StartView, ViewEntered])
+def test_whatever_is_lost_once_is_said_again(lost: type) -> None:
+    """Any one kind of message may be lost everywhere: everything commits before a view is given up, or a leader suspected."""
+    stage, replicas = stage_of(3)
+    one, two = open_sessions(stage, 2)
+    if lost not in (Sync, SyncReply, Commit):
+        replicas[0].views.start(3, "scenario")
+    handles = [stage.call(one, b"a"), stage.call(two, b"b")]
+    seen = 0
+
+    def once(flight: InFlight) -> bool:
+        nonlocal seen
+        seen += isinstance(flight.message, lost)
+        return not isinstance(flight.message, lost)
+
+    while not seen:
+        stage.run(MS, once)
+    stage.run(45 * MS)
+    assert all(stage.results[handle] == b"" for handle in handles)
+    assert {replica.committed for replica in replicas} == {replicas[0].tip}
+    assert {replica.views.view_changes for replica in replicas} == {0}
+
+
+@pytest.mark.parametrize("dead", [1, 2])
+def test_with_one_of_three_dead_an_operation_waits_for_no_timer(dead: int) -> None:
+    """Once the leader knows who is absent, every operation begins its own synchronisation and reconciliation."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.crash(dead)
+    stage.call(client, b"notices")
+    stage.run(100 * MS)
+    assert replicas[0].sync.absent == {dead}
+    before = stage.now_ns
+    for _ in range(5):
+        handle = stage.call(client, b"x")
+        stage.settle()
+        assert stage.results[handle] == b""
+    assert stage.now_ns == before
+
+
+def test_a_replica_that_goes_deaf_while_reconciling_moves_the_others_at_most_once() -> None:
+    """It knew of a majority that had tried its view, but knows of none that tries the next."""
+    stage, replicas = stage_of(3)
+    clients = open_sessions(stage, 2)
+    replicas[0].views.start(3, "scenario")
+    stage.deliver(StartReconciliation, to=2)
+    handles = [stage.call(client, b"x") for client in clients]
+    stage.run(2_000 * MS, lambda flight: flight.destination != 2)
+    assert all(stage.results[handle] == b"" for handle in handles)
+    assert max(replica.views.view_changes for replica in replicas) <= 1
