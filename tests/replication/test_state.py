@@ -142,6 +142,7 @@ def test_a_session_is_its_clients_alone() -> None:
     assert state.append(Request(CLIENT + 1, 1, 1 << 40, 0, 0, b"stolen")) is None
     assert state.append(request(1, 1)) == b"1"
     assert state.machine.snapshot() == b"x"
+    assert not state.has_seen(Request(CLIENT + 1, 1, 1, 0, 0, b"the result, please"))
 
 
 def test_adopting_a_log_keeps_what_matches_and_returns_the_rest() -> None:

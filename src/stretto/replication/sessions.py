@@ -67,13 +67,14 @@ class SessionTable:
         self._max_sessions = max_sessions
 
     def record_for(self, request: Request) -> SessionRecord | None:
-        """The record of the request's session; of a request that opens one, that of the opening with its nonce, if it was executed."""
-        record = self.records.get(request.session)
-        if record is None and request.session == OPEN_SESSION:
+        """The record of the request's session, if that is its client's; of a request that opens one, that of the opening, once executed."""
+        if request.session == OPEN_SESSION:
             session = self._by_nonce.get(request.number)
-            if session is not None:
-                return SessionRecord(request.number, session, _encode(session), self.records[session].opening)
-        return record
+            if session is None:
+                return None
+            return SessionRecord(request.number, session, _encode(session), self.records[session].opening)
+        record = self.records.get(request.session)
+        return record if record is not None and record.opening.client == request.client else None
 
     def open(self, position: int, request: Request) -> tuple[bytes, SessionUndo]:
         """Execute an opening at `position`: its result, and how to take it back."""
