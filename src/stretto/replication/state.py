@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from stretto.core.state_machine import StateMachine, Undo
@@ -92,7 +92,7 @@ class ReplicatedState:
         del self._machine_undos[:done]
         self.committed = position
 
-    def numbers_at(self, position: int, requests: Iterable[Request], since: int) -> dict[tuple[int, int], int]:
+    def numbers_at(self, position: int, requests: Sequence[Request], since: int) -> dict[tuple[int, int], int]:
         """The last request number of each slot that `requests` use, as the session table stood at `position` (committed or later).
 
         Of sessions that the table does not have, the last number that the log has after position `since`: a request that was refused
@@ -113,8 +113,10 @@ class ReplicatedState:
                 for session, dropped in undo:
                     numbers[session, 0] = dropped.number
                     numbers[OPEN_SESSION, dropped.opening.nonce] = dropped.opening.nonce
-        for request in self.log.entries(since + 1, position):
-            numbers[slot(request)] = max(request.number, numbers.get(slot(request), 0))
+        unknown = {slot(request) for request in requests} - numbers.keys()
+        for request in self.log.entries(since + 1, position) if unknown else ():
+            if slot(request) in unknown:
+                numbers[slot(request)] = max(request.number, numbers.get(slot(request), 0))
         return numbers
 
     def snapshot(self) -> Any:

@@ -266,8 +266,9 @@ class Views:
         voter, base, base_hash = reconcile.settled(self.merging)
         if not replica.has_committed(base, base_hash, voter):
             return
-        candidates = [request for vote in self.merging.values() for request in vote.entries]
-        oldest = min(vote.committed for vote in self.merging.values())
+        newest = reconcile.latest(self.merging).values()
+        candidates = [request for vote in newest for request in vote.entries]
+        oldest = min(vote.committed for vote in newest)
         numbers = self.state.numbers_at(base, candidates, since=oldest)
         merged = reconcile.merge(self.merging, numbers, self.quorums.merge_support)
         start_view = StartView(replica.incarnations, replica.view, base, base_hash, tuple(merged), replica.incarnations)
