@@ -51,6 +51,7 @@ def port(own, own_time, other, other_times, capacity, priority):
 @pytest.mark.parametrize("capacity", [UNBOUNDED, 60, 25, 12])
 def test_equals_the_loop(monkeypatch, priority: bool, capacity: int) -> None:
     monkeypatch.setattr(queues, "_BLOCK", 7)
+    monkeypatch.setattr(queues, "_CALM", 3)
     rng = np.random.default_rng(capacity)
     drops = 0
     for case in range(400):

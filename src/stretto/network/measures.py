@@ -89,7 +89,7 @@ def by_pair(receivers: Sequence[Times]) -> dict[tuple[int, int], Disagreement]:
 
 
 def of_group(receivers: Sequence[Times]) -> Disagreement:
-    """The group's shares: `overtaken` and `lis` against its first receiver, the mean over the others; `pairwise` the mean over all pairs."""
+    """The group's shares: `overtaken` and `lis` against its first receiver, mean over the others; `pairwise` the mean over all pairs."""
     pairs = by_pair(receivers)
     if not pairs:
         return Disagreement(0.0, 0.0, 0.0)
@@ -128,4 +128,5 @@ def quorum_times(receivers: Sequence[Times], quorum: int) -> Times:
 def added_us(times: Times, baseline: Times) -> NDArray[np.float64]:
     """How much later than in `baseline` each message had its quorum, in microseconds, for those that had one in both."""
     both = (times != NEVER) & (baseline != NEVER)
-    return (times[both] - baseline[both]) / PS_PER_US
+    added: NDArray[np.float64] = (times[both] - baseline[both]) / PS_PER_US
+    return added

@@ -13,15 +13,15 @@ out of the clock, scan the low ones on the clock that is left, and put the busy 
 Each high packet then waits, in effect arrives, until the end of the low packet that started before it; scan these.
 
 A buffer holds what has not been sent yet, counted in transmission time, each class on its own under priority; a packet that would
-make it more than `capacity` is dropped. Where the scan never goes above that, nothing is dropped and the scan is exact. Where it does,
-the busy periods in which it does, and no others, are played packet by packet: the port is idle between busy periods, and drops only
-make them shorter.
+make it more than `capacity` is dropped. Where the scan stays below, nothing is dropped and it is exact. Where it does not, packets are
+taken one by one for as long as drops go on, and then the scan resumes from there.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -34,10 +34,8 @@ NEVER = int(np.iinfo(np.int64).max)
 _BLOCK = 32_768
 """Scans go through memory in blocks that stay in the cache."""
 _LONG_AGO = -(1 << 62)
-
-
-_Replay: TypeAlias = Callable[[list[int], list[int], list[bool], int], tuple[list[int], int]]
-"""From arrivals, transmission times, which are our own, and the capacity, to our departures and how many others were dropped."""
+_CALM = 256
+"""So many packets in a row that fit end the taking one by one."""
 
 
 class Served(NamedTuple):
@@ -47,10 +45,9 @@ class Served(NamedTuple):
     others_dropped: int
 
 
-def scan(arrivals: Times, transmissions: Times) -> Times:
-    """The departures of packets that share one queue, none dropped."""
+def scan(arrivals: Times, transmissions: Times, free: int = _LONG_AGO) -> Times:
+    """The departures of packets that share one queue, none dropped; the wire is free from `free` on."""
     departures = np.empty_like(arrivals)
-    free = _LONG_AGO
     for first in range(0, len(arrivals), _BLOCK):
         block = slice(first, first + _BLOCK)
         sent = np.cumsum(transmissions[block])
@@ -77,19 +74,87 @@ def serve_fifo(own: Times, own_time: int, other: Times, other_times: Times, capa
     added = int((departures - own - without).max(initial=0))
     if max(int((departures - own).max(initial=0)), backlog + added) <= capacity:
         return Served(departures, 0)
-    return _with_drops(_replay_fifo, departures, own, own_time, other, other_times, capacity)
+    arrivals, transmissions, index = _merged(own, own_time, other, other_times, before)
+    everything = admit(arrivals, transmissions, capacity)
+    departures = everything[index]
+    return Served(departures, _count_never(everything) - _count_never(departures))
 
 
 def serve_priority(own: Times, own_time: int, other: Times, other_times: Times, capacity: int) -> Served:
     """Our own packets, each of which takes `own_time` to send, ahead of all others."""
-    clock = _Clock(own, scan(own, np.full(len(own), own_time)))
-    starts, backlog = _low_starts(clock, other, other_times)
+    own_times = np.full(len(own), own_time)
+    clock = _Clock(own, scan(own, own_times))
+    low_arrivals = clock.low_time(other)
+    starts, backlog = _low_starts(low_arrivals, other_times)
+    low_times, dropped = other_times, 0
+    if backlog > capacity:
+        done = admit(low_arrivals, other_times, capacity, _Ahead(clock, other, other_times))
+        taken = done != NEVER
+        dropped = len(done) - int(taken.sum())
+        low_times = other_times[taken]
+        starts = done[taken] - low_times
     last = np.searchsorted(starts, clock.own_low_time, "left") - 1
-    low_done = clock.real_time(starts[last]) + other_times[last] if len(starts) else np.zeros_like(own)
-    departures = scan(np.where(last >= 0, np.maximum(own, low_done), own), np.full(len(own), own_time))
-    if max(backlog, int((departures - own).max(initial=0))) <= capacity:
-        return Served(departures, 0)
-    return _with_drops(_replay_priority, departures, own, own_time, other, other_times, capacity)
+    low_done = clock.real_time(starts[last]) + low_times[last] if len(starts) else np.zeros_like(own)
+    departures = scan(np.where(last >= 0, np.maximum(own, low_done), own), own_times)
+    if int((departures - own).max(initial=0)) <= capacity:
+        return Served(departures, dropped)
+    return _play_priority(own, own_time, other, other_times, capacity)
+
+
+def admit(arrivals: Times, transmissions: Times, capacity: int, ahead: _Ahead | None = None) -> Times:
+    """The departures of packets that share one queue and its buffer: NEVER for those that it has no room for."""
+    departures = np.empty_like(arrivals)
+    free, first, window = _LONG_AGO, 0, _BLOCK
+    while first < len(arrivals):
+        block = slice(first, first + window)
+        done = scan(arrivals[block], transmissions[block], free)
+        over = done - arrivals[block] > capacity
+        fit = int(np.argmax(over)) if over.any() else len(done)
+        departures[first : first + fit] = done[:fit]
+        free = int(done[fit - 1]) if fit else free
+        first += fit
+        window = min(2 * window, _BLOCK)
+        if fit < len(done):
+            first, free = _one_by_one(arrivals, transmissions, departures, first, free, capacity, ahead)
+            window = _CALM
+    return departures
+
+
+def _one_by_one(
+    arrivals: Times, transmissions: Times, departures: Times, first: int, free: int, capacity: int, ahead: _Ahead | None
+) -> tuple[int, int]:
+    """Take packets one after the other until none was dropped for a while; returns the next one, and when the wire is free."""
+    if ahead:
+        ahead.resume(arrivals, transmissions, departures, first)
+    calm = 0
+    while calm < _CALM and first < len(arrivals):
+        block = slice(first, first + 2 * _CALM)
+        done: list[int] = []
+        for arrival, transmission in zip(arrivals[block].tolist(), transmissions[block].tolist(), strict=True):
+            start = free if free > arrival else arrival
+            end = start + transmission
+            if end - arrival <= capacity or (ahead and end - arrival - ahead.work(first + len(done), arrival) <= capacity):
+                free = end
+                done.append(end)
+                calm += 1
+                if ahead:
+                    ahead.starts.append(start)
+                    ahead.ends.append(end)
+            else:
+                done.append(NEVER)
+                calm = 0
+        departures[block] = done
+        first += len(done)
+    return first, free
+
+
+def _merged(own: Times, own_time: int, other: Times, other_times: Times, before: NDArray[np.intp]) -> tuple[Times, Times, NDArray[np.intp]]:
+    """All packets in the order of their arrival, with their transmission times; and where among them our own are."""
+    return np.insert(other, before, own), np.insert(other_times, before, own_time), before + np.arange(len(own))
+
+
+def _count_never(departures: Times) -> int:
+    return int((departures == NEVER).sum())
 
 
 def _fold(other: Times, other_times: Times, before: NDArray[np.intp]) -> tuple[Times, Times, int]:
@@ -125,6 +190,28 @@ def _fold(other: Times, other_times: Times, before: NDArray[np.intp]) -> tuple[T
     return latest, sent_before, backlog
 
 
+def _low_starts(arrivals: Times, transmissions: Times) -> tuple[Times, int]:
+    """When each low packet starts, on the remaining clock, and the largest backlog that an arrival makes there."""
+    starts = np.empty_like(arrivals)
+    total, highest, backlog = 0, _LONG_AGO, 0
+    for first in range(0, len(arrivals), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        out, times = starts[block], transmissions[block]
+        sent = np.cumsum(times)
+        sent += total
+        total = int(sent[-1])
+        sent -= times
+        slack = arrivals[block] - sent
+        np.maximum.accumulate(slack, out=out)
+        np.maximum(out, highest, out=out)
+        highest = int(out[-1])
+        np.subtract(out, slack, out=slack)
+        slack += times
+        backlog = max(backlog, int(slack.max()))
+        out += sent
+    return starts, backlog
+
+
 class _Clock:
     """Time without the busy periods of our own packets, which are sent as if they were alone."""
 
@@ -151,79 +238,59 @@ class _Clock:
 
     def real_time(self, low_times: Times) -> Times:
         """The inverse: the first moment at which the remaining clock has shown `low_times` and no busy period is going on."""
-        passed: Times = np.concatenate(([0], self.busy))[np.searchsorted(self.low_begin, low_times, "right")]
-        return low_times + passed
+        busy = np.concatenate(([0], self.busy))
+        moments: Times = low_times + busy[np.searchsorted(self.low_begin, low_times, "right")]
+        return moments
 
 
-def _low_starts(clock: _Clock, other: Times, other_times: Times) -> tuple[Times, int]:
-    """When each low packet starts, on the remaining clock, and the largest backlog that an arrival makes there."""
-    starts = clock.low_time(other)
-    total, highest, backlog = 0, _LONG_AGO, 0
-    for first in range(0, len(other), _BLOCK):
-        times = other_times[first : first + _BLOCK]
-        out = starts[first : first + _BLOCK]
-        sent = np.cumsum(times)
-        sent += total
-        total = int(sent[-1])
-        sent -= times
-        slack = out - sent
-        np.maximum.accumulate(slack, out=out)
-        np.maximum(out, highest, out=out)
-        highest = int(out[-1])
-        np.subtract(out, slack, out=slack)
-        slack += times
-        backlog = max(backlog, int(slack.max()))
-        out += sent
-    return starts, backlog
+class _Ahead:
+    """How much less than the remaining clock says is waiting of the low class.
+
+    That clock counts as if high packets interrupted low ones. Really the low packet that was being sent goes on; so, from the beginning
+    of a busy period of the high class until that packet is done on the remaining clock, less of it is left.
+    """
+
+    def __init__(self, clock: _Clock, arrivals: Times, transmissions: Times) -> None:
+        self._clock = clock
+        self._arrivals = arrivals
+        last = np.searchsorted(clock.begin, arrivals, "right") - 1
+        longest = int(transmissions.max(initial=0))
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self._near = (last >= 0) & (arrivals < clock.end[last] + longest) if len(clock.end) else np.zeros(len(arrivals), bool)
+
+    def resume(self, low_arrivals: Times, transmissions: Times, departures: Times, first: int) -> None:
+        """Learn, on the remaining clock, the starts and ends of the packets that may still be there when packet `first` comes."""
+        earliest, span, ends = first, 1_024, departures[:0]
+        starts = ends
+        while earliest and starts.min(initial=NEVER) > low_arrivals[first]:
+            earliest, span = max(0, first - span), 2 * span
+            ends = departures[earliest:first]
+            starts = ends - transmissions[earliest:first]
+        self.starts, self.ends = starts[ends != NEVER].tolist(), ends[ends != NEVER].tolist()
+
+    def work(self, packet: int, low_arrival: int) -> int:
+        """What has really been sent, beyond the remaining clock, of the low packet in service when low packet `packet` comes."""
+        current = bisect_right(self.starts, low_arrival) - 1
+        if not self._near[packet] or current < 0 or self.ends[current] <= low_arrival:
+            return 0
+        start = self.starts[current]
+        since = int(self._arrivals[packet]) - int(self._clock.real_time(np.array([start]))[0])
+        return max(0, min(self.ends[current] - start, since) - (low_arrival - start))
 
 
-def _with_drops(replay: _Replay, departures: Times, own: Times, own_time: int, other: Times, other_times: Times, capacity: int) -> Served:
-    """Put right the busy periods in which more than `capacity` would be waiting; `departures` are what they are without drops."""
-    place = np.searchsorted(other, own, "left")
-    arrivals, transmissions = np.insert(other, place, own), np.insert(other_times, place, own_time)
-    index = place + np.arange(len(own))
+def _play_priority(own: Times, own_time: int, other: Times, other_times: Times, capacity: int) -> Served:
+    """All packets one by one: for the rare case in which the high class alone has no room."""
+    arrivals, transmissions, index = _merged(own, own_time, other, other_times, np.searchsorted(other, own, "left"))
     is_own = np.zeros(len(arrivals), bool)
     is_own[index] = True
-    done = scan(arrivals, transmissions)
-    opens = np.flatnonzero(np.concatenate(([True], arrivals[1:] > done[:-1])))
-    over = np.flatnonzero(done - arrivals > capacity)
-    dropped = 0
-    for period in np.unique(np.searchsorted(opens, over, "right") - 1):
-        first, last = opens[period], opens[period + 1] if period + 1 < len(opens) else len(arrivals)
-        piece = slice(first, last)
-        mine = slice(*np.searchsorted(index, (first, last)))
-        flags = is_own[piece].tolist()
-        departures[mine], lost = replay(arrivals[piece].tolist(), transmissions[piece].tolist(), flags, capacity)
-        dropped += lost
-    return Served(departures, dropped)
-
-
-def _replay_fifo(arrivals: list[int], transmissions: list[int], own: list[bool], capacity: int) -> tuple[list[int], int]:
-    departures: list[int] = []
-    free = _LONG_AGO
-    dropped = 0
-    for arrival, transmission, mine in zip(arrivals, transmissions, own, strict=True):
-        done = (free if free > arrival else arrival) + transmission
-        if done - arrival <= capacity:
-            free = done
-        elif mine:
-            done = NEVER
-        else:
-            dropped += 1
-        if mine:
-            departures.append(done)
-    return departures, dropped
-
-
-def _replay_priority(arrivals: list[int], transmissions: list[int], own: list[bool], capacity: int) -> tuple[list[int], int]:
     departures: list[int] = []
     waiting: dict[bool, deque[tuple[int, int, int]]] = {True: deque(), False: deque()}
     unsent = {True: 0, False: 0}
-    """The transmission times of what waits."""
     free, serving = _LONG_AGO, False
     dropped = 0
-    arrivals.append(NEVER)
-    for arrival, transmission, mine in zip(arrivals, [*transmissions, 0], [*own, False], strict=True):
+    packets = zip(arrivals.tolist(), transmissions.tolist(), is_own.tolist(), strict=True)
+    for arrival, transmission, mine in chain(packets, [(NEVER, 0, False)]):
         while waiting[True] or waiting[False]:
             start = max(free, min(queue[0][0] for queue in waiting.values() if queue))
             if start >= arrival:
@@ -244,4 +311,4 @@ def _replay_priority(arrivals: list[int], transmissions: list[int], own: list[bo
             dropped += 1
         if mine:
             departures.append(NEVER)
-    return departures, dropped
+    return Served(np.array(departures, np.int64), dropped)

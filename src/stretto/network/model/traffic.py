@@ -87,21 +87,24 @@ class Stacks(msgspec.Struct, frozen=True):
 
 def _poisson(random: np.random.Generator, times: Times, gap_ps: float, start_ps: int, end_ps: int) -> tuple[Times, Times]:
     by_byte = np.repeat(times, 128)
-    arrivals: list[Times] = []
-    transmissions: list[Times] = []
-    now = start_ps
+    room = int((end_ps - start_ps) / gap_ps * 1.1) + _PACKETS
+    arrivals, transmissions = np.empty(room, np.int64), np.empty(room, np.int64)
+    gaps = np.empty(_PACKETS, np.float32)
+    now, filled = start_ps, 0
     while now < end_ps:
-        gaps = random.standard_exponential(_PACKETS, dtype=np.float32)
+        if filled + _PACKETS > len(arrivals):
+            arrivals, transmissions = (np.concatenate((array, np.empty_like(array))) for array in (arrivals, transmissions))
+        random.standard_exponential(dtype=np.float32, out=gaps)
         gaps *= np.float32(gap_ps)
-        block = gaps.astype(np.int64)
+        block = arrivals[filled : filled + _PACKETS]
+        block[:] = gaps
         block[0] += now
         np.cumsum(block, out=block)
         now = int(block[-1])
-        arrivals.append(block)
-        transmissions.append(by_byte[random.integers(0, 256, _PACKETS, dtype=np.uint8)])
-    arrivals[-1] = arrivals[-1][: np.searchsorted(arrivals[-1], end_ps)]
-    transmissions[-1] = transmissions[-1][: len(arrivals[-1])]
-    return np.concatenate(arrivals), np.concatenate(transmissions)
+        transmissions[filled : filled + _PACKETS] = by_byte[random.integers(0, 256, _PACKETS, dtype=np.uint8)]
+        filled += _PACKETS
+    ready = int(np.searchsorted(arrivals[:filled], end_ps))
+    return arrivals[:ready], transmissions[:ready]
 
 
 def _onoff(
@@ -111,22 +114,27 @@ def _onoff(
     location = np.log(mean_packets) - LOGNORMAL_SIGMA**2 / 2
     # Rounding up adds about half a packet to a burst; the time between bursts is that of what really comes.
     mean = float(np.ceil(np.exp(generator("burst").standard_normal(100_000) * LOGNORMAL_SIGMA + location)).mean())
+    spacing_by_byte, times_by_byte = np.repeat(spacing, 128), np.repeat(times, 128)
     now = start_ps
-    carried = np.zeros(0, np.int64)
-    arrivals: list[Times] = []
+    waiting = np.zeros(0, np.int64)
+    sorted_keys: list[Times] = []
     while now < end_ps:
         begins = now + np.cumsum((random.standard_exponential(bursts) * (gap_ps * mean)).astype(np.int64))
         counts = np.ceil(np.exp(random.standard_normal(bursts) * LOGNORMAL_SIGMA + location)).astype(np.int64)
-        large = random.integers(0, 2, counts.sum(), dtype=np.int64)
-        offsets = np.cumsum(spacing[large])
-        offsets -= np.repeat(offsets[np.cumsum(counts) - counts] - begins, counts)
-        # The size rides in the lowest bit of the time through the sort.
-        keys = np.concatenate((carried, offsets << 1 | large))
+        size = random.integers(0, 256, counts.sum(), dtype=np.uint8)
+        keys = np.cumsum(spacing_by_byte[size])
+        keys -= np.repeat(keys[np.cumsum(counts) - counts] - begins, counts)
+        # The byte that decides the size rides in the lowest bits of the time through the sort.
+        keys <<= 8
+        keys |= size
+        keys = np.concatenate((waiting, keys))
         keys.sort()
         now = int(begins[-1])
-        ready = int(np.searchsorted(keys, now << 1))
-        arrivals.append(keys[:ready])
-        carried = keys[ready:]
-    keys = np.concatenate(arrivals)
-    keys = keys[: np.searchsorted(keys, end_ps << 1)]
-    return keys >> 1, times[keys & 1]
+        ready = int(np.searchsorted(keys, now << 8))
+        sorted_keys.append(keys[:ready])
+        waiting = keys[ready:]
+    keys = np.concatenate(sorted_keys)
+    keys = keys[: np.searchsorted(keys, end_ps << 8)]
+    transmissions = times_by_byte[keys.astype(np.uint8)]
+    keys >>= 8
+    return keys, transmissions
