@@ -22,7 +22,7 @@ from stretto.network.topology import LARGEST_PACKET_BYTES, PS_PER_S, Topology
 
 class Setting(msgspec.Struct, frozen=True):
     """Everything that decides a run. `rate` is messages a second and `messages` their number, both totals over the senders; the seed
-    places the group, salts the hashes, and draws all traffic."""
+    places the group, salts the hashes, and draws all traffic. Bursts have the rate of a host's link if `burst_gbps` is None."""
 
     topology: str = "datacentre"
     design: str = "plain"
@@ -30,6 +30,7 @@ class Setting(msgspec.Struct, frozen=True):
     load: float = 0.0
     bursts: str = "onoff"
     burst_packets: float = 16
+    burst_gbps: float | None = None
     senders: int = 5
     receivers: int = 5
     rate: float = 10_000
@@ -46,6 +47,8 @@ class Setting(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"{self.rate} is not a rate; more than 0, up to 1e9 messages a second", key="rate")
         if not 1 <= self.messages <= 100_000_000:
             raise ConfigurationError(f"{self.messages} is not a number of messages; 1 or more", key="messages")
+        if self.burst_gbps is not None and not 0.001 <= self.burst_gbps <= 10_000:
+            raise ConfigurationError(f"{self.burst_gbps} is not a rate; 0.001 to 10000 Gbit/s", key="burst_gbps")
         if not 46 <= self.message_bytes <= LARGEST_PACKET_BYTES:
             reason = f"{self.message_bytes} is not the size of a packet; 46 to {LARGEST_PACKET_BYTES} bytes, frame included"
             raise ConfigurationError(reason, key="message_bytes")
@@ -93,8 +96,9 @@ def prepare(setting: Setting, topology: Topology) -> Prepared:
         np.cumsum(gaps).astype(np.int64),
         setting.message_bytes,
     )
-    host_rate = topology.wires[group.senders[0]][1].rate_bps
-    background = Background(setting.load, setting.bursts, setting.burst_packets, host_rate, setting.seed)  # type: ignore[arg-type]
+    (card,) = topology.wires[group.senders[0]].values()
+    burst_rate = card.rate_bps if setting.burst_gbps is None else round(setting.burst_gbps * 1e9)
+    background = Background(setting.load, setting.bursts, setting.burst_packets, burst_rate, setting.seed)  # type: ignore[arg-type]
     stacks = Stacks(round(setting.jitter_us * measures.PS_PER_US), setting.seed)
     return Prepared(topology, group, compiled, messages, Conditions(background, stacks))
 

@@ -230,7 +230,7 @@ class _Clock:
         """The remaining clock at each of many sorted moments."""
         first, last = np.searchsorted(arrivals, self.begin, "left"), np.searchsorted(arrivals, self.end, "left")
         pieces = np.diff(np.concatenate(([0], first, [len(arrivals)])))
-        result = arrivals - np.repeat(np.concatenate(([0], self.busy)), pieces)
+        result: Times = arrivals - np.repeat(np.concatenate(([0], self.busy)), pieces)
         counts = last - first
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         result[np.repeat(first, counts) + offsets] = np.repeat(self.low_begin, counts)

@@ -36,12 +36,12 @@ def generator(*parts: object) -> np.random.Generator:
 
 class Background(msgspec.Struct, frozen=True):
     """Other traffic: `load`, the share of each link's rate that it takes, 0 to below 1; how it comes (`bursts`); the mean number of
-    packets in a burst; the rate at which one host sends, in bits per second."""
+    packets in a burst; the rate within a burst, in bits per second."""
 
     load: float
     bursts: Literal["poisson", "onoff"] = "poisson"
     burst_packets: float = 16
-    host_rate_bps: int = 10**9
+    burst_rate_bps: int = 10**9
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Background(msgspec.Struct, frozen=True):
         if self.bursts == "poisson":
             return _poisson(random, times, times.mean() / self.load, start_ps, end_ps)
         # A burst that is slower than the link arrives slower than it leaves; one that is faster queues.
-        spacing = np.array([size * 8 * PS_PER_S // self.host_rate_bps for size in SIZES_BYTES])
+        spacing = np.array([size * 8 * PS_PER_S // self.burst_rate_bps for size in SIZES_BYTES])
         return _onoff(random, times, spacing, self.burst_packets, times.mean() / self.load, start_ps, end_ps)
 
 
