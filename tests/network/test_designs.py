@@ -97,6 +97,16 @@ def test_serialised_ways_share_their_root_and_topology_aware_ones_spread() -> No
     assert len(anchors) == 7
 
 
+def test_racks_of_a_pod_share_a_way_from_one_root() -> None:
+    topology = datacentre()
+    group = Group("239.0.0.1", tuple(f"p2t{rack}h0" for rack in range(8)), ("p5t0h0", "p5t0h1"))
+    for design in ALL:
+        compiled = rules_for(topology, group, design)
+        for sender in group.senders:
+            hops = walk(topology, compiled.rules, group.address, sender).hops
+            assert len({node for node, _, _ in hops if node.startswith("p2a")}) == 1
+
+
 def test_early_ways_come_down_together() -> None:
     topology = datacentre()
     group = place(topology, 40, 5, 1)

@@ -412,7 +412,7 @@ def _print_cut(console: Console, address: str, cut: dict[str, tuple[str, ...]]) 
 def _flat_rule(line: dict[str, Any]) -> dict[str, Any]:
     if "match" not in line:
         return line
-    match = {"in_port": "any", "label": "any", "sender": "any"} | line["match"]
+    match: dict[str, Any] = {"in_port": "any", "label": "any", "sender": "any"} | line["match"]
     first = {key: line[key] for key in ("change", "switch") if key in line}
     rest = {"out_ports": " ".join(map(str, line["out_ports"])), "set_label": line["set_label"], "queue": line["queue"]}
     return first | {"group": match.pop("group")} | match | rest

@@ -35,7 +35,7 @@ def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str |
             axes.plot(*zip(place[a], place[b], strict=True), color="#d5d8dc", linewidth=0.4, zorder=1)
     for number, sender in enumerate(senders):
         # Side by side, so that ways that share a link are all seen.
-        shift = (number - (len(senders) - 1) / 2) * 0.012
+        shift = (number - (len(senders) - 1) / 2) * 0.3 / len(place)
         for node, port, _ in walk(topology, compiled.rules, compiled.group.address, sender).hops:
             peer = topology.wires[node][port].peer
             (x0, y0), (x1, y1) = place[node], place[peer]
@@ -47,6 +47,7 @@ def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str |
                 arrowprops={"arrowstyle": "-|>", "color": COLOURS[number], "linewidth": 1.4, "linestyle": "-" if up else "--"},
                 zorder=3,
             )
+    drawn = sorted((name for name in place if not topology.level[name]), key=lambda name: place[name])
     for name, (x, y) in place.items():
         level = topology.level[name]
         marker, size, colour = ("s", 60, "#34495e") if level else ("o", 45, "#ffffff")
@@ -55,7 +56,9 @@ def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str |
         axes.scatter([x], [y], marker=marker, s=size, color=colour, edgecolors="#34495e", zorder=4)
         if level == 0 or len(place) < 60 or name in compiled.roots:
             role = "\nsends" if name in senders else "\nreceives" if level == 0 else ""
-            axes.text(x, y + (0.07 if level else -0.09), name + role, ha="center", va="bottom" if level else "top", fontsize=7, zorder=5)
+            # Names of hosts in three rows, so that neighbours do not cover each other.
+            above = 0.07 if level else -0.09 - 0.13 * (drawn.index(name) % 3)
+            axes.text(x, y + above, name + role, ha="center", va="bottom" if level else "top", fontsize=7, zorder=5)
     axes.set_title(title)
     axes.set_axis_off()
     axes.margins(0.04, 0.12)
@@ -76,7 +79,7 @@ def _places(topology: Topology, hosts: set[str]) -> dict[str, tuple[float, float
     width = 0.9 / sum(switch.level == 1 for switch in topology.switches)
     for rack, names in racks.items():
         for i, name in enumerate(names):
-            place[name] = (place[rack][0] + ((i + 0.5) / len(names) - 0.5) * max(width, 0.05 * len(names)), 0.25 if i % 2 else 0.35)
+            place[name] = (place[rack][0] + ((i + 0.5) / len(names) - 0.5) * max(width, 0.05 * len(names)), 0.3)
     return place
 
 

@@ -27,8 +27,12 @@ def weight(*parts: object) -> int:
 
 
 def choose(key: str, ways: Sequence[Way]) -> Way:
-    """One of equal ways, by the highest hash of key and way (rendezvous hashing): as ways die and return, only those who used them move."""
-    return ways[0] if len(ways) == 1 else max(ways, key=lambda way: weight(key, way.peer, way.peer_port))
+    """One of equal ways, by the highest hash of key and peer (rendezvous hashing; the port decides between links to one peer).
+
+    Whoever chooses among the same peers under the same key chooses the same one, so ways join where they can; and as ways die and
+    return, only those who used them move.
+    """
+    return ways[0] if len(ways) == 1 else max(ways, key=lambda way: (weight(key, way.peer), way.peer_port))
 
 
 class Failed:
