@@ -13,6 +13,7 @@ from stretto.core.errors import ConfigurationError
 from stretto.network.controller import Controller
 from stretto.network.designs import DESIGNS, MERGES, Design
 from stretto.network.groups import Group, place
+from stretto.network.model import live
 from stretto.network.model import run as model
 from stretto.network.model.queues import NEVER
 from stretto.network.model.run import Conditions, Deliveries, Messages, failing
@@ -31,6 +32,8 @@ ALL = [Design(name, merge) for name in DESIGNS for merge in (MERGES if name in (
 def short_warm_up(monkeypatch) -> None:
     monkeypatch.setattr(model, "WARM_UP_PS", 30 * US)
     monkeypatch.setattr(oracle, "WARM_UP_PS", 30 * US)
+    monkeypatch.setattr(live, "WARM_UP_PS", 30 * US)
+    monkeypatch.setattr(live, "_LOOKAHEAD_PS", 50 * US)
 
 
 def world(dice: random.Random, design: Design) -> tuple[Controller, Messages]:
@@ -70,6 +73,28 @@ def test_equals_the_oracle(design: Design) -> None:
         got, due = compare(controller.topology, controller.rules, messages, conditions)
         dropped += got.census.dropped + due.background_dropped
     assert dropped > 0
+
+
+@pytest.mark.parametrize("design", ALL, ids=lambda d: f"{d.name}-{d.merge}")
+def test_live_equals_all_at_once(design: Design) -> None:
+    dice = random.Random(7)
+    dropped = 0
+    for case in range(12):
+        controller, messages = world(dice, design)
+        conditions = Conditions(Background(dice.choice([0, 0.4, 0.8]), dice.choice(["poisson", "onoff"]), seed=case))
+        due = model.run(controller.topology, controller.rules, messages, conditions)
+        network = live.LiveNetwork(controller.topology, controller.rules, conditions)
+        got: list[live.Delivery] = []
+        for flow, time in zip(messages.flow.tolist(), messages.time_ps.tolist(), strict=True):
+            got += network.advance(time - 1)
+            network.multicast(*messages.flows[flow], time, messages.size_bytes)
+        while network.next_ps != NEVER:
+            got += network.advance(network.next_ps)
+        expected = [(t, host, i) for host, at in due.at.items() for i, t in enumerate(at.tolist()) if t != NEVER]
+        assert sorted(got) == sorted(expected)
+        assert [delivery.time_ps for delivery in got] == sorted(delivery.time_ps for delivery in got)
+        dropped += due.census.dropped
+    assert dropped or design.queue == "priority"
 
 
 @pytest.mark.parametrize("design", [ALL[0], ALL[1], ALL[-1]], ids=lambda d: d.name)
