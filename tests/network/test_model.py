@@ -13,6 +13,7 @@ from stretto.core.errors import ConfigurationError
 from stretto.network.controller import Controller
 from stretto.network.designs import DESIGNS, MERGES, Design
 from stretto.network.groups import Group, place
+from stretto.network.measures import of_group
 from stretto.network.model import live
 from stretto.network.model import run as model
 from stretto.network.model.queues import NEVER
@@ -66,7 +67,7 @@ def compare(topology: Topology, rules, messages: Messages, conditions: Condition
 def test_equals_the_oracle(design: Design) -> None:
     dice = random.Random(11)
     dropped = 0
-    for case in range(6):
+    for case in range(5):
         controller, messages = world(dice, design)
         background = Background(dice.choice([0, 0.3, 0.8]), dice.choice(["poisson", "onoff"]), seed=case)
         conditions = Conditions(background, Stacks(dice.choice([0, 500_000]), case))
@@ -101,7 +102,7 @@ def test_live_equals_all_at_once(design: Design) -> None:
 def test_equals_the_oracle_when_things_fail_midway(design: Design) -> None:
     dice = random.Random(5)
     failed = unmatched = 0
-    for case in range(6):
+    for case in range(5):
         controller, messages = world(dice, design)
         ends = [end for link in controller.topology.links for end in link.ends]
         elements = [dice.choice(ends), dice.choice(controller.topology.switches).name]
@@ -196,19 +197,19 @@ def mean_latency(at: dict, messages: Messages, members) -> float:
     return float(times[np.concatenate([np.asarray(at[host]) for host in members]) != NEVER].mean())
 
 
-@pytest.mark.parametrize("design", ["plain", "prioritised"])
-def test_what_it_changes_that_other_traffic_does_not_travel(design: str) -> None:
+@pytest.mark.parametrize(("design", "load", "buffer_bytes"), [("plain", 0.5, 20_000), ("prioritised", 0.5, 20_000), ("plain", 0.8, 3_000)])
+def test_what_it_changes_that_other_traffic_does_not_travel(design: str, load: float, buffer_bytes: int) -> None:
     """Against all other traffic sent by hosts, through every queue on its way. In the model each port has its own, independent of the
-    others. Traffic that travels comes smoothed by the links before: waits are shorter, by less than a half."""
-    topology = leaf_spine(4, 4, 5, host_gbps=1, fabric_gbps=1, buffer_bytes=20_000)
+    others. Mean waits of the two differ by about a tenth, and reorder rates as little."""
+    topology = leaf_spine(4, 4, 5, host_gbps=1, fabric_gbps=1, buffer_bytes=buffer_bytes)
     controller = Controller(topology, Design(design))
     # The fifth host of each rack sends multicasts and nothing else: the cards of senders are no part of the comparison.
     busy = [host for host in topology.hosts if not host.endswith("h4")]
     group = Group("239.0.0.1", ("leaf0h0", "leaf1h0", "leaf2h0"), tuple(f"leaf{i}h4" for i in range(4)))
     controller.set_groups([group])
     rng = np.random.default_rng(1)
-    span, load = 40_000 * US, 0.5
-    times = np.sort(rng.integers(0, span, 1_500))
+    span = 20_000 * US
+    times = np.sort(rng.integers(0, span, 2_000))
     flows = tuple((group.address, sender) for sender in group.senders)
     messages = Messages(flows, rng.integers(0, 4, len(times)), times)
     alone = mean_latency(model.run(topology, controller.rules, messages).at, messages, group.members)
@@ -229,6 +230,8 @@ def test_what_it_changes_that_other_traffic_does_not_travel(design: str) -> None
     model_wait = mean_latency(near.at, messages, group.members) - alone
     full_wait = mean_latency(full.at, messages, group.members) - alone
     assert full.made == full.delivered + full.dropped
-    print(model_wait, full_wait, near.census, full.dropped)
-    assert 0.7 < full_wait / model_wait < 1.3
-    assert abs(full.dropped - near.census.dropped) < 0.01 * full.made
+    assert 0.8 < full_wait / model_wait < 1.25
+    near_order, full_order = (of_group([np.asarray(at[host]) for host in group.members]) for at in (near.at, full.at))
+    assert 0.6 < full_order.overtaken / near_order.overtaken < 1.6
+    if buffer_bytes == 3_000:
+        assert 0.5 < full.dropped / near.census.dropped < 2

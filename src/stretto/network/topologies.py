@@ -2,7 +2,7 @@
 
 Names: `root3`, `p0a2` (pod 0, aggregation switch 2), `p0t5` (top-of-rack 5), `p0t5h7` (its host 7); `spine1`, `leaf4`, `leaf4h7`.
 Host ports come first on a switch, then the links upwards; on the others, first the links downwards. All links between switches
-have one rate, those to the hosts another; delays and buffers are the defaults of `topology` unless stated.
+have one rate (`fabric_gbps`, and `pod_gbps` below the aggregation switches if that differs), those to the hosts another.
 """
 
 from __future__ import annotations
@@ -17,20 +17,32 @@ from stretto.network.topology import Link, Switch, Topology, load
 
 
 def twelve_switches(
-    *, host_gbps: float = 1, fabric_gbps: float = 10, switch_delay_ns: int = 1_000, buffer_bytes: int = 262_144
+    *,
+    host_gbps: float = 1,
+    fabric_gbps: float = 10,
+    pod_gbps: float | None = None,
+    switch_delay_ns: int = 1_000,
+    buffer_bytes: int = 262_144,
 ) -> Topology:
     """The twelve switches of Speculative Paxos (Ports et al., NSDI 2015, section 5): a fat tree of two pods, each with two racks and two
     aggregation switches, and four roots. Four hosts a rack. The paper leaves the wiring open: it is that of a fat tree here."""
-    return _pods(2, 2, 2, 4, 4, lambda agg: range(2 * agg, 2 * agg + 2), host_gbps, fabric_gbps, switch_delay_ns, buffer_bytes)
+    return _pods(2, 2, 2, 4, 4, lambda agg: range(2 * agg, 2 * agg + 2), (host_gbps, pod_gbps, fabric_gbps), switch_delay_ns, buffer_bytes)
 
 
-def datacentre(*, host_gbps: float = 1, fabric_gbps: float = 10, switch_delay_ns: int = 1_000, buffer_bytes: int = 262_144) -> Topology:
+def datacentre(
+    *,
+    host_gbps: float = 1,
+    fabric_gbps: float = 10,
+    pod_gbps: float | None = None,
+    switch_delay_ns: int = 1_000,
+    buffer_bytes: int = 262_144,
+) -> Topology:
     """2,560 hosts and 119 switches in three levels, the size simulated by Ports et al. (NSDI 2015) and Li et al. (OSDI 2016).
 
     The inner numbers are not published. Ours: 8 pods of 8 racks and 6 aggregation switches, 7 roots that each aggregation switch is
     linked to, 40 hosts a rack.
     """
-    return _pods(8, 8, 6, 7, 40, lambda agg: range(7), host_gbps, fabric_gbps, switch_delay_ns, buffer_bytes)
+    return _pods(8, 8, 6, 7, 40, lambda agg: range(7), (host_gbps, pod_gbps, fabric_gbps), switch_delay_ns, buffer_bytes)
 
 
 def fat_tree(
@@ -41,7 +53,7 @@ def fat_tree(
         raise ConfigurationError(f"{k} is not an even number of ports, 2 or more", key="fat_tree.k")
     half = k // 2
     wiring = lambda agg: range(agg * half, (agg + 1) * half)  # noqa: E731
-    return _pods(k, half, half, half * half, half, wiring, host_gbps, fabric_gbps, switch_delay_ns, buffer_bytes)
+    return _pods(k, half, half, half * half, half, wiring, (host_gbps, None, fabric_gbps), switch_delay_ns, buffer_bytes)
 
 
 def leaf_spine(
@@ -130,12 +142,13 @@ def _pods(
     roots: int,
     hosts: int,
     wiring: Callable[[int], range],
-    host_gbps: float,
-    fabric_gbps: float,
+    rates_gbps: tuple[float, float | None, float],
     switch_delay_ns: int,
     buffer_bytes: int,
 ) -> Topology:
-    """Three levels; aggregation switch `a` of every pod is linked to the roots `wiring(a)`."""
+    """Three levels; aggregation switch `a` of every pod is linked to the roots `wiring(a)`. Rates are from the hosts upwards."""
+    host_gbps, pod_gbps, fabric_gbps = rates_gbps
+    pod_gbps = fabric_gbps if pod_gbps is None else pod_gbps
     cabling = _Cabling(buffer_bytes)
     root_names = [f"root{i}" for i in range(roots)]
     agg_names = [[f"p{pod}a{i}" for i in range(aggregations)] for pod in range(pods)]
@@ -143,7 +156,7 @@ def _pods(
     host_names = [f"{tor}h{i}" for pod in tor_names for tor in pod for i in range(hosts)]
     cabling.join(((host, host.partition("h")[0]) for host in host_names), host_gbps)
     for aggs, tors in zip(agg_names, tor_names, strict=True):
-        cabling.join(((tor, agg) for agg in aggs for tor in tors), fabric_gbps)
+        cabling.join(((tor, agg) for agg in aggs for tor in tors), pod_gbps)
     cabling.join(((agg, root_names[root]) for aggs in agg_names for i, agg in enumerate(aggs) for root in wiring(i)), fabric_gbps)
     switches = [Switch(tor, 1, switch_delay_ns) for pod in tor_names for tor in pod]
     switches += [Switch(agg, 2, switch_delay_ns) for pod in agg_names for agg in pod]
