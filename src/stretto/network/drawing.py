@@ -35,7 +35,7 @@ def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str |
             axes.plot(*zip(place[a], place[b], strict=True), color="#d5d8dc", linewidth=0.4, zorder=1)
     for number, sender in enumerate(senders):
         # Side by side, so that ways that share a link are all seen.
-        shift = (number - (len(senders) - 1) / 2) * 0.3 / len(place)
+        shift = (number - (len(senders) - 1) / 2) * (0.018 if len(place) < 60 else 0.006)
         for node, port, _ in walk(topology, compiled.rules, compiled.group.address, sender).hops:
             peer = topology.wires[node][port].peer
             (x0, y0), (x1, y1) = place[node], place[peer]
