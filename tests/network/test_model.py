@@ -98,6 +98,30 @@ def test_live_equals_all_at_once(design: Design) -> None:
     assert dropped or design.queue == "priority"
 
 
+def test_a_packet_obeys_the_rules_of_the_moment_at_which_it_comes_in() -> None:
+    topology = leaf_spine(2, 1, 1, host_gbps=1, fabric_gbps=10)
+    controller = Controller(topology, Design("serialised"))
+    controller.set_groups([Group("239.0.0.1", ("leaf1h0",), ("leaf0h0",))])
+    messages = Messages((("239.0.0.1", "leaf0h0"),), np.zeros(1, np.int64), np.array([7]), 125)
+    at_spine = 7 + US + US // 5 + US + US // 10 + US // 5
+    for moment in (at_spine - 1, at_spine, at_spine + 1):
+        got, _ = compare(topology, controller.rules, messages, Conditions(changes=((moment, {}),)))
+        assert got.census.unmatched == 1
+        # Afterwards the packet has passed the spine, and the last leaf has no rule.
+        assert got.census.packet_hops == (3 if moment > at_spine else 2)
+
+
+def test_a_link_that_fails_loses_what_is_on_it() -> None:
+    topology = leaf_spine(2, 1, 1, host_gbps=1, fabric_gbps=10)
+    controller = Controller(topology, Design("serialised"))
+    controller.set_groups([Group("239.0.0.1", ("leaf1h0",), ("leaf0h0",))])
+    messages = Messages((("239.0.0.1", "leaf0h0"),), np.zeros(1, np.int64), np.array([7]), 125)
+    there = 7 + US + US // 5
+    for down, lost in ((there, 1), (there + 1, 0)):
+        got, _ = compare(topology, controller.rules, messages, Conditions(outages={("leaf0h0", 1): ((down, NEVER),)}))
+        assert got.census.failed == lost
+
+
 @pytest.mark.parametrize("design", [ALL[0], ALL[1], ALL[-1]], ids=lambda d: d.name)
 def test_equals_the_oracle_when_things_fail_midway(design: Design) -> None:
     dice = random.Random(5)

@@ -42,7 +42,39 @@ def datacentre(
     The inner numbers are not published. Ours: 8 pods of 8 racks and 6 aggregation switches, 7 roots that each aggregation switch is
     linked to, 40 hosts a rack.
     """
-    return _pods(8, 8, 6, 7, 40, lambda agg: range(7), (host_gbps, pod_gbps, fabric_gbps), switch_delay_ns, buffer_bytes)
+    return three_level(
+        8,
+        8,
+        6,
+        7,
+        40,
+        host_gbps=host_gbps,
+        fabric_gbps=fabric_gbps,
+        pod_gbps=pod_gbps,
+        switch_delay_ns=switch_delay_ns,
+        buffer_bytes=buffer_bytes,
+    )
+
+
+def three_level(
+    pods: int,
+    racks: int,
+    aggregations: int,
+    roots: int,
+    hosts: int,
+    *,
+    host_gbps: float = 1,
+    fabric_gbps: float = 10,
+    pod_gbps: float | None = None,
+    switch_delay_ns: int = 1_000,
+    buffer_bytes: int = 262_144,
+) -> Topology:
+    """`pods` of `racks` and `aggregations` switches; in a pod all are linked, and every aggregation switch is linked to every root."""
+    for key, value in (("pods", pods), ("racks", racks), ("aggregations", aggregations), ("roots", roots), ("hosts", hosts)):
+        if value < 1:
+            raise ConfigurationError(f"{value} is too few; 1 or more", key=f"three_level.{key}")
+    rates = (host_gbps, pod_gbps, fabric_gbps)
+    return _pods(pods, racks, aggregations, roots, hosts, lambda agg: range(roots), rates, switch_delay_ns, buffer_bytes)
 
 
 def fat_tree(
@@ -83,6 +115,7 @@ def leaf_spine(
 BUILDERS: dict[str, Callable[..., Topology]] = {
     "testbed": twelve_switches,
     "datacentre": datacentre,
+    "three_level": three_level,
     "fat_tree": fat_tree,
     "leaf_spine": leaf_spine,
 }
