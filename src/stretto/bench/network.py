@@ -1,0 +1,84 @@
+"""Runs of the network model on several cores or a Dask cluster, and how fast the model is.
+
+Runs are independent and decided by their settings, so the results are the same however many work on them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from stretto.core.errors import StrettoError
+from stretto.network.experiment import Outcome, Setting, evaluate, prepare
+from stretto.network.topologies import named
+from stretto.network.topology import Topology
+
+
+@lru_cache(maxsize=4)
+def _topology(name: str) -> Topology:
+    return named(name)
+
+
+def timed(setting: Setting) -> tuple[Outcome, float]:
+    """One run: its outcome, and the seconds of processor time that the model took, without set-up and measures."""
+    prepared = prepare(setting, _topology(setting.topology))
+    started = time.process_time()
+    deliveries = prepared.run()
+    seconds = time.process_time() - started
+    return evaluate(setting, prepared, deliveries), seconds
+
+
+def sweep(settings: Iterable[Setting], workers: int, dask: str | None = None) -> Iterator[tuple[Outcome, float]]:
+    """All runs, in the order of their settings, each as soon as it and all before it are done.
+
+    On `workers` local processes (1: in this one), or on the Dask cluster whose scheduler is at the address `dask`. Raises StrettoError
+    if that needs the extra `dask`, or if nobody answers there.
+    """
+    if dask is not None:
+        yield from _on_dask(settings, dask)
+    elif workers == 1:
+        yield from map(timed, settings)
+    else:
+        # Leaving the block, by Ctrl-C too, ends the workers.
+        with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+            yield from pool.imap(timed, settings)
+
+
+def _on_dask(settings: Iterable[Setting], address: str) -> Iterator[tuple[Outcome, float]]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise StrettoError("a Dask cluster needs the package 'distributed': pip install 'stretto[dask]'") from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise StrettoError(f"no Dask scheduler answers at {address!r}: {error}") from None
+    with client:
+        futures = client.map(timed, list(settings), pure=False)
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            client.cancel(futures)
+
+
+def benchmark(messages: int = 2_000, topology: str = "datacentre") -> Iterator[dict[str, Any]]:
+    """Packet-hops per second of processor time, by queue discipline, kind of traffic and load; drawing the traffic is included."""
+    for bursts in ("poisson", "onoff"):
+        for load in (0.3, 0.6, 0.9):
+            for design in ("plain", "prioritised"):
+                setting = Setting(topology, design, load=load, bursts=bursts, messages=messages)
+                outcome, seconds = timed(setting)
+                yield {
+                    "design": design,
+                    "bursts": bursts,
+                    "load": load,
+                    "packet_hops": outcome.census.packet_hops,
+                    "dropped": outcome.census.background_dropped,
+                    "seconds": round(seconds, 3),
+                    "hops_per_second": round(outcome.census.packet_hops / seconds),
+                }

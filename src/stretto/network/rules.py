@@ -1,0 +1,106 @@
+"""Forwarding rules as data: what a switch is given, and what the packet-level model obeys.
+
+A rule matches a packet by its group and, where stated, by the port it came in at, its label, and its sender; it sends a copy out
+at each of its ports, through one of two queues, with the label changed or left alone. The first rule that matches decides; a
+packet that none matches is dropped. A packet leaves its sender with label 0.
+
+A label is a small number that travels in the packet (a switch may keep it in any header field that it can match and rewrite).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+UNLABELLED = 0
+SHARED = "shared"
+PRIORITY = "priority"
+
+
+class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a packet must be: None matches anything."""
+
+    group: str
+    in_port: int | None = None
+    label: int | None = None
+    sender: str | None = None
+
+    def accepts(self, group: str, in_port: int, label: int, sender: str) -> bool:
+        """Whether a packet is meant by this."""
+        return (
+            group == self.group
+            and self.in_port in (None, in_port)
+            and self.label in (None, label)
+            and self.sender in (None, sender)
+        )
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Copies to `out_ports` (the port of arrival may be among them), through `queue`, with `set_label` unless that is None."""
+
+    match: Match
+    out_ports: tuple[int, ...]
+    set_label: int | None = None
+    queue: str = SHARED
+
+
+Rules: TypeAlias = Mapping[str, tuple[Rule, ...]]
+"""For each switch its rules, first match first. Switches without rules need not be there."""
+
+
+def lookup(rules: Rules, switch: str, group: str, in_port: int, label: int, sender: str) -> Rule | None:
+    """The rule that decides about a packet, or None if it is dropped."""
+    return next((rule for rule in rules.get(switch, ()) if rule.match.accepts(group, in_port, label, sender)), None)
+
+
+def union(parts: Iterable[Rules]) -> dict[str, tuple[Rule, ...]]:
+    """The rules of several groups in one table. Rules of different groups never match the same packet, so their order is free."""
+    merged: dict[str, list[Rule]] = {}
+    for part in parts:
+        for switch, rules in part.items():
+            merged.setdefault(switch, []).extend(rules)
+    return {switch: tuple(rules) for switch, rules in merged.items()}
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What makes one table of another: first remove, then install (a rule that changes its action is removed and installed)."""
+
+    remove: dict[str, tuple[Rule, ...]]
+    install: dict[str, tuple[Rule, ...]]
+
+    @property
+    def size(self) -> int:
+        """The number of rules that are removed or installed."""
+        return sum(map(len, (*self.remove.values(), *self.install.values())))
+
+
+def difference(old: Rules, new: Rules) -> Difference:
+    """What must change on the switches to get from `old` to `new`."""
+    return Difference(_without(old, new), _without(new, old))
+
+
+def _without(these: Rules, those: Rules) -> dict[str, tuple[Rule, ...]]:
+    rest: dict[str, tuple[Rule, ...]] = {}
+    for switch, rules in these.items():
+        known = set(those.get(switch, ()))
+        if left := tuple(rule for rule in rules if rule not in known):
+            rest[switch] = left
+    return rest
+
+
+def rows(rules: Rules) -> Iterator[dict[str, Any]]:
+    """One plain dictionary a rule, `{"switch": ..., "match": {...}, "out_ports": [...], "set_label": ..., "queue": ...}`."""
+    for switch in rules:
+        for rule in rules[switch]:
+            yield {"switch": switch, **msgspec.to_builtins(rule)}
+
+
+def from_rows(data: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Rule, ...]]:
+    """The inverse of `rows`. Raises msgspec.ValidationError if a row is no rule."""
+    table: dict[str, list[Rule]] = {}
+    for row in data:
+        fields = dict(row)
+        table.setdefault(str(fields.pop("switch")), []).append(msgspec.convert(fields, Rule))
+    return {switch: tuple(rules) for switch, rules in table.items()}
