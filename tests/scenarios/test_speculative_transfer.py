@@ -62,3 +62,29 @@ def test_a_replica_that_is_slow_to_fetch_leaves_the_others_in_their_view() -> No
     assert {replica.views.view_changes for replica in replicas} == {0}
     stage.run(100 * MS)
     assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+
+
+def test_what_has_been_fetched_outlives_the_views_that_pass_meanwhile() -> None:
+    """The others start a view for each piece that comes; a replica that began anew with each would never arrive."""
+    stage, (r0, r1, r2) = stage_of(3)
+    clients = open_sessions(stage, 64)
+    for client in clients:
+        stage.call(client, bytes(60_000))
+    stage.run(300 * MS, lambda flight: flight.destination != 2)
+    assert r0.committed == r1.committed == r2.committed + len(clients)
+    held: list[InFlight] = []
+
+    def hold_pieces(flight: InFlight) -> bool:
+        if isinstance(flight.message, Entries):
+            held.append(flight)
+        return not isinstance(flight.message, Entries)
+
+    views = 0
+    while r2.committed < r0.committed:
+        views += 1
+        assert views < 10
+        r0.views.start(r0.view + 3, "scenario")
+        stage.settle(hold_pieces)
+        stage.deliver_one(held.pop(0), again=True)
+        stage.settle(hold_pieces)
+    assert views > 2
