@@ -190,3 +190,15 @@ def test_a_replica_that_goes_deaf_while_reconciling_moves_the_others_at_most_onc
     stage.run(2_000 * MS, lambda flight: flight.destination != 2)
     assert all(stage.results[handle] == b"" for handle in handles)
     assert max(replica.views.view_changes for replica in replicas) <= 1
+
+
+def test_who_hears_everyone_but_the_leader_finds_its_view() -> None:
+    """Suspecting a leader whose view has passed, a replica is told of the present one by whoever is in that."""
+    stage, replicas = stage_of(3)
+    open_sessions(stage, 1)
+    replicas[1].views.start(1, "scenario")
+    stage.settle(lambda flight: flight.destination != 2)
+    assert [replica.view for replica in replicas] == [1, 1, 0]
+    stage.run(100 * MS, lambda flight: (flight.source, flight.destination) != (1, 2))
+    assert replicas[2].view == 1
+    assert replicas[2].views.status.value == "normal"
