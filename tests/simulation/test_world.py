@@ -182,8 +182,7 @@ def test_multicasts_are_seen_in_mostly_one_order() -> None:
     network = DirectNetwork(Links(Delay("uniform", 1_000, 500), Delay("uniform", 0, 10)), group, Random(1))
     orders: list[list[tuple[int, int]]] = [[] for _ in group]
     for number in range(1_000):
-        for receiver, at in network.route(number * 100, 1 << 20, GROUP, 0):
-            orders[receiver].append((at, number))
+        network.carry(number * 100, 1 << 20, GROUP, 0, lambda receiver, at, number=number: orders[receiver].append((at, number)))
     first, second, third = ([number for _, number in sorted(order)] for order in orders)
     assert first != sorted(first), "the transit times let multicasts overtake each other"
     same = sum(a == b == c for a, b, c in zip(first, second, third, strict=True))

@@ -21,6 +21,7 @@ _COMMANDS = {
     "kv": "Read and change a replicated key-value store.",
     "bench": "Measure throughput and latency of real processes.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",
+    "network": "Multicast through a data-centre network: topologies, rules, how much order they give.",
     "fuzz": "Simulate many random fault mixes and look for violations.",
 }
 """Every subcommand with its summary. It stands here, not in the modules, so that `stretto --help` imports none of them."""

@@ -19,6 +19,7 @@ from stretto import catalog
 from stretto.cli.options import json_option, print_json
 from stretto.core import trace as traces
 from stretto.core.errors import ConfigurationError
+from stretto.simulation.fabric import Fabric
 from stretto.simulation.faults import FAULTS
 from stretto.simulation.load import Workload, short_bytes
 from stretto.simulation.run import FoundViolation, Simulation, SimulationResult
@@ -67,6 +68,12 @@ def settings(_context: click.Context, _parameter: click.Parameter, values: Seque
 @click.option("--operations", type=int, default=1_000, show_default=True, help="Calls in all.")
 @click.option("--faults", callback=names, default="", metavar="NAME,...", help=f"Any of {', '.join(FAULTS)}.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything that is random.")
+@click.option("--topology", default="", help="Run over this data-centre network instead of plain links; see stretto network.")
+@click.option("--design", default="serialised", show_default=True, help="How that network multicasts.")
+@click.option("--merge", default="per_root", show_default=True, help="Where its ways join: per_root or early.")
+@click.option("--load", type=float, default=0.0, show_default=True, help="The share of its links that other traffic takes.")
+@click.option("--bursts", default="onoff", show_default=True, help="How that traffic comes: poisson or onoff.")
+@click.option("--jitter-us", type=float, default=0.0, show_default=True, help="The mean jitter of its hosts.")
 @click.option("--set", "changes", multiple=True, callback=settings, metavar="KEY=VALUE", help="A timeout, limit, delay or cost.")
 @click.option("--checks/--no-checks", default=True, show_default=True, help="Observe every step.")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write everything that happens here, as JSON lines.")
@@ -76,6 +83,12 @@ def command(
     protocol: str,
     service: str,
     replicas: int | None,
+    topology: str,
+    design: str,
+    merge: str,
+    load: float,
+    bursts: str,
+    jitter_us: float,
     changes: dict[str, str],
     trace_file: Path | None,
     history_file: Path | None,
@@ -89,7 +102,8 @@ def command(
     """
     if replicas is None:
         replicas = min(3, catalog.protocol(protocol).max_replicas or 3)
-    spec = SimulationSpec(protocol, service, replicas, **sizes).with_settings(changes)
+    fabric = Fabric(topology, design, merge, load, bursts, jitter_us)
+    spec = SimulationSpec(protocol, service, replicas, fabric=fabric, **sizes).with_settings(changes)
     if history_file is not None and not spec.checks:
         raise click.UsageError("--history needs the checks, without which no history is kept")
     with ExitStack() as files:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from stretto.core.errors import ConfigurationError
 from stretto.core.node import Address
 from stretto.core.trace import FaultBegun, FaultEnded
-from stretto.simulation.network import Network
+from stretto.simulation.network import Deliver, Network
 from stretto.simulation.world import Machine, World
 
 Copies: TypeAlias = list[tuple[Address, int]]
@@ -31,13 +31,19 @@ class FaultyNetwork:
     def __init__(self, network: Network) -> None:
         self.tamperings: list[Tampering] = []
         self._network = network
+        self.at_once = network.at_once
 
-    def route(self, now_ns: int, source: Address, destination: Address, size: int) -> Copies:
+    def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
         """See `stretto.simulation.network.Network`."""
-        copies = self._network.route(now_ns, source, destination, size)
-        for tampering in self.tamperings:
-            copies = tampering(source, copies)
-        return copies
+
+        def tamper(receiver: Address, arrives_ns: int) -> None:
+            copies = [(receiver, arrives_ns)]
+            for tampering in self.tamperings:
+                copies = tampering(source, copies)
+            for copy in copies:
+                deliver(*copy)
+
+        self._network.carry(leaves_ns, source, destination, size, tamper if self.tamperings else deliver)
 
 
 class Stricken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -14,13 +14,19 @@ GROUP: Address = -1
 """As a destination: every replica but the sender."""
 
 
+Deliver: TypeAlias = Callable[[Address, int], None]
+"""Take note that a copy arrives at this receiver at this time, in nanoseconds, which is not in the past."""
+
+
 class Network(Protocol):
-    """Decides when a datagram arrives, and where it does not."""
+    """Decides when a datagram arrives, and where it does not. `at_once`: whether it knows as soon as the datagram leaves."""
 
-    def route(self, now_ns: int, source: Address, destination: Address, size: int) -> list[tuple[Address, int]]:
-        """Who gets a datagram of `size` bytes that leaves `source` at `now_ns`, and at what time, each copy by itself.
+    at_once: bool
 
-        `destination` is an address or GROUP. A receiver that is not in the answer gets none, one that is in it twice gets two.
+    def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
+        """Carry a datagram of `size` bytes that leaves `source` at that time to `destination`, an address or GROUP.
+
+        `deliver` is called for each copy that arrives, twice if one is doubled: now, or in the course of virtual time, when it is known.
         """
 
 
@@ -69,16 +75,17 @@ class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DirectNetwork:
     """Every node has a link of its own to every other; nothing queues and nothing is lost."""
 
+    at_once = True
+
     def __init__(self, links: Links, group: Sequence[Address], random: Random) -> None:
         self._transit = links.transit.sampler(random)
         self._skew = links.skew.sampler(random)
         self._group = tuple(group)
         self._others = {member: tuple(other for other in group if other != member) for member in group}
 
-    def route(self, now_ns: int, source: Address, destination: Address, size: int) -> list[tuple[Address, int]]:
-        """See `Network`."""
+    def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
+        """See `Network`. All is known at once."""
         skew = self._skew
-        sent = now_ns + self._transit()
-        if destination == GROUP:
-            return [(member, sent + skew()) for member in self._others.get(source, self._group)]
-        return [(destination, sent + skew())]
+        sent = leaves_ns + self._transit()
+        for receiver in self._others.get(source, self._group) if destination == GROUP else (destination,):
+            deliver(receiver, sent + skew())

@@ -14,6 +14,7 @@ from stretto.core.node import Address, Node, Port
 from stretto.core.protocol import ProtocolDefinition
 from stretto.core.state_machine import NullMachine, StateMachine
 from stretto.core.trace import Tracer
+from stretto.simulation.fabric import FabricNetwork
 from stretto.simulation.faults import Faults, FaultyNetwork, Stricken
 from stretto.simulation.load import ClosedLoop, Workload, short_bytes
 from stretto.simulation.network import DirectNetwork
@@ -96,11 +97,16 @@ class Simulation:
         self.spec = spec
         seed = spec.seed
         group = range(spec.replicas)
-        direct = DirectNetwork(spec.links, group, Random(f"{seed}/network"))
-        network = FaultyNetwork(direct)
-        self.world = World(network if spec.faults else direct, group, Codec(protocol.message_types) if spec.checks else None, trace)
-        self._replicas = [self.world.add(address, spec.costs, Random(f"{seed}/{address}")) for address in group]
         addresses = range(CLIENT_ADDRESSES, CLIENT_ADDRESSES + spec.clients)
+        fabric = FabricNetwork(spec.fabric, group, addresses, seed) if spec.fabric.topology else None
+        plain = fabric or DirectNetwork(spec.links, group, Random(f"{seed}/network"))
+        network = FaultyNetwork(plain)
+        # A network in which packets take room needs to know their size.
+        codec = Codec(protocol.message_types) if spec.checks or fabric else None
+        self.world = World(network if spec.faults else plain, group, codec, trace)
+        if fabric is not None:
+            fabric.at = self.world.at
+        self._replicas = [self.world.add(address, spec.costs, Random(f"{seed}/{address}")) for address in group]
         self._clients = [self.world.add(address, spec.client_costs, Random(f"{seed}/{address}")) for address in addresses]
         self._start_nodes(protocol, spec.config(), machine)
         self._stricken = Stricken(self.world, network, self._replicas, self._clients)

@@ -11,12 +11,13 @@ import msgspec
 
 from stretto.core.config import ClusterConfig, Limits, Member, Timeouts
 from stretto.core.errors import ConfigurationError
+from stretto.simulation.fabric import Fabric
 from stretto.simulation.faults import FAULTS, check_names
 from stretto.simulation.network import Delay, Links
 from stretto.simulation.world import Costs
 
 NULL_SERVICE = "stretto.core.state_machine:NullMachine"
-_TABLES = ("timeouts", "limits", "links", "costs", "client_costs")
+_TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs")
 
 
 class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +30,8 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `fault_ns`: faults are healed after this virtual time, if the operations have not come to an end before; `settle_ns`: how much
       there is then for everything to complete;
     - `checks`: observe every step. Messages are then encoded and decoded too, so that nodes share no object;
-    - `timeouts`, `limits`: the configuration; `links`: delays; `costs`, `client_costs`: what machines of replicas and clients spend.
+    - `timeouts`, `limits`: the configuration; `costs`, `client_costs`: what machines of replicas and clients spend;
+    - `links`: delays; or `fabric`: a data-centre network in their place, if it names a topology.
     """
 
     protocol: str
@@ -47,6 +49,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     links: Links = Links()
+    fabric: Fabric = Fabric()
     costs: Costs = Costs()
     client_costs: Costs = Costs()
 
@@ -62,6 +65,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ConfigurationError(f"{getattr(self, name)} is too small; 1 or more", key=name)
         check_names(self.faults)
         self.config().validate()
+        self.fabric.validate()
         for name, value in self._settings():
             if isinstance(value, int | float) and value < 0:
                 raise ConfigurationError(f"{value} is too small; 0 or more", key=name)

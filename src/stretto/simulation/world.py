@@ -108,26 +108,27 @@ class World:
 
     def transmit(self, source: Address, destination: Address, messages: list[Message], leaves_ns: int) -> None:
         """Give a datagram to the network."""
-        codec = self._codec
-        if codec is None:
-            copies = self._network.route(leaves_ns, source, destination, 0)
-        else:
-            encoded = codec.encode(messages)
-            copies = self._network.route(leaves_ns, source, destination, len(encoded))
-        if self.tracer is not None:
-            self._trace_sending(source, destination, messages, copies)
-        for receiver, arrives_ns in copies:
-            machine = self.machines.get(receiver)
+        codec, machines, heap = self._codec, self.machines, self._heap
+        encoded = b"" if codec is None else codec.encode(messages)
+        reached: set[Address] = set()
+
+        def deliver(receiver: Address, arrives_ns: int) -> None:
+            machine = machines.get(receiver)
             if machine is not None:
+                reached.add(receiver)
                 self._sequence += 1
                 payload = messages if codec is None else codec.decode(encoded)
-                heappush(self._heap, (arrives_ns, self._sequence, machine.arrive, source, payload))
+                heappush(heap, (arrives_ns, self._sequence, machine.arrive, source, payload))
 
-    def _trace_sending(self, source: Address, destination: Address, messages: list[Message], copies: list[tuple[Address, int]]) -> None:
+        self._network.carry(leaves_ns, source, destination, len(encoded), deliver)
+        if self.tracer is not None:
+            self._trace_sending(source, destination, messages, reached)
+
+    def _trace_sending(self, source: Address, destination: Address, messages: list[Message], reached: set[Address]) -> None:
         assert self.tracer is not None
-        reached = {receiver for receiver, _ in copies}
         group = destination == GROUP
-        missed = [receiver for receiver in (self._group if group else (destination,)) if receiver not in reached and receiver != source]
+        meant = (self._group if group else (destination,)) if self._network.at_once else ()
+        missed = [receiver for receiver in meant if receiver not in reached and receiver != source]
         for message in map(described, messages):
             self.tracer(Sent(self.now_ns, source, None if group else destination, message))
             for receiver in missed:
