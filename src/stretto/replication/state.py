@@ -29,11 +29,6 @@ class ReplicatedState:
         self._session_undos: list[SessionUndo] = []
         self._machine_undos: list[Undo] = []
 
-    def has_seen(self, request: Request) -> bool:
-        """Whether the log has this request or a later one of its session already."""
-        record = self.sessions.record_for(request)
-        return record is not None and request.number <= record.number
-
     def append(self, request: Request) -> bytes | None:
         """Append and execute a request that the log has not seen. The result; None if its client does not have this session."""
         log = self.log

@@ -55,8 +55,9 @@ def _supported(candidates: Mapping[int, Reconcile], base: int, base_hash: bytes,
     kept: list[Request] = []
     running = base_hash
     while True:
-        at_next = {found[0]: found[1] for log in logs if (found := log.get(base + len(kept) + 1))}
-        votes = Counter(found[0] for log in logs if (found := log.get(base + len(kept) + 1)))
+        found = [log[base + len(kept) + 1] for log in logs if base + len(kept) + 1 in log]
+        at_next = dict(found)
+        votes = Counter(summary for summary, _ in found)
         supported = [summary for summary, count in votes.items() if count >= needed]
         if not supported:
             return kept

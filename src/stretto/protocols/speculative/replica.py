@@ -61,7 +61,7 @@ class SpeculativeReplica(LoggingReplica):
         self.peers = [peer for peer in range(config.n) if peer != index]
         self.incarnations = (0,) * config.n
         self.accepting = True
-        self.held: list[Request] = []
+        self.held: dict[tuple[int, int], Request] = {}
         self.transfer: Transfer | None = None
         self.repairs = 0
         self._retransmit_ns = config.timeouts.ns("retransmit")
@@ -134,7 +134,7 @@ class SpeculativeReplica(LoggingReplica):
         elif self.accepting:
             self.accept(request)
         elif len(self.held) < self._max_held_requests:
-            self.held.append(request)
+            self.held[identity(request)] = request
         else:
             self.ignore("request beyond max_held_requests")
 
@@ -174,14 +174,15 @@ class SpeculativeReplica(LoggingReplica):
     def accept_held(self) -> None:
         """Append, as if it arrived now, what was rolled back and has no place any more, and then what has been kept meanwhile."""
         self.accepting = True
-        held, self.held = self.held, []
-        for request in held:
+        held, self.held = self.held, {}
+        for request in held.values():
             self.accept(request)
 
     def adopt(self, position: int, entries: Sequence[Request]) -> None:
         """Make the log, equal to the group's up to `position`, continue with exactly `entries`. What of ours is not among them waits."""
         placed = {identity(request) for request in entries}
-        self.held = [request for request in self.state.adopt(position, entries) + self.held if identity(request) not in placed]
+        waiting = [*self.state.adopt(position, entries), *self.held.values()]
+        self.held = {identity(request): request for request in waiting if identity(request) not in placed}
 
     # Repair inside the view, and state transfer
 
@@ -240,7 +241,7 @@ class SpeculativeReplica(LoggingReplica):
             return self._send_fetch(transfer)
         assert transfer.verified(self.state.log), "two replicas have committed different entries"
         self.end_transfer()
-        self.adopt(self.committed, transfer.entries)
+        self.adopt(transfer.first - 1, transfer.entries)
         self.state.commit_up_to(transfer.target)
         if self.views.status is Status.NORMAL:
             self.accept_held()
@@ -264,8 +265,8 @@ class SpeculativeReplica(LoggingReplica):
     def snapshot(self) -> Any:
         """The whole state as canonical plain data."""
         transfer = self.transfer and [self.transfer.fetch, self.transfer.target_hash, self.transfer.source]
-        parts = {"accepting": self.accepting, "held": self.held, "transfer": transfer, **self.sync.snapshot(), **self.views.snapshot()}
-        return msgspec.to_builtins({**super().snapshot(), **parts})
+        own = {"accepting": self.accepting, "held": list(self.held.values()), "transfer": transfer}
+        return msgspec.to_builtins({**super().snapshot(), **own, **self.sync.snapshot(), **self.views.snapshot()})
 
     def check_invariants(self) -> None:
         """What the docstrings of the parts promise."""

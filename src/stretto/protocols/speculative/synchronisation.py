@@ -283,4 +283,4 @@ class Synchronisation:
             assert self.replica.is_leader
             assert self.round.position <= self.state.log.tip
         assert self.awaited is None or not self.replica.is_leader
-        assert not self.absent or self.replica.is_leader or self.round is None
+        assert not self.absent or self.replica.is_leader or not self.replica.accepting

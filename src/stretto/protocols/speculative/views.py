@@ -124,7 +124,7 @@ class Views:
             self.port.set_timer("leader", self._leader_timeout_ns // 4)
 
     def hear_leader(self) -> None:
-        """The leader's Sync has come, its only sign of life: what it suspects of itself is none."""
+        """The leader's Sync has come. That alone is a sign of its life: a leader that suspects itself sends messages too."""
         self._leader_heard_ns = self.port.now_ns
         self.suspects.clear()
 
