@@ -202,3 +202,18 @@ def test_who_hears_everyone_but_the_leader_finds_its_view() -> None:
     stage.run(100 * MS, lambda flight: (flight.source, flight.destination) != (1, 2))
     assert replicas[2].view == 1
     assert replicas[2].views.status.value == "normal"
+
+
+def test_the_last_request_before_a_silence_is_committed_though_the_leader_lost_it() -> None:
+    """A superquorum without the leader completes the call; then nothing comes that would show the leader what it lacks."""
+    stage, replicas = stage_of(5)
+    (client,) = open_sessions(stage, 1)
+    handle = stage.call(client, b"last")
+    stage.lose(Request, to=0)
+    stage.settle()
+    assert stage.results[handle] == b""
+    assert replicas[0].tip < replicas[1].tip
+    stage.run(50 * MS)
+    assert {replica.committed for replica in replicas} == {replicas[1].tip}
+    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+    assert {replica.views.reconciliations for replica in replicas} == {0}

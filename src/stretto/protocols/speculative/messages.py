@@ -67,6 +67,12 @@ class Commit(PeerMessage, frozen=True, array_like=True, tag=20, gc=False):
     hash: bytes
 
 
+class Forward(PeerMessage, frozen=True, array_like=True, tag=27, gc=False):
+    """A follower to the leader: requests in our log that seem to have been lost on their way to you."""
+
+    requests: tuple[Request, ...]
+
+
 class Suspect(PeerMessage, frozen=True, array_like=True, tag=21, gc=False):
     """A replica to all: I do not hear the leader of `view` (or, from the leader: nobody answers me)."""
 
@@ -106,6 +112,6 @@ class ViewEntered(PeerMessage, frozen=True, array_like=True, tag=26, gc=False):
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    Request, Fetch, Entries, SpeculativeReply, Conflict, Sync, SyncReply, Commit, Suspect, StartReconciliation,
+    Request, Fetch, Entries, SpeculativeReply, Conflict, Sync, SyncReply, Commit, Forward, Suspect, StartReconciliation,
     Reconcile, StartView, GetStartView, ViewEntered,
 )  # fmt: skip

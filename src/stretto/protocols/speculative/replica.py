@@ -27,6 +27,7 @@ from stretto.core.state_machine import StateMachine
 from stretto.protocols.speculative.messages import (
     Commit,
     Conflict,
+    Forward,
     GetStartView,
     Reconcile,
     SpeculativeReply,
@@ -82,6 +83,7 @@ class SpeculativeReplica(LoggingReplica):
             Sync: sync.on_sync,
             SyncReply: sync.on_sync_reply,
             Commit: sync.on_commit,
+            Forward: sync.on_forward,
             Suspect: views.on_suspect,
             StartReconciliation: views.on_start_reconciliation,
             Reconcile: views.on_reconcile,

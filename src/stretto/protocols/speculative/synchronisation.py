@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
-from stretto.protocols.speculative.messages import Commit, Conflict, Sync, SyncReply
+from stretto.protocols.speculative.messages import Commit, Conflict, Forward, Sync, SyncReply
 from stretto.replication.quorums import Outcome, Quorums, Tally
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NEVER = 1 << 62
 """A position that no log reaches."""
+
+MAX_FORWARDED = 1_000
+"""How many requests a follower forwards at a time."""
 
 MAX_CONFLICTING_CLIENTS = 1_000
 """How many clients' conflicts are counted each by itself."""
@@ -40,6 +43,7 @@ class Synchronisation:
     - `round`: the leader's question that is open. `wanted`: another is to follow at once.
     - `absent`: followers that let a round time out, and have said nothing since. None at a follower.
     - `awaited`: the position of a Sync that the follower has not answered yet.
+    - `leader_had`: the position of the leader's last Sync, and our tip then.
     - `overdue`: a committed position, and its hash, that has not arrived here yet. `conflicts`: how many each client has told of.
     """
 
@@ -52,6 +56,7 @@ class Synchronisation:
         self.wanted = False
         self.absent: set[int] = set()
         self.awaited: int | None = None
+        self.leader_had: tuple[int, int] | None = None
         self.overdue: tuple[int, bytes] | None = None
         self.conflicts: dict[Address, int] = {}
         self._last_round_ns = replica.port.now_ns
@@ -75,6 +80,7 @@ class Synchronisation:
         self.round = None
         self.wanted = False
         self.awaited = None
+        self.leader_had = None
         self.overdue = None
         for name in ("sync", "patience", "overdue"):
             self.port.cancel_timer(name)
@@ -214,6 +220,27 @@ class Synchronisation:
         self.attention = message.position
         if replica.accepting and self.state.log.tip >= message.position:
             self.answer_sync()
+            self._forward_what_the_leader_lacks(message)
+        return None
+
+    def _forward_what_the_leader_lacks(self, message: Sync) -> None:
+        """The leader has committed all that it has, and what we hold behind that since its last Sync has not reached it: send it.
+
+        Else the last request before a silence stays speculative, if it was the leader who lost it.
+        """
+        last, self.leader_had = self.leader_had, (message.position, self.state.log.tip)
+        if message.position == message.committed and last is not None and last[0] == message.position < last[1]:
+            requests = tuple(self.state.log.entries(message.position + 1, last[1])[:MAX_FORWARDED])
+            self.port.send(self.replica.leader, Forward(self.replica.incarnations, self.replica.view, requests))
+
+    def on_forward(self, source: Address, message: Forward) -> None:
+        """Requests that were lost on their way here: they arrive now."""
+        if not self.replica.views.counts(source, message):
+            return None
+        if not self.replica.is_leader or not self.replica.accepting:
+            return self.replica.ignore("forwarded to the wrong replica")
+        for request in message.requests:
+            self.replica.accept(request)
         return None
 
     def answer_sync(self) -> None:
@@ -274,6 +301,7 @@ class Synchronisation:
             "wanted": self.wanted,
             "absent": sorted(self.absent),
             "awaited": self.awaited,
+            "leader_had": self.leader_had,
             "overdue": self.overdue,
         }
 
