@@ -46,7 +46,7 @@ def check(figures: dict[str, Any]) -> None:
     assert figures["client_cpu_us_per_op"] > 0
     assert len(figures["replica_cpu_us_per_op"]) == figures["replicas"]
     assert figures["datagrams_per_op"] > 0
-    assert len(figures["replica_rss_mb"]["end"]) == figures["replicas"]
+    assert len(figures["replica_rss_mb"]["end"]) == len(figures["replica_collections"]) == figures["replicas"]
     assert {"commit", "python", "kernel", "processor"} <= set(figures["measured_on"])
 
 

@@ -71,6 +71,7 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
         "oldest_call_ms": max(run.oldest_call_ns for run in seen.clients) / 1e6,
         "replica_cpu_us_per_op": [per_operation(replica.cpu_us()) for replica in replicas],
         "client_cpu_us_per_op": per_operation(_total(client.cpu_us() for client in clients)),
+        "replica_collections": [replica.increase("collections") for replica in replicas],
         "datagrams_per_op": per_operation(_total(node.amount("datagrams_sent") for node in [*replicas, *clients])),
         "view_changes": _most(replicas, "view_changes"),
         "reconciliations": reconciliations,

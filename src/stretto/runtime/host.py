@@ -8,6 +8,7 @@ streams get their turn. A timer, a frame of a stream and a call from outside are
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import time
@@ -313,6 +314,7 @@ class NodeHost:
             uptime_s=(monotonic_ns() - self._started_ns) / 1e9,
             cpu_s=time.process_time(),
             rss_bytes=_resident_bytes(),
+            collections=sum(generation["collections"] for generation in gc.get_stats()),
             batched_sockets=BATCHED,
         )
         return metrics
