@@ -12,7 +12,7 @@ COSTS = Costs(receive_datagram_ns=15_000, receive_message_ns=20_000, send_datagr
 
 
 def test_a_paused_replica_of_three_catches_up_while_the_load_goes_on() -> None:
-    """Without it, every commit is a reconciliation, every few milliseconds: what it fetches must outlive the views that pass meanwhile."""
+    """Without it, every commit is a reconciliation, every few ms; it must close the gap all the same, and the fast path come back."""
     spec = SimulationSpec("speculative", sessions=32, clients=2, operations=1_000_000, checks=False, costs=COSTS, fault_ns=1_000 * MS)
     simulation = Simulation(spec, SPECULATIVE)
     world = simulation.world

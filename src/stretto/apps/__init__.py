@@ -1,0 +1,1 @@
+"""Replicated services, each with what draws operations for it beside it."""
