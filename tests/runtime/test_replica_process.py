@@ -101,7 +101,7 @@ def test_a_bug_ends_it_with_an_error_and_a_traceback_in_the_log(tmp_path: Path) 
         def on_timer(self, name: str) -> None:
             raise AssertionError("this contradicts itself")
 
-    definition = ProtocolDefinition("broken", UNREPLICATED.message_types, Broken, UNREPLICATED.client)  # type: ignore[arg-type]
+    definition = ProtocolDefinition("broken", UNREPLICATED.message_types, (), Broken, UNREPLICATED.client)  # type: ignore[arg-type]
     with pytest.raises(StrettoError, match="this contradicts itself"):
         run_replica(definition, single(), 0, NullMachine, bootstrap=True, log=tmp_path / "log")
     last = json.loads((tmp_path / "log").read_text().splitlines()[-1])
@@ -114,7 +114,7 @@ def test_reports_of_the_node_are_logged(tmp_path: Path) -> None:
         def __init__(self, port: Any, *rest: Any) -> None:
             port.report("view entered", view=7, what={1, 2})
 
-    definition = ProtocolDefinition("talkative", UNREPLICATED.message_types, Talkative, UNREPLICATED.client)  # type: ignore[arg-type]
+    definition = ProtocolDefinition("talkative", UNREPLICATED.message_types, (), Talkative, UNREPLICATED.client)  # type: ignore[arg-type]
 
     def end() -> None:
         while not (tmp_path / "log").exists() or "started" not in (tmp_path / "log").read_text():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from array import array
 from collections import deque
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from random import Random
@@ -19,6 +20,7 @@ from stretto.catalog import protocol_for, service
 from stretto.core.config import ClusterConfig
 from stretto.core.framing import Framing
 from stretto.core.node import Address, Message, Node
+from stretto.core.protocol import BOOTSTRAP
 from stretto.runtime.addresses import endpoint_of, endpoint_to_int, member_endpoint
 from stretto.runtime.sockets import open_client_sockets, open_replica_sockets
 
@@ -131,8 +133,16 @@ class _Wire:
     def cancel_timer(self, name: str) -> None:
         pass
 
+    durable = False
+
     def persist(self, record: Message) -> None:
         pass
+
+    def compact(self, records: Sequence[Message]) -> None:
+        pass
+
+    def stop(self, reason: str) -> None:
+        raise AssertionError(reason)
 
     def report(self, event: str, **details: Any) -> None:
         pass
@@ -146,7 +156,7 @@ def datagram_sizes(config: ClusterConfig, operation: bytes) -> tuple[int, int]:
     members = range(config.n)
     address = endpoint_to_int(("127.0.0.1", 50_000))
     nodes: dict[Address, Node] = {
-        index: definition.replica(_Wire(index, members, sent), config, index, make_machine()) for index in members
+        index: definition.replica(_Wire(index, members, sent), config, index, make_machine(), BOOTSTRAP) for index in members
     }
     client = nodes[address] = definition.client(_Wire(address, members, sent), config)
     results: list[Any] = []

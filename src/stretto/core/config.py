@@ -23,7 +23,7 @@ import hashlib
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -89,6 +89,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `max_request_bytes`: the largest encoded operation that a client sends.
     - `max_sessions`: beyond it the least recently used are dropped, a sixteenth at a time.
     - `max_held_requests`: how many requests a replica keeps while it cannot append them.
+    - `checkpoint_operations`: a replica keeps its state, and gives up the entries that led to it, at least every so many operations.
     - `sync_operations`: the leader synchronises after so many operations even if the interval has not passed.
     - `max_transfer_bytes`: the largest piece of log that one message of a state transfer carries.
     - `max_stream_bytes`: the largest message that a stream may carry.
@@ -99,6 +100,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_sessions: int = 65_536
     max_held_requests: int = 65_536
     sync_operations: int = 2_000
+    checkpoint_operations: int = 20_000
     max_transfer_bytes: int = 1_048_576
     max_stream_bytes: int = 268_435_456
 
@@ -108,11 +110,15 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `service` names the replicated class as `module:Class`; `replicas` are the members in the order of their indices. Building one
     in code does not check it; `load` and `validate` do.
+
+    `durability`: "memory", where a replica that ends has forgotten everything and recovers from its peers (the model of the paper), or
+    "disk", where no message leaves that rests on what is not on disk yet, so that operations survive the end of all replicas at once.
     """
 
     replicas: tuple[Member, ...]
     protocol: str = "speculative"
     service: str = "stretto.apps.kv:KeyValueStore"
+    durability: Literal["memory", "disk"] = "memory"
     multicast: Multicast | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
@@ -153,7 +159,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def to_toml(self) -> str:
         """The same as a file that `load` reads; only what differs from the defaults, and what everyone wants to see."""
-        lines = [f"protocol = {_toml(self.protocol)}", f"service = {_toml(self.service)}"]
+        lines = [f"protocol = {_toml(self.protocol)}", f"service = {_toml(self.service)}", f"durability = {_toml(self.durability)}"]
         for member in self.replicas:
             lines += ["", "[[replicas]]", f"host = {_toml(member.host)}", f"port = {member.port}"]
         tables: list[tuple[str, msgspec.Struct | None, msgspec.Struct | None]] = [

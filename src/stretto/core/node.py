@@ -10,7 +10,7 @@ iteration over a set whose order reaches a message. Time is integer nanoseconds;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
@@ -58,8 +58,24 @@ class Port(Protocol):
     def cancel_timer(self, name: str) -> None:
         """Forget the timer, if it is waiting."""
 
+    @property
+    def durable(self) -> bool:
+        """Whether this world keeps what is persisted. If not, `persist` and `compact` need not be called."""
+
     def persist(self, record: Message) -> None:
-        """State what must be on disk before anything that is sent after this call leaves. In memory mode: nothing."""
+        """State what must be on disk before anything that is sent after this call leaves.
+
+        All that is persisted in one burst of input is one unit: after a crash, all of it is there or none.
+        """
+
+    def compact(self, records: Sequence[Message]) -> None:
+        """State that `records` stand for everything that was persisted before, this burst's records included, which may be forgotten.
+
+        It is atomic too, and may happen in the background: until it has, the older records are kept.
+        """
+
+    def stop(self, reason: str) -> None:
+        """This node must not go on: say why, and call it no more. What it sent in this burst does not leave."""
 
     def report(self, event: str, **details: Any) -> None:
         """Tell people something that is rare and worth knowing (a view entered, a repair). Goes to the log or the trace."""

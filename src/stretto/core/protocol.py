@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Client, Message, Port, Replica
 from stretto.core.state_machine import StateMachine
 
-ReplicaFactory = Callable[[Port, ClusterConfig, int, StateMachine], Replica]
+
+@dataclass(frozen=True)
+class Start:
+    """How a replica begins, which decides what it may say before it has heard from its peers.
+
+    - `bootstrap`: the whole cluster starts for the first time, and is empty;
+    - `records`: what this replica persisted in its earlier lives, the oldest first.
+
+    With neither it has lost its memory: it must not answer as if it had never promised anything, and recovers from its peers first.
+    """
+
+    bootstrap: bool = False
+    records: Sequence[Message] = ()
+
+
+BOOTSTRAP = Start(bootstrap=True)
+WITHOUT_MEMORY = Start()
+
+ReplicaFactory = Callable[[Port, ClusterConfig, int, StateMachine, Start], Replica]
 ClientFactory = Callable[[Port, ClusterConfig], Client]
 
 
 @dataclass(frozen=True)
 class ProtocolDefinition:
-    """A replication protocol: its name, its messages, and how its nodes are made.
+    """A replication protocol: its name, its messages and records, and how its nodes are made.
 
-    `replica(port, config, index, machine)` and `client(port, config)` build a node that runs from then on: it may use its port at once.
+    `message_types`: what its nodes send; `record_types`: what its replicas persist. `replica(port, config, index, machine, start)` and
+    `client(port, config)` build a node that runs from then on: it may use its port at once.
     `max_replicas` is there for protocols that cannot use more (a single server); None means any odd number.
     """
 
     name: str
     message_types: tuple[type[Message], ...]
+    record_types: tuple[type[Message], ...]
     replica: ReplicaFactory
     client: ClientFactory
     max_replicas: int | None = None

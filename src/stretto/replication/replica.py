@@ -7,6 +7,7 @@ from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message, Port
+from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.replication.state import ReplicatedState
 
@@ -14,7 +15,7 @@ from stretto.replication.state import ReplicatedState
 class LoggingReplica:
     """The base of a replica whose state is a `ReplicatedState`. A subclass fills `handlers`: message type to method."""
 
-    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine) -> None:
+    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         self.port = port
         self.index = index
         self.n = config.n

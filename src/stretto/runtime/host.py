@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from stretto.core.config import ClusterConfig
+from stretto.core.errors import StrettoError
 from stretto.core.framing import Framing, Refused
 from stretto.core.node import Address, Message, Node
 from stretto.runtime.addresses import FIRST_ENDPOINT, LAST_ENDPOINT, endpoint_to_int, member_endpoint, text_of
@@ -147,8 +148,17 @@ class NodeHost:
         """Forget the timer."""
         self._timers.cancel(name)
 
+    durable = False
+
     def persist(self, record: Message) -> None:
         """Nothing: in memory mode a replica that ends has forgotten everything."""
+
+    def compact(self, records: Sequence[Message]) -> None:
+        """Nothing."""
+
+    def stop(self, reason: str) -> None:
+        """End this node."""
+        raise StrettoError(reason)
 
     def report(self, event: str, **details: Any) -> None:
         """To the log."""

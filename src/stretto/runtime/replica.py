@@ -15,7 +15,7 @@ import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ConfigurationError, StrettoError
-from stretto.core.protocol import ProtocolDefinition
+from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition
 from stretto.core.state_machine import StateMachine
 from stretto.runtime.addresses import text_of
 from stretto.runtime.batching import BATCHED
@@ -75,7 +75,7 @@ async def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _resolve, ended, signal.Signals(number).name)
         loop.set_exception_handler(lambda _, context: _fail(host, ended, context))
-        host.start(definition.replica(host, config, index, machine_factory()))
+        host.start(definition.replica(host, config, index, machine_factory(), BOOTSTRAP))
         _report(
             "replica started",
             {"replica": index, "endpoint": text_of(host.sockets.endpoint), "protocol": definition.name, "batched_sockets": BATCHED},

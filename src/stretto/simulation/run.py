@@ -11,7 +11,7 @@ import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Node, Port
-from stretto.core.protocol import ProtocolDefinition
+from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition
 from stretto.core.state_machine import NullMachine, StateMachine
 from stretto.core.trace import Tracer
 from stretto.simulation.fabric import FabricNetwork
@@ -194,7 +194,7 @@ class Simulation:
 
     def _start_nodes(self, protocol: ProtocolDefinition, config: ClusterConfig, machine: Callable[[], StateMachine]) -> None:
         def replica(index: Address) -> Callable[[Port], Node]:
-            return lambda port: protocol.replica(port, config, index, machine())
+            return lambda port: protocol.replica(port, config, index, machine(), BOOTSTRAP)
 
         for host in self._replicas:
             host.start(replica(host.address))

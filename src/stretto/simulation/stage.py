@@ -5,7 +5,7 @@ For named schedules, where the point is the order of single steps. (A seeded wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from stretto.core.config import ClusterConfig, Member
 from stretto.core.errors import StrettoError
 from stretto.core.node import Address, Client, Message, Node, Replica
-from stretto.core.protocol import ProtocolDefinition
+from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition
 from stretto.core.state_machine import StateMachine
 
 CLIENT_BASE = 1 << 20
@@ -63,8 +63,18 @@ class StagePort:
         """Forget the timer."""
         self.timers.pop(name, None)
 
+    durable = False
+
     def persist(self, record: Message) -> None:
         """Nothing: a stage has no disk."""
+
+    def compact(self, records: Sequence[Message]) -> None:
+        """Nothing."""
+
+    def stop(self, reason: str) -> None:
+        """Its end: nothing reaches it any more."""
+        self.stage.crash(self.address)
+        self.report("stopped", reason=reason)
 
     def report(self, event: str, **details: Any) -> None:
         """Keep it with the others."""
@@ -89,7 +99,7 @@ class Stage:
         self._definition = definition
         self._calls = 0
         for index in range(n):
-            replica = definition.replica(self._port(index), self.config, index, machine())
+            replica = definition.replica(self._port(index), self.config, index, machine(), BOOTSTRAP)
             self.replicas.append(replica)
             self.nodes[index] = replica
 

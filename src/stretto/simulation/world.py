@@ -238,8 +238,19 @@ class Machine:
         """See `stretto.core.node.Port`."""
         self._deadlines.pop(name, None)
 
+    durable = False
+
     def persist(self, record: Message) -> None:
         """Nothing: these machines have no disk."""
+
+    def compact(self, records: Sequence[Message]) -> None:
+        """Nothing."""
+
+    def stop(self, reason: str) -> None:
+        """See `stretto.core.node.Port`."""
+        self.report("stopped", reason=reason)
+        self._outbox.clear()
+        self.crash()
 
     def report(self, event: str, **details: Any) -> None:
         """See `stretto.core.node.Port`. Reports go to the trace."""

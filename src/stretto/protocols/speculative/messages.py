@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from stretto.core.node import Message
+from stretto.replication import records
 from stretto.replication.messages import Entries, Fetch, Request
 
 View: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -115,3 +116,6 @@ MESSAGES: tuple[type[Message], ...] = (
     Request, Fetch, Entries, SpeculativeReply, Conflict, Sync, SyncReply, Commit, Forward, Suspect, StartReconciliation,
     Reconcile, StartView, GetStartView, ViewEntered,
 )  # fmt: skip
+
+RECORDS: tuple[type[Message], ...] = (*records.RECORDS, StartReconciliation, StartView)
+"""What a replica persists beside what all do: that it has left the views below one, and with which log it has entered one."""

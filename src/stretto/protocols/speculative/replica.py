@@ -23,6 +23,7 @@ import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message, Port
+from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.protocols.speculative.messages import (
     Commit,
@@ -56,8 +57,8 @@ class SpeculativeReplica(LoggingReplica):
       Our log is shorter than they are, or another: so nothing that it loses by them can have completed.
     """
 
-    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine) -> None:
-        super().__init__(port, config, index, machine)
+    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
+        super().__init__(port, config, index, machine, start)
         self.quorums = Quorums.of(config.n)
         self.peers = [peer for peer in range(config.n) if peer != index]
         self.incarnations = (0,) * config.n

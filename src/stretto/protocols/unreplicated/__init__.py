@@ -5,5 +5,6 @@ from stretto.protocols.unreplicated.client import UnreplicatedClient
 from stretto.protocols.unreplicated.messages import Reply
 from stretto.protocols.unreplicated.replica import Server
 from stretto.replication.messages import Request
+from stretto.replication.records import RECORDS
 
-UNREPLICATED = ProtocolDefinition("unreplicated", (Request, Reply), Server, UnreplicatedClient, max_replicas=1)
+UNREPLICATED = ProtocolDefinition("unreplicated", (Request, Reply), RECORDS, Server, UnreplicatedClient, max_replicas=1)

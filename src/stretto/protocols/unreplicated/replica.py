@@ -11,6 +11,7 @@ from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Port
+from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.protocols.unreplicated.messages import Reply
 from stretto.replication.messages import Request
@@ -20,8 +21,8 @@ from stretto.replication.replica import LoggingReplica
 class Server(LoggingReplica):
     """Executes requests in the order of their arrival; every one is committed at once."""
 
-    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine) -> None:
-        super().__init__(port, config, index, machine)
+    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
+        super().__init__(port, config, index, machine, start)
         self.handlers = {Request: self.on_request}
 
     def on_request(self, source: Address, request: Request) -> None:

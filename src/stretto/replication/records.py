@@ -1,0 +1,42 @@
+"""What a replica of any protocol persists, so that a later life of it can go on. Tags 200 and up are theirs.
+
+The log itself is persisted as it grows: each entry is the record of its own appending (`stretto.replication.messages.Request`). Replaying
+the records in order gives back log, sessions and state machine.
+"""
+
+from __future__ import annotations
+
+from stretto.core.node import Message
+from stretto.replication.messages import Request
+
+
+class RolledBack(Message, frozen=True, array_like=True, tag=200, gc=False):
+    """The entries after `position` are no longer in the log."""
+
+    position: int
+
+
+class Committed(Message, frozen=True, array_like=True, tag=201, gc=False):
+    """The entries up to `position` stay for ever."""
+
+    position: int
+
+
+class Known(Message, frozen=True, array_like=True, tag=202, gc=False):
+    """The incarnations of all replicas that this one knows of, its own among them."""
+
+    incarnations: tuple[int, ...]
+
+
+class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):
+    """The state that the log up to `position` leads to, with the summary hash there: it stands for all those entries.
+
+    `state` is an encoded `stretto.replication.state.Image`. Replicas with equal logs make equal checkpoints, byte for byte.
+    """
+
+    position: int
+    hash: bytes
+    state: bytes
+
+
+RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Known, Checkpoint)
