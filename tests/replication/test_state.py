@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from stretto.core.state_machine import Undo
 from stretto.replication.log import chain
-from stretto.replication.messages import OPEN_SESSION, Fetch, Request
+from stretto.replication.messages import OPEN_SESSION, Request
 from stretto.replication.sessions import session_from_result
 from stretto.replication.state import ReplicatedState
-from stretto.replication.transfer import Transfer, piece_of
 
 CLIENT = 1 << 20
+NEVER = 1 << 40
+"""So many operations between checkpoints that there is none."""
 
 
 class Tape:
@@ -53,7 +54,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, int]]:
 
 @given(histories(), st.integers(1, 3))
 def test_rolling_back_restores_every_earlier_state(history: list[tuple[str, int]], max_sessions: int) -> None:
-    state = ReplicatedState(Tape(), max_sessions)
+    state = ReplicatedState(Tape(), max_sessions, NEVER)
     seen = {0: (state.snapshot(), state.log.tip_hash)}
     nonce = 0
     for action, number in history:
@@ -82,7 +83,7 @@ def test_rolling_back_restores_every_earlier_state(history: list[tuple[str, int]
 def test_numbers_at_an_earlier_position_are_those_found_by_rolling_back(
     history: list[tuple[str, int]], max_sessions: int, data: st.DataObject
 ) -> None:
-    state = ReplicatedState(Tape(), max_sessions)
+    state = ReplicatedState(Tape(), max_sessions, NEVER)
     for nonce, (action, number) in enumerate(history, 1):
         sessions = sorted(state.sessions.records)
         if action == "open":
@@ -101,7 +102,7 @@ def test_numbers_at_an_earlier_position_are_those_found_by_rolling_back(
 
 
 def test_a_session_is_named_by_its_position_and_opened_once() -> None:
-    state = ReplicatedState(Tape(), 10)
+    state = ReplicatedState(Tape(), 10, NEVER)
     first = state.append(opening(77))
     assert first is not None
     assert session_from_result(first) == 1
@@ -115,7 +116,7 @@ def test_a_session_is_named_by_its_position_and_opened_once() -> None:
 
 
 def test_requests_are_executed_at_most_once() -> None:
-    state = ReplicatedState(Tape(), 10)
+    state = ReplicatedState(Tape(), 10, NEVER)
     state.append(opening(1))
     result = state.append(request(1, 1))
     assert state.sessions.records[1].result == result
@@ -124,7 +125,7 @@ def test_requests_are_executed_at_most_once() -> None:
 
 
 def test_the_least_recently_used_session_is_dropped_and_cannot_run_again() -> None:
-    state = ReplicatedState(Tape(), 2)
+    state = ReplicatedState(Tape(), 2, NEVER)
     state.append(opening(1))
     state.append(opening(2))
     state.append(request(1, 1))
@@ -135,7 +136,7 @@ def test_the_least_recently_used_session_is_dropped_and_cannot_run_again() -> No
 
 
 def test_a_session_is_its_clients_alone() -> None:
-    state = ReplicatedState(Tape(), 10)
+    state = ReplicatedState(Tape(), 10, NEVER)
     state.append(opening(1))
     assert state.append(Request(CLIENT + 1, 1, 1 << 40, 0, 0, b"stolen")) is None
     assert state.append(request(1, 1)) == b"1"
@@ -144,7 +145,7 @@ def test_a_session_is_its_clients_alone() -> None:
 
 
 def test_adopting_a_log_keeps_what_matches_and_returns_the_rest() -> None:
-    state = ReplicatedState(Tape(), 10)
+    state = ReplicatedState(Tape(), 10, NEVER)
     ours = [opening(1), request(1, 1, b"a"), request(1, 2, b"b"), request(1, 3, b"c")]
     for one in ours:
         state.append(one)
@@ -162,39 +163,3 @@ def test_hashes_tell_apart_everything_that_is_in_a_request() -> None:
     others = [Request(CLIENT + 1, 1, 2, 3, 4, b"x"), Request(CLIENT, 2, 2, 3, 4, b"x"), Request(CLIENT, 1, 3, 3, 4, b"x")]
     others += [Request(CLIENT, 1, 2, 4, 4, b"x"), Request(CLIENT, 1, 2, 3, 5, b"x"), Request(CLIENT, 1, 2, 3, 4, b"y")]
     assert len({chain(bytes(16), each) for each in [one, *others]}) == 7
-
-
-def test_a_transfer_takes_pieces_in_order_from_whoever_has_them() -> None:
-    source = ReplicatedState(Tape(), 10)
-    source.append(opening(1))
-    for number in range(1, 10):
-        source.append(request(1, number, b"x" * 100))
-    source.commit_up_to(8)
-    target = ReplicatedState(Tape(), 10)
-    transfer = Transfer(1, 8, source.log.hash_at(8), source=2)
-    pieces = 0
-    while not transfer.complete:
-        piece = piece_of(source.log, source.committed, transfer.fetch, max_bytes=400)
-        assert piece is not None
-        assert transfer.add(piece)
-        assert not transfer.add(piece), "the same piece again"
-        pieces += 1
-    assert pieces > 1
-    assert transfer.verified(target.log)
-    transfer.entries[3] = request(1, 3, b"forged")
-    assert not transfer.verified(target.log)
-    transfer.next_source(3, myself=0)
-    assert transfer.source == 1
-
-
-def test_only_committed_entries_are_given_away() -> None:
-    state = ReplicatedState(Tape(), 10)
-    for nonce in range(5):
-        state.append(opening(nonce))
-    state.commit_up_to(3)
-    assert piece_of(state.log, state.committed, Fetch(4, 5), 1_000) is None
-    assert piece_of(state.log, state.committed, Fetch(0, 5), 1_000) is None
-    assert piece_of(state.log, state.committed, Fetch(3, 1), 1_000) is None
-    piece = piece_of(state.log, state.committed, Fetch(2, 1 << 60), 1_000)
-    assert piece is not None
-    assert len(piece.entries) == 2

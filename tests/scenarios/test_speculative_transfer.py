@@ -36,8 +36,8 @@ def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
     r0.views.start(r1.view + 2, "scenario")
     stage.deliver(StartReconciliation, to=1)
     stage.deliver(Reconcile, to=0)
-    assert r0.transfer is not None
-    assert r0.transfer.target == r1.committed
+    assert r0.transfer.current is not None
+    assert r0.transfer.current.target == r1.committed
     stage.crash(1)
     stage.lose()
     stage.run(1_000 * MS)

@@ -21,7 +21,7 @@ def test_a_paused_replica_of_three_catches_up_while_the_load_goes_on() -> None:
     world.at(100 * MS, lambda *_: paused.hold())
     world.at(250 * MS, paused.release)
     world.at(250 * MS, lambda *_: behind.append(replicas[0].committed - replicas[2].committed))
-    world.at(900 * MS, lambda *_: behind.append(replicas[0].committed - replicas[2].committed))
+    world.at(900 * MS, lambda *_: behind.append(replicas[0].tip - replicas[2].tip))
     world.at(900 * MS, lambda *_: behind.append(replicas[0].metrics()["reconciliations"]))
     simulation.load.begin(spec.operations)
     world.run(1_000 * MS, 100_000_000)

@@ -86,6 +86,13 @@ class Log:
         self.tip = position
         self.tip_hash = self._hashes[-1]
 
+    def give_up_to(self, position: int) -> None:
+        """Drop the entries up to `position`, which becomes the base."""
+        assert self.base <= position <= self.tip
+        del self._entries[: position - self.base]
+        del self._hashes[: position - self.base]
+        self.base = position
+
     def check_invariants(self) -> None:
         """The parts agree with each other. (That hashes chain is checked by whoever executes the log again.)"""
         assert self.tip == self.base + len(self._entries) == self.base + len(self._hashes) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
@@ -10,6 +10,10 @@ from stretto.core.node import Address, Message
 
 OPEN_SESSION = 0
 """The `session` of a request that asks for one; its `number` is then a random nonce, so that a retransmission opens nothing twice."""
+
+Position: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
+Incarnation: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
+Incarnations: TypeAlias = tuple[Incarnation, ...]
 
 
 class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
@@ -29,18 +33,87 @@ class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
     operation: bytes
 
 
+class PeerMessage(Message, frozen=True, array_like=True, gc=False):
+    """The base of what replicas in service say to each other. `incarnations`: the highest of each replica that the sender has heard of."""
+
+    incarnations: Incarnations
+
+
 class Fetch(Message, frozen=True, array_like=True, tag=2, gc=False):
     """A replica that lacks committed entries, to one that has them: please send those of positions `first` to `last`.
 
     Committed entries are the same in every view for ever, so this is asked and answered in any status and view.
     """
 
-    first: int
-    last: int
+    first: Position
+    last: Position
 
 
 class Entries(Message, frozen=True, array_like=True, tag=3, gc=False):
     """The answer to Fetch: committed entries from position `first` on, as many as fit one piece; at least one."""
 
-    first: int
+    first: Position
     entries: list[Request]
+
+
+class CheckpointPiece(Message, frozen=True, array_like=True, tag=4, gc=False):
+    """The answer to Fetch where the first of the entries has been given up, and to FetchCheckpoint: bytes of a checkpoint from `offset` on.
+
+    - `position`, `hash`: the place in the log that the checkpoint stands for;
+    - `digest`, `size`: of the checkpoint's state. Replicas have equal checkpoints, so the next piece may come from another.
+    """
+
+    position: Position
+    hash: bytes
+    digest: bytes
+    size: Position
+    offset: Position
+    data: bytes
+
+
+class FetchCheckpoint(Message, frozen=True, array_like=True, tag=5, gc=False):
+    """The same replica, which has the bytes of the checkpoint up to `offset`: please go on. Answered with the newest one's first bytes if
+    this one is gone."""
+
+    position: Position
+    digest: bytes
+    offset: Position
+
+
+class Bootstrap(Message, frozen=True, array_like=True, tag=6, gc=False):
+    """A replica that starts for the first time, to all others: do you know another incarnation of mine?"""
+
+    incarnation: Incarnation
+
+
+class BootstrapReply(Message, frozen=True, array_like=True, tag=7, gc=False):
+    """The answer: `known` is the incarnation of the other that the sender knows from now on; `incarnation` is its own."""
+
+    known: Incarnation
+    incarnation: Incarnation
+
+
+class GetIncarnations(Message, frozen=True, array_like=True, tag=8, gc=False):
+    """A replica without memory to all others: which incarnations do you know? `nonce` tells the answers from those to its earlier lives."""
+
+    nonce: int
+
+
+class IncarnationsReply(Message, frozen=True, array_like=True, tag=9, gc=False):
+    """The answer of a replica that has its memory."""
+
+    nonce: int
+    incarnations: Incarnations
+
+
+class Recover(PeerMessage, frozen=True, array_like=True, tag=10, gc=False):
+    """A replica that lost its memory, to all others, until it is back: let me take part again, with the log of a view for which all who
+    vote know of my loss. `view`: that of the StartView that it is about to install; -1 if it has none."""
+
+    view: Annotated[int, Meta(ge=-1, lt=1 << 62)]
+
+
+RECOVERY_MESSAGES: tuple[type[Message], ...] = (
+    Fetch, Entries, CheckpointPiece, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
+)  # fmt: skip
+"""What every protocol with several replicas needs for state transfer and recovery."""

@@ -1,8 +1,8 @@
-"""What every replica that executes a log has: dispatch by message type, counted reasons for ignoring, and the window for observers."""
+"""What every replica that executes a log has: the state and its records, counted reasons for ignoring, and the window for observers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stretto.core.config import ClusterConfig
@@ -13,16 +13,38 @@ from stretto.replication.state import ReplicatedState
 
 
 class LoggingReplica:
-    """The base of a replica whose state is a `ReplicatedState`. A subclass fills `handlers`: message type to method."""
+    """The base of a replica whose state is a `ReplicatedState`.
+
+    A subclass fills `handlers`, message type to method, and calls `replay` when it is built. `start` says how the replica begins.
+    """
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         self.port = port
         self.index = index
         self.n = config.n
         self.view = 0
-        self.state = ReplicatedState(machine, config.limits.max_sessions)
+        self.state = ReplicatedState(machine, config.limits.max_sessions, config.limits.checkpoint_operations)
         self.handlers: dict[type[Message], Callable[[Address, Any], None]] = {}
         self.ignored: dict[str, int] = {}
+
+    def replay(self, records: Sequence[Message]) -> None:
+        """Be as the earlier life that persisted these records was, and persist from now on what changes."""
+        for record in records:
+            self.replay_record(record)
+        if self.port.durable:
+            self.state.persist = self.port.persist
+            self.state.on_checkpoint = self._compact
+
+    def replay_record(self, record: Message) -> None:
+        """Do again what was done when this was persisted. For a subclass that has records of its own to extend."""
+        self.state.replay(record)
+
+    def records(self) -> list[Message]:
+        """What, replayed, makes a replica what this one is. For a subclass that has records of its own to extend."""
+        return self.state.records()
+
+    def _compact(self) -> None:
+        self.port.compact(self.records())
 
     def on_message(self, source: Address, message: Message) -> None:
         """Give a message to its handler."""
@@ -82,7 +104,7 @@ class LoggingReplica:
         return self.state.snapshot()
 
     def replayed_state(self, machine: StateMachine) -> Any:
-        """What `executed_state` would be if the log were executed from its start on a fresh `machine`."""
+        """What `executed_state` would be if the log were executed from its checkpoint or its start on a fresh `machine`."""
         return self.state.replayed_on(machine)
 
     def snapshot(self) -> Any:
@@ -101,6 +123,8 @@ class LoggingReplica:
             "leader": self.leader,
             "tip": self.tip,
             "committed": self.committed,
+            "base": self.base,
+            "checkpoint_bytes": 0 if self.state.checkpoint is None else len(self.state.checkpoint.state),
             "sessions": len(self.state.sessions.records),
             "rolled_back_operations": self.state.rolled_back_operations,
             "ignored_messages": dict(self.ignored),

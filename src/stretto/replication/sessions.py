@@ -105,9 +105,20 @@ class SessionTable:
         del self.records[session]
         del self._by_nonce[record.opening.nonce]
 
+    def image(self) -> list[tuple[int, SessionRecord]]:
+        """All sessions in the order of their names: what a checkpoint keeps."""
+        return sorted(self.records.items())
+
+    def restore(self, image: list[tuple[int, SessionRecord]]) -> None:
+        """Hold what `image` gave, and nothing else."""
+        self.records = {}
+        self._by_nonce = {}
+        for session, record in image:
+            self._insert(session, record)
+
     def snapshot(self) -> Any:
         """The table as canonical plain data."""
-        return [[session, msgspec.to_builtins(record)] for session, record in sorted(self.records.items())]
+        return [[session, msgspec.to_builtins(record)] for session, record in self.image()]
 
     def check_invariants(self) -> None:
         """The two maps agree, and the number of sessions is bounded."""

@@ -1,30 +1,69 @@
-"""The replicated state: log, sessions and state machine, which move together, forward by executing and back by undoing."""
+"""The replicated state: log, sessions and state machine, which move together, forward by executing and back by undoing.
+
+Every so often the state is kept as a checkpoint, and the entries that led to it are given up. A checkpoint is taken of the speculative
+state, when the log reaches certain positions, and counts when its position is committed; if it is rolled back before, it is dropped. So
+nothing needs to be undone to take one. The positions depend on nothing but the log, so replicas take equal checkpoints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
+from stretto.core.node import Message
 from stretto.core.state_machine import StateMachine, Undo
-from stretto.replication.log import Log
+from stretto.replication.log import HASH_BYTES, Log
 from stretto.replication.messages import OPEN_SESSION, Request
+from stretto.replication.records import Checkpoint, Committed, RolledBack
 from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, slot
+
+BYTES_PER_OPERATION = 64
+"""How much of a checkpoint each operation pays for: the next one is at least this part of the size of the last in operations away."""
+
+
+class Image(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a checkpoint holds, encoded: the sessions, and the machine's own snapshot."""
+
+    sessions: list[tuple[int, SessionRecord]]
+    machine: bytes
+
+
+def digest_of(state: bytes | bytearray) -> bytes:
+    """What a checkpoint's state is recognised by."""
+    return blake2b(state, digest_size=HASH_BYTES).digest()
+
+
+_encode_image = msgspec.msgpack.Encoder().encode
+_decode_image = msgspec.msgpack.Decoder(Image).decode
 
 
 class ReplicatedState:
     """What executing the log left. Every entry of the log is executed; those after `committed` can be undone.
 
+    `persist` is called with a record of every change, and `on_checkpoint` when entries have been given up, if they are set.
+
     Invariants: sessions and machine are what executing the entries 1 to `log.tip` in order gives;
-    `results` has one item for each entry of the log, the undo lists one for each entry after `committed`.
+    `results` has one item for each entry of the log, the undo lists one for each entry after `committed`;
+    `checkpoint` stands for the entries up to its position, which is committed; the log has at least those since the checkpoint before it.
     """
 
-    def __init__(self, machine: StateMachine, max_sessions: int) -> None:
+    def __init__(self, machine: StateMachine, max_sessions: int, checkpoint_operations: int) -> None:
         self.log = Log()
         self.sessions = SessionTable(max_sessions)
         self.machine = machine
         self.committed = 0
+        self.checkpoint: Checkpoint | None = None
         self.rolled_back_operations = 0
+        self.persist: Callable[[Message], None] | None = None
+        self.on_checkpoint: Callable[[], None] | None = None
         self._max_sessions = max_sessions
+        self._checkpoint_operations = checkpoint_operations
+        self._next_checkpoint = checkpoint_operations
+        self._speculative_checkpoints: list[Checkpoint] = []
+        self._checkpoint_digest: tuple[Checkpoint, bytes] | None = None
         self._results: list[bytes | None] = []
         self._session_undos: list[SessionUndo] = []
         self._machine_undos: list[Undo] = []
@@ -48,6 +87,10 @@ class ReplicatedState:
         self._results.append(result)
         self._machine_undos.append(undo)
         self._session_undos.append(session_undo)
+        if self.persist is not None:
+            self.persist(request)
+        if log.tip == self._next_checkpoint:
+            self._take_checkpoint()
         return result
 
     def result_at(self, position: int) -> bytes | None:
@@ -66,6 +109,11 @@ class ReplicatedState:
         self.log.truncate(position)
         del self._results[position - self.log.base :]
         self.rolled_back_operations += len(removed)
+        if removed and self.persist is not None:
+            self.persist(RolledBack(position))
+        while self._speculative_checkpoints and self._speculative_checkpoints[-1].position > position:
+            self._speculative_checkpoints.pop()
+        self._schedule_checkpoint()
         return removed
 
     def adopt(self, position: int, entries: Sequence[Request]) -> list[Request]:
@@ -73,6 +121,9 @@ class ReplicatedState:
 
         What matches already stays as it is. Returns the requests that were rolled back.
         """
+        if position < self.log.base:  # up to there all logs are equal
+            entries = entries[self.log.base - position :]
+            position = self.log.base
         kept = self.log.matching_prefix(position, entries)
         removed = self.roll_back_to(kept)
         for request in entries[kept - position :]:
@@ -82,10 +133,92 @@ class ReplicatedState:
     def commit_up_to(self, position: int) -> None:
         """The entries up to `position` stay for ever: give up what could undo them."""
         assert self.committed <= position <= self.log.tip
-        done = position - self.committed
-        del self._session_undos[:done]
-        del self._machine_undos[:done]
+        former = self.committed
+        if position == former:
+            return
+        del self._session_undos[: position - former]
+        del self._machine_undos[: position - former]
         self.committed = position
+        if self.persist is not None:
+            self.persist(Committed(position))
+        if self._speculative_checkpoints and self._speculative_checkpoints[0].position <= position:
+            self._settle_checkpoints(former)
+
+    # Checkpoints
+
+    def _take_checkpoint(self) -> None:
+        image = Image(self.sessions.image(), self.machine.snapshot())
+        self._speculative_checkpoints.append(Checkpoint(self.log.tip, self.log.tip_hash, _encode_image(image)))
+        self._schedule_checkpoint()
+
+    def _schedule_checkpoint(self) -> None:
+        """After the last checkpoint that there is: by its size, so that large ones cost an operation no more than small ones."""
+        last = self._speculative_checkpoints[-1] if self._speculative_checkpoints else self.checkpoint
+        if last is None:
+            self._next_checkpoint = self._checkpoint_operations
+        else:
+            self._next_checkpoint = last.position + max(self._checkpoint_operations, len(last.state) // BYTES_PER_OPERATION)
+
+    def _settle_checkpoints(self, former: int) -> None:
+        """Keep the newest checkpoint that is committed, and the entries since the one before it.
+
+        Those after `former`, which have been committed just now, stay too: their clients may be waiting to be told.
+        """
+        given_up = self.log.base
+        while self._speculative_checkpoints and self._speculative_checkpoints[0].position <= self.committed:
+            if self.checkpoint is not None:
+                given_up = max(given_up, min(self.checkpoint.position, former))
+            self.checkpoint = self._speculative_checkpoints.pop(0)
+        del self._results[: given_up - self.log.base]
+        self.log.give_up_to(given_up)
+        if self.on_checkpoint is not None:
+            self.on_checkpoint()
+
+    def install(self, checkpoint: Checkpoint) -> list[Request]:
+        """Become the state that a checkpoint beyond what is committed stands for. Returns the requests that were rolled back.
+
+        Raises msgspec.DecodeError if it is no checkpoint of ours.
+        """
+        assert checkpoint.position > self.committed
+        image = _decode_image(checkpoint.state)
+        removed = self.roll_back_to(self.committed)
+        self.machine.restore(image.machine)
+        self.sessions.restore(image.sessions)
+        self.log = Log(checkpoint.position, checkpoint.hash)
+        self._results = []
+        self.committed = checkpoint.position
+        self.checkpoint = checkpoint
+        self._schedule_checkpoint()
+        if self.on_checkpoint is not None:
+            self.on_checkpoint()
+        return removed
+
+    def checkpoint_digest(self) -> bytes:
+        """What tells others whether their checkpoint is this one."""
+        assert self.checkpoint is not None
+        if self._checkpoint_digest is None or self._checkpoint_digest[0] is not self.checkpoint:
+            self._checkpoint_digest = (self.checkpoint, digest_of(self.checkpoint.state))
+        return self._checkpoint_digest[1]
+
+    def records(self) -> list[Message]:
+        """What, replayed, gives this state: it may take the place of everything that was persisted before."""
+        first = self.log.base if self.checkpoint is None else self.checkpoint.position
+        checkpoint = [] if self.checkpoint is None else [self.checkpoint]
+        return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed)]
+
+    def replay(self, record: Message) -> None:
+        """Do again what was done when `record` was persisted."""
+        if isinstance(record, Request):
+            self.append(record)
+        elif isinstance(record, RolledBack):
+            self.roll_back_to(record.position)
+        elif isinstance(record, Committed):
+            self.commit_up_to(record.position)
+        else:
+            assert isinstance(record, Checkpoint), f"no record of the state: {record}"
+            self.install(record)
+
+    # Reading
 
     def numbers_at(self, position: int, requests: Sequence[Request], since: int) -> dict[tuple[int, int], int]:
         """The last request number of each slot that `requests` use, as the session table stood at `position` (committed or later).
@@ -109,7 +242,7 @@ class ReplicatedState:
                     numbers[session, 0] = dropped.number
                     numbers[OPEN_SESSION, dropped.opening.nonce] = dropped.opening.nonce
         unknown = {slot(request) for request in requests} - numbers.keys()
-        for request in self.log.entries(since + 1, position) if unknown else ():
+        for request in self.log.entries(max(since, self.log.base) + 1, position) if unknown else ():
             if slot(request) in unknown:
                 numbers[slot(request)] = max(request.number, numbers.get(slot(request), 0))
         return numbers
@@ -119,10 +252,10 @@ class ReplicatedState:
         return {"sessions": self.sessions.snapshot(), "machine": self.machine.snapshot()}
 
     def replayed_on(self, machine: StateMachine) -> Any:
-        """What `snapshot` gives when this log is executed from its start on a fresh `machine`."""
-        other = ReplicatedState(machine, self._max_sessions)
-        for request in self.log.entries(self.log.base + 1):
-            other.append(request)
+        """What `snapshot` gives when this log is executed from its checkpoint, or from its start, on a fresh `machine`."""
+        other = ReplicatedState(machine, self._max_sessions, self._checkpoint_operations)
+        for record in self.records():
+            other.replay(record)
         return other.snapshot()
 
     def check_invariants(self) -> None:
@@ -131,4 +264,6 @@ class ReplicatedState:
         self.sessions.check_invariants()
         assert self.log.base <= self.committed <= self.log.tip
         assert len(self._results) == self.log.tip - self.log.base
+        assert self.checkpoint is None or self.log.base <= self.checkpoint.position <= self.committed
+        assert self._next_checkpoint > self.log.tip
         assert len(self._machine_undos) == len(self._session_undos) == self.log.tip - self.committed

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from stretto.core.config import ClusterConfig, Member
+from stretto.core.config import ClusterConfig, Limits, Member
 from stretto.core.errors import StrettoError
 from stretto.core.node import Address, Client, Message, Node, Replica
-from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition
+from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition, Start
 from stretto.core.state_machine import StateMachine
 
 CLIENT_BASE = 1 << 20
@@ -39,7 +39,9 @@ class StagePort:
     stage: Stage
     address: Address
     random: Random
+    durable: bool
     timers: dict[str, int] = field(default_factory=dict)
+    records: list[Message] = field(default_factory=list)
 
     @property
     def now_ns(self) -> int:
@@ -63,13 +65,13 @@ class StagePort:
         """Forget the timer."""
         self.timers.pop(name, None)
 
-    durable = False
-
     def persist(self, record: Message) -> None:
-        """Nothing: a stage has no disk."""
+        """Keep it for a later life. (Each step of a stage is a burst, and all of it is synced.)"""
+        self.records.append(record)
 
     def compact(self, records: Sequence[Message]) -> None:
-        """Nothing."""
+        """Keep these alone."""
+        self.records = list(records)
 
     def stop(self, reason: str) -> None:
         """Its end: nothing reaches it any more."""
@@ -82,30 +84,51 @@ class StagePort:
 
 
 class Stage:
-    """`n` replicas of a protocol and as many clients as are asked for; `check_invariants` runs after every step.
+    """`n` replicas of a protocol, in service, and as many clients as are asked for; `check_invariants` runs after every step.
 
+    Parameters: `durable`, whether replicas have a disk; `limits`, of the configuration.
     Attributes: `in_flight`, messages in the order of sending; `results`, how each call made here ended, by the handle that `call` gave.
     """
 
-    def __init__(self, definition: ProtocolDefinition, n: int, machine: Callable[[], StateMachine]) -> None:
+    def __init__(
+        self,
+        definition: ProtocolDefinition,
+        n: int,
+        machine: Callable[[], StateMachine],
+        *,
+        durable: bool = False,
+        limits: Limits = Limits(),  # noqa: B008 (it is frozen)
+    ) -> None:
         self.now_ns = 0
         self.in_flight: list[InFlight] = []
         self.reports: list[tuple[Address, str, dict[str, Any]]] = []
         self.results: dict[int, bytes | StrettoError] = {}
-        self.config = ClusterConfig(tuple(Member("127.0.0.1", 7_000 + index) for index in range(n)), protocol=definition.name)
+        members = tuple(Member("127.0.0.1", 7_000 + index) for index in range(n))
+        self.config = ClusterConfig(members, protocol=definition.name, limits=limits)
         self.replicas: list[Replica] = []
         self.nodes: dict[Address, Node] = {}
         self.ports: dict[Address, StagePort] = {}
         self._definition = definition
+        self._machine = machine
+        self._durable = durable
         self._calls = 0
+        self._lives = 0
         for index in range(n):
-            replica = definition.replica(self._port(index), self.config, index, machine(), BOOTSTRAP)
-            self.replicas.append(replica)
-            self.nodes[index] = replica
+            self.replicas.append(self._begin(index, BOOTSTRAP))
+        self.settle()
+
+    def _begin(self, index: Address, start: Start) -> Replica:
+        replica = self._definition.replica(self._port(index), self.config, index, self._machine(), start)
+        self.nodes[index] = replica
+        return replica
 
     def _port(self, address: Address) -> StagePort:
-        self.ports[address] = StagePort(self, address, Random(address))
-        return self.ports[address]
+        self._lives += 1
+        port = StagePort(self, address, Random(self._lives), self._durable and address < self.config.n)
+        if address in self.ports:
+            port.records = self.ports[address].records
+        self.ports[address] = port
+        return port
 
     def client(self) -> Client:
         """One more client."""
@@ -162,6 +185,14 @@ class Stage:
         """The node is gone, with its timers; what it sent is still in flight."""
         del self.nodes[address]
         self.ports[address].timers.clear()
+
+    def restart(self, address: Address) -> Replica:
+        """A replica that has crashed begins another life: with what it persisted, or without memory."""
+        assert address not in self.nodes
+        records = self.ports[address].records
+        self.replicas[address] = replica = self._begin(address, Start(records=list(records)))
+        replica.check_invariants()
+        return replica
 
     def settle(self, keep: Callable[[InFlight], bool] = lambda flight: True, steps: int = 10_000) -> None:
         """Deliver everything, and what that causes, until nothing is in flight. Messages that are not to `keep` are lost."""

@@ -8,11 +8,9 @@ from msgspec import Meta
 
 from stretto.core.node import Message
 from stretto.replication import records
-from stretto.replication.messages import Entries, Fetch, Request
+from stretto.replication.messages import RECOVERY_MESSAGES, Incarnations, PeerMessage, Position, Request
 
 View: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
-Position: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
-Incarnations: TypeAlias = tuple[Annotated[int, Meta(ge=0, lt=1 << 62)], ...]
 
 
 class SpeculativeReply(Message, frozen=True, array_like=True, tag=16, gc=False):
@@ -39,14 +37,13 @@ class Conflict(Message, frozen=True, array_like=True, tag=17, gc=False):
     hashes: tuple[bytes, ...]
 
 
-class PeerMessage(Message, frozen=True, array_like=True, gc=False):
-    """The base of what replicas send to each other. `incarnations`: the highest incarnation of each replica that the sender has seen."""
+class ViewMessage(PeerMessage, frozen=True, array_like=True, gc=False):
+    """The base of what replicas send to each other in, or about, a view."""
 
-    incarnations: Incarnations
     view: View
 
 
-class Sync(PeerMessage, frozen=True, array_like=True, tag=18, gc=False):
+class Sync(ViewMessage, frozen=True, array_like=True, tag=18, gc=False):
     """The leader to all, every so often: what is your hash at `position`? Also its sign of life, and what is committed."""
 
     position: Position
@@ -54,35 +51,35 @@ class Sync(PeerMessage, frozen=True, array_like=True, tag=18, gc=False):
     committed_hash: bytes
 
 
-class SyncReply(PeerMessage, frozen=True, array_like=True, tag=19, gc=False):
+class SyncReply(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
     """A follower to the leader: its hash at the Sync's position; None if its log has not got there in a while."""
 
     position: Position
     hash: bytes | None
 
 
-class Commit(PeerMessage, frozen=True, array_like=True, tag=20, gc=False):
+class Commit(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
     """The leader to all: everything up to `position` is committed; a log that has another hash there is wrong."""
 
     position: Position
     hash: bytes
 
 
-class Forward(PeerMessage, frozen=True, array_like=True, tag=27, gc=False):
+class Forward(ViewMessage, frozen=True, array_like=True, tag=27, gc=False):
     """A follower to the leader: requests in our log that seem to have been lost on their way to you."""
 
     requests: tuple[Request, ...]
 
 
-class Suspect(PeerMessage, frozen=True, array_like=True, tag=21, gc=False):
+class Suspect(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
     """A replica to all: I do not hear the leader of `view` (or, from the leader: nobody answers me)."""
 
 
-class StartReconciliation(PeerMessage, frozen=True, array_like=True, tag=22, gc=False):
+class StartReconciliation(ViewMessage, frozen=True, array_like=True, tag=22, gc=False):
     """A replica to all: I have stopped working in views below `view`; let us start it."""
 
 
-class Reconcile(PeerMessage, frozen=True, array_like=True, tag=23, gc=False):
+class Reconcile(ViewMessage, frozen=True, array_like=True, tag=23, gc=False):
     """A replica to the leader of `view`, its vote: the view in which it was last NORMAL, and its log after what is committed there."""
 
     last_normal_view: View
@@ -91,7 +88,7 @@ class Reconcile(PeerMessage, frozen=True, array_like=True, tag=23, gc=False):
     entries: tuple[Request, ...]
 
 
-class StartView(PeerMessage, frozen=True, array_like=True, tag=24, gc=False):
+class StartView(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
     """The leader of `view` to all: the log with which the view starts. It never changes, and any replica in the view may pass it on.
 
     Up to `base` everything is committed; `entries` follow. `readmits`: the incarnation of each replica from which on all who
@@ -104,16 +101,16 @@ class StartView(PeerMessage, frozen=True, array_like=True, tag=24, gc=False):
     readmits: Incarnations
 
 
-class GetStartView(PeerMessage, frozen=True, array_like=True, tag=25, gc=False):
+class GetStartView(ViewMessage, frozen=True, array_like=True, tag=25, gc=False):
     """A replica that met a higher view to whoever showed it: please send your StartView."""
 
 
-class ViewEntered(PeerMessage, frozen=True, array_like=True, tag=26, gc=False):
+class ViewEntered(ViewMessage, frozen=True, array_like=True, tag=26, gc=False):
     """A follower to the leader: I am in the view, with the log it started with."""
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    Request, Fetch, Entries, SpeculativeReply, Conflict, Sync, SyncReply, Commit, Forward, Suspect, StartReconciliation,
+    Request, SpeculativeReply, Conflict, *RECOVERY_MESSAGES, Sync, SyncReply, Commit, Forward, Suspect, StartReconciliation,
     Reconcile, StartView, GetStartView, ViewEntered,
 )  # fmt: skip
 

@@ -29,6 +29,15 @@ def latest(votes: Mapping[int, Reconcile]) -> dict[int, Reconcile]:
     return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view == newest}
 
 
+def known_to_all(votes: Mapping[int, Reconcile]) -> tuple[int, ...]:
+    """Of each replica, the incarnation that all voters knew of: who speaks in it has lost nothing since that any of them counted on.
+
+    The lowest, not what the leader knows: a vote that was sent before its sender knew of a loss may be merged into a view below one in
+    which the replica took part before it.
+    """
+    return tuple(min(known) for known in zip(*(vote.incarnations for vote in votes.values()), strict=True))
+
+
 def merge(votes: Mapping[int, Reconcile], numbers: Mapping[tuple[int, int], int], merge_support: int) -> list[Request]:
     """The entries after the base with which the next view starts.
 

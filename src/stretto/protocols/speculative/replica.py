@@ -16,7 +16,7 @@ Source: Ports et al., NSDI 2015, section 4. docs/speculative.md says where this 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -41,46 +41,37 @@ from stretto.protocols.speculative.messages import (
 )
 from stretto.protocols.speculative.synchronisation import Synchronisation
 from stretto.protocols.speculative.views import Status, Views
-from stretto.replication.messages import Entries, Fetch, Request
-from stretto.replication.quorums import Quorums
-from stretto.replication.replica import LoggingReplica
+from stretto.replication.messages import Recover, Request
+from stretto.replication.peer import PeerReplica
+from stretto.replication.records import Checkpoint
 from stretto.replication.sessions import identity
-from stretto.replication.transfer import Transfer, piece_of
 
 
-class SpeculativeReplica(LoggingReplica):
+class SpeculativeReplica(PeerReplica):
     """One replica. The fields, with their invariants:
 
     - `view` never goes down.
     - `accepting`: whether requests are appended as they come: NORMAL and no repair under way. Else they wait in `held`.
-    - `transfer`: committed entries on their way: for a repair (NORMAL), or before a view can be entered or its logs merged (RECONCILING).
+    - `transfer.current`: committed entries on their way: for a repair (NORMAL), or before a view can be entered or its logs merged.
       Our log is shorter than they are, or another: so nothing that it loses by them can have completed.
     """
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine, start)
-        self.quorums = Quorums.of(config.n)
-        self.peers = [peer for peer in range(config.n) if peer != index]
-        self.incarnations = (0,) * config.n
-        self.accepting = True
+        self.accepting = False
         self.held: dict[tuple[int, int], Request] = {}
-        self.transfer: Transfer | None = None
         self.repairs = 0
-        self._retransmit_ns = config.timeouts.ns("retransmit")
         self._max_held_requests = config.limits.max_held_requests
-        self._max_transfer_bytes = config.limits.max_transfer_bytes
         self.views = Views(self, config)
         self.sync = Synchronisation(self, config)
         self._name_handlers()
-        self.sync.begin()
+        self.begin(start)
 
     def _name_handlers(self) -> None:
         views, sync = self.views, self.sync
-        self.client_handlers: dict[type[Message], Callable[[Address, Any], None]] = {
-            Request: self.on_request,
-            Conflict: sync.on_conflict,
-        }
-        self.handlers = {
+        self.client_handlers = {Request: self.on_request, Conflict: sync.on_conflict}
+        self.joining_handlers[StartView] = views.on_start_view
+        self.handlers |= {
             Sync: sync.on_sync,
             SyncReply: sync.on_sync_reply,
             Commit: sync.on_commit,
@@ -91,17 +82,14 @@ class SpeculativeReplica(LoggingReplica):
             StartView: views.on_start_view,
             GetStartView: views.on_get_start_view,
             ViewEntered: views.on_view_entered,
-            Fetch: self.on_fetch,
-            Entries: self.on_entries,
         }
-        self.timers = {
+        self.timers |= {
             "sync": sync.on_sync_timer,
             "patience": sync.on_patience_timer,
             "overdue": sync.on_overdue_timer,
             "leader": views.on_leader_timer,
             "reconcile": views.on_reconcile_timer,
             "escalate": views.on_escalate_timer,
-            "fetch": self.on_fetch_timer,
         }
 
     @property
@@ -109,24 +97,36 @@ class SpeculativeReplica(LoggingReplica):
         """Whether this replica leads the view."""
         return self.view % self.n == self.index
 
-    # Dispatch
+    # Coming into service
 
-    def on_message(self, source: Address, message: Message) -> None:
-        """Give a message to its handler, if whoever sent it may send such a one."""
-        handler = (self.handlers if source < self.n else self.client_handlers).get(type(message))
-        if handler is None:
-            self.ignore("not for a replica" if source < self.n else "not from a client")
+    def begin_empty(self) -> None:
+        """All start for the first time: view 0 begins with an empty log."""
+        self.views.enter_first()
+
+    def replay_record(self, record: Message) -> None:
+        """See `PeerReplica`."""
+        if isinstance(record, StartReconciliation):
+            self.view = record.view
+        elif isinstance(record, StartView):
+            self.view = record.view
+            self.views.start_view = record
+            self.views.last_normal_view = record.view
         else:
-            handler(source, message)
+            super().replay_record(record)
 
-    def on_timer(self, name: str) -> None:
-        """Give a timer to its handler."""
-        self.timers[name]()
+    def records(self) -> list[Message]:
+        """See `PeerReplica`."""
+        views = self.views
+        left = [StartReconciliation(self.incarnations, self.view)] if self.view > views.last_normal_view else []
+        return [*super().records(), views.start_view, *left] if self.serving else super().records()
 
-    def send_to_peers(self, message: Message) -> None:
-        """One message to every other replica."""
-        for peer in self.peers:
-            self.port.send(peer, message)
+    def resume(self) -> bool:
+        """As if we had been paused: in our view, or on the way to it."""
+        return self.views.resume()
+
+    def on_recover(self, source: Address, message: Recover) -> None:
+        """A replica lost its memory: start a view for it, unless we are in one for which all who voted know of that."""
+        self.views.on_recover(source, message)
 
     # Normal case
 
@@ -181,12 +181,6 @@ class SpeculativeReplica(LoggingReplica):
         for request in held.values():
             self.accept(request)
 
-    def adopt(self, position: int, entries: Sequence[Request]) -> None:
-        """Make the log, equal to the group's up to `position`, continue with exactly `entries`. What of ours is not among them waits."""
-        placed = {identity(request) for request in entries}
-        waiting = [*self.state.adopt(position, entries), *self.held.values()]
-        self.held = {identity(request): request for request in waiting if identity(request) not in placed}
-
     # Repair inside the view, and state transfer
 
     def repair(self, position: int, summary: bytes, source: Address) -> None:
@@ -194,7 +188,7 @@ class SpeculativeReplica(LoggingReplica):
         self.port.report("repair", view=self.view, committed=self.committed, position=position)
         self.repairs += 1
         self.accepting = False
-        self._begin_transfer(position, summary, source)
+        self.transfer.begin(position, summary, source)
 
     def has_committed(self, position: int, summary: bytes, source: Address) -> bool:
         """Whether we have everything up to `position`, which is committed with that hash; if not, it is fetched, from `source` first."""
@@ -203,60 +197,36 @@ class SpeculativeReplica(LoggingReplica):
         if self.state.log.matches(position, summary):
             self.state.commit_up_to(position)
             return True
-        if self.transfer is None or self.transfer.target > position:  # who alone knew of a later target may be gone
-            self._begin_transfer(position, summary, source)
+        current = self.transfer.current
+        if current is None or current.target > position:  # who alone knew of a later target may be gone
+            self.transfer.begin(position, summary, source)
         return False
 
-    def _begin_transfer(self, target: int, summary: bytes, source: Address) -> None:
-        self.transfer = Transfer(self.committed + 1, target, summary, source)
-        self._send_fetch(self.transfer)
+    def adopt(self, position: int, entries: Sequence[Request]) -> None:
+        """Make the log, equal to the group's up to `position`, continue with exactly `entries`. What of ours is not among them waits."""
+        self._hold_before_others(self.state.adopt(position, entries), {identity(request) for request in entries})
 
-    def end_transfer(self) -> None:
-        """Nothing is lacking any more."""
-        self.transfer = None
-        self.port.cancel_timer("fetch")
+    def install(self, checkpoint: Checkpoint) -> None:
+        """Make the log begin with a checkpoint. Our own requests wait: they may be behind it, or in it."""
+        self._hold_before_others(self.state.install(checkpoint), set())
 
-    def _send_fetch(self, transfer: Transfer) -> None:
-        """Ask for the next piece; the timer asks another replica if nothing comes."""
-        self.port.send(transfer.source, transfer.fetch)
-        self.port.set_timer("fetch", self._retransmit_ns)
+    def _hold_before_others(self, removed: list[Request], placed: set[tuple[int, int]]) -> None:
+        waiting = [*removed, *self.held.values()]
+        self.held = {identity(request): request for request in waiting if identity(request) not in placed}
 
-    def on_fetch_timer(self) -> None:
-        """Nothing came: ask the next replica."""
-        assert self.transfer is not None
-        self.transfer.next_source(self.n, self.index)
-        self._send_fetch(self.transfer)
-
-    def on_fetch(self, source: Address, message: Fetch) -> None:
-        """Send committed entries. They are the same in every view, so neither view nor status matters."""
-        piece = piece_of(self.state.log, self.committed, message, self._max_transfer_bytes)
-        if piece is None:
-            self.ignore("asks for entries that are not committed here")
-        else:
-            self.port.send(source, piece)
-
-    def on_entries(self, source: Address, message: Entries) -> None:
-        """Take a piece; with the last one, go on with what it was for."""
-        transfer = self.transfer
-        if transfer is None or not transfer.add(message):
-            return self.ignore("entries that were not asked for")
-        if not transfer.complete:
-            return self._send_fetch(transfer)
-        assert transfer.verified(self.state.log), "two replicas have committed different entries"
-        self.end_transfer()
-        self.adopt(transfer.first - 1, transfer.entries)
-        self.state.commit_up_to(transfer.target)
+    def on_transferred(self, source: Address) -> None:
+        """Go on with what the committed entries were for."""
         if self.views.status is Status.NORMAL:
             self.accept_held()
-            return self.sync.resume()
-        return self.views.go_on(source)
+            self.sync.resume()
+        else:
+            self.views.go_on(source)
 
     # Watching
 
     def metrics(self) -> dict[str, Any]:
         """Counters and gauges."""
-        return super().metrics() | {
-            "status": self.views.status.value,
+        return super().metrics() | ({"status": self.views.status.value} if self.serving else {}) | {
             "reconciliations": self.views.reconciliations,
             "view_changes": self.views.view_changes,
             "repairs": self.repairs,
@@ -267,8 +237,7 @@ class SpeculativeReplica(LoggingReplica):
 
     def snapshot(self) -> Any:
         """The whole state as canonical plain data."""
-        transfer = self.transfer and [self.transfer.fetch, self.transfer.target_hash, self.transfer.source]
-        own = {"accepting": self.accepting, "held": list(self.held.values()), "transfer": transfer}
+        own = {"accepting": self.accepting, "held": list(self.held.values())}
         return msgspec.to_builtins({**super().snapshot(), **own, **self.sync.snapshot(), **self.views.snapshot()})
 
     def check_invariants(self) -> None:
@@ -276,4 +245,4 @@ class SpeculativeReplica(LoggingReplica):
         super().check_invariants()
         self.sync.check_invariants()
         self.views.check_invariants()
-        assert self.accepting == (self.views.status is Status.NORMAL and self.transfer is None)
+        assert self.accepting == (self.views.status is Status.NORMAL and self.transfer.current is None)

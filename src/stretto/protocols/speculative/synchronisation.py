@@ -149,7 +149,7 @@ class Synchronisation:
             return None
         if not replica.is_leader:
             return replica.ignore("not the leader")
-        replica.views.note_entered(source)
+        replica.views.note_entered(source, message.incarnations[source])
         if self.round is None or message.position != self.round.position:
             return replica.ignore("answer to another synchronisation")
         return self._count_answer(self.round, source, message.hash)
@@ -181,7 +181,7 @@ class Synchronisation:
             return
         never = len(self.absent - set(round_.tally.answers))
         if round_.tally.outcome(never) is Outcome.LOST:
-            replica.views.start(replica.view + replica.n, "no superquorum")
+            replica.views.start_next("no superquorum")
 
     def on_conflict(self, source: Address, message: Conflict) -> None:
         """A client saw answers that cannot agree any more: ask now, but not too often."""
@@ -246,7 +246,8 @@ class Synchronisation:
     def answer_sync(self) -> None:
         """Tell the leader our hash at the position that it asked about."""
         assert self.awaited is not None
-        self._reply(self.awaited, self.state.log.hash_at(self.awaited))
+        if self.awaited >= self.state.log.base:  # else it is long committed
+            self._reply(self.awaited, self.state.log.hash_at(self.awaited))
         self.awaited = None
         self.attention = NEVER
         self.port.cancel_timer("patience")

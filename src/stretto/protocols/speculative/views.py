@@ -18,14 +18,16 @@ from stretto.protocols.speculative import reconcile
 from stretto.protocols.speculative.messages import (
     Commit,
     GetStartView,
-    PeerMessage,
     Reconcile,
     StartReconciliation,
     StartView,
     Suspect,
     ViewEntered,
+    ViewMessage,
 )
+from stretto.replication.admission import life
 from stretto.replication.log import EMPTY_HASH
+from stretto.replication.messages import Recover
 
 if TYPE_CHECKING:
     from stretto.protocols.speculative.replica import SpeculativeReplica
@@ -34,10 +36,14 @@ MAX_BACKOFF_DOUBLINGS = 6
 
 
 class Status(Enum):
-    """NORMAL: in its view, executing requests. RECONCILING: it has stopped, and tries to enter its view."""
+    """NORMAL: in its view, executing requests. RECONCILING: it has stopped, and tries to enter its view.
+
+    RECOVERING: not in service yet, or not again; it has no vote and gives no answer.
+    """
 
     NORMAL = "normal"
     RECONCILING = "reconciling"
+    RECOVERING = "recovering"
 
 
 class Views:
@@ -50,6 +56,8 @@ class Views:
       messages, and the f+1 of them that are merged. `installing`: a StartView that waits for committed entries to arrive.
     - `attempts`: how many views in a row did not start.
     - `suspects`: who suspects the leader of this view.
+
+    `entered`, `joined` and `suspects` map a replica to the incarnation in which it spoke; see `PeerReplica.standing`.
     """
 
     def __init__(self, replica: SpeculativeReplica, config: ClusterConfig) -> None:
@@ -57,30 +65,31 @@ class Views:
         self.port = replica.port
         self.state = replica.state
         self.quorums = replica.quorums
-        self.status = Status.NORMAL
-        self.last_normal_view = 0
+        self.status = Status.RECOVERING
+        self.last_normal_view = -1
         self.start_view = StartView(replica.incarnations, 0, 0, EMPTY_HASH, (), replica.incarnations)
         self.start_tip = 0
         self.start_hash = EMPTY_HASH
-        self.entered: set[int] = {replica.index}
-        self.joined: set[int] = set()
+        self.entered: dict[int, int] = {}
+        self.joined: dict[int, int] = {}
         self.vote: Reconcile | None = None
         self.votes: dict[int, Reconcile] = {}
         self.merging: dict[int, Reconcile] | None = None
         self.installing: StartView | None = None
         self.attempts = 0
-        self.suspects: set[int] = set()
+        self.suspects: dict[int, int] = {}
         self.reconciliations = 0
         self.view_changes = 0
         self._retransmit_ns = config.timeouts.ns("retransmit")
         self._timeout_ns = config.timeouts.ns("reconciliation_timeout")
         self._leader_timeout_ns = config.timeouts.ns("leader_timeout")
         self._last_asked_ns = replica.port.now_ns - self._retransmit_ns
-        self._begin_watch()
+        self._heard_ns: dict[int, int] = {}
+        self._leader_heard_ns = 0
 
     # Which messages count
 
-    def counts(self, source: Address, message: PeerMessage) -> bool:
+    def counts(self, source: Address, message: ViewMessage) -> bool:
         """Whether a message of the normal operation of a view counts here and now; if its view is ahead, ask to be let in."""
         replica = self.replica
         if message.view > replica.view:
@@ -138,7 +147,7 @@ class Views:
         """Whether the leader has heard a majority of late. One that hears nobody must not look alive: it suspects itself instead."""
         since = self.port.now_ns - self._leader_timeout_ns
         if 1 + sum(self._heard_ns[peer] >= since for peer in self.replica.peers) >= self.quorums.majority:
-            self.suspects.discard(self.replica.index)
+            self.suspects.pop(self.replica.index, None)
             return True
         self._suspect()
         return False
@@ -146,7 +155,7 @@ class Views:
     def _suspect(self) -> None:
         """Tell all that this view's leader seems cut off. That alone changes no view: whoever is deaf must not drag others along."""
         replica = self.replica
-        self.suspects.add(replica.index)
+        self.suspects[replica.index] = replica.incarnation
         replica.send_to_peers(Suspect(replica.incarnations, replica.view))
         self._judge_suspicion()
 
@@ -155,22 +164,32 @@ class Views:
         if message.view < self.replica.view:
             self._offer_start_view(source)
         elif self.counts(source, message):
-            self.suspects.add(source)
+            self.suspects[source] = message.incarnations[source]
             self._judge_suspicion()
 
     def _judge_suspicion(self) -> None:
         """With a majority that suspects, ourselves among them, go on without the leader."""
-        if self.replica.index in self.suspects and len(self.suspects) >= self.quorums.majority:
+        if self.replica.index in self.suspects and len(self.replica.standing(self.suspects)) >= self.quorums.majority:
             self.start(self.replica.view + 1, "leader suspected")
 
     # Starting a view: everyone's part
 
+    def start_next(self, reason: str) -> None:
+        """Start a view with the same leader, if that one is in service."""
+        self.start(self.replica.view + self.replica.n, reason)
+
     def start(self, view: int, reason: str) -> None:
-        """Stop working in the present view and try to start a higher one."""
+        """Stop working in the present view and try to start a higher one: `view`, or the first after it whose leader is in service."""
+        while self._lost_memory(view % self.replica.n):
+            view += 1
+        assert view > self.replica.view
+        self._start(view, reason)
+
+    def _start(self, view: int, reason: str) -> None:
         replica = self.replica
         self.port.report("reconciliation", view=view, reason=reason, committed=self.state.committed, tip=self.state.log.tip)
         self._leave(view)
-        self.joined = {replica.index}
+        self.joined = {replica.index: replica.incarnation}
         self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
         replica.send_to_peers(StartReconciliation(replica.incarnations, view))
         self._judge_joined()
@@ -178,11 +197,10 @@ class Views:
     def _leave(self, view: int) -> None:
         """Be RECONCILING for a higher view, with nothing left of what was under way."""
         replica = self.replica
-        assert view > replica.view
         replica.view = view
         replica.stop_accepting()
         self.status = Status.RECONCILING
-        self.joined = set()
+        self.joined = {}
         self.vote = None
         self.votes = {}
         self.merging = None
@@ -190,20 +208,22 @@ class Views:
         self.suspects.clear()
         self.port.cancel_timer("leader")
         self.port.set_timer("reconcile", self._retransmit_ns)
+        if self.port.durable:
+            self.port.persist(StartReconciliation(replica.incarnations, view))
 
     def on_start_reconciliation(self, source: Address, message: StartReconciliation) -> None:
         """Join a higher view; count who else has; tell those who are late what the view started with."""
         if message.view > self.replica.view:
             self.start(message.view, "joined")
         if message.view == self.replica.view and self.status is Status.RECONCILING:
-            self.joined.add(source)
+            self.joined[source] = message.incarnations[source]
             self._judge_joined()
         else:
             self._offer_start_view(source)
 
     def _judge_joined(self) -> None:
         """With a majority that has stopped, give the vote: nothing can complete in an older view behind its back."""
-        if self.vote is not None or len(self.joined) < self.quorums.majority:
+        if self.vote is not None or not self._majority_joined():
             return
         self.vote = self._make_vote()
         if self.replica.is_leader:
@@ -211,6 +231,9 @@ class Views:
             self._judge_votes()
         else:
             self.port.send(self.replica.leader, self.vote)
+
+    def _majority_joined(self) -> bool:
+        return len(self.replica.standing(self.joined)) >= self.quorums.majority
 
     def _make_vote(self) -> Reconcile:
         replica, log, committed = self.replica, self.state.log, self.state.committed
@@ -227,7 +250,7 @@ class Views:
 
     def on_escalate_timer(self) -> None:
         """The view did not start in time: try the next leader, but only together with a majority (we may be the one who is cut off)."""
-        if len(self.joined) >= self.quorums.majority:
+        if self._majority_joined():
             self.attempts += 1
             self.start(self.replica.view + 1, "the view did not start")
         else:
@@ -244,16 +267,22 @@ class Views:
             self.start(message.view, "joined")
         if message.view < replica.view or self.status is not Status.RECONCILING:
             return self._offer_start_view(source)
-        self.votes.setdefault(source, message)
-        self.joined.add(source)
+        former = self.votes.get(source)
+        if former is None or former.incarnations[source] != message.incarnations[source]:
+            self.votes[source] = message
+        self.joined[source] = message.incarnations[source]
         self._judge_joined()
         return self._judge_votes()
+
+    def _standing_votes(self, votes: dict[int, Reconcile]) -> list[int]:
+        return self.replica.standing({voter: vote.incarnations[voter] for voter, vote in votes.items()})
 
     def _judge_votes(self) -> None:
         """With f+1 votes, our own among them, merge them."""
         index = self.replica.index
-        if index in self.votes and len(self.votes) >= self.quorums.majority and self.merging is None:
-            others = [voter for voter in self.votes if voter != index][: self.quorums.f]
+        voters = self._standing_votes(self.votes)
+        if index in voters and len(voters) >= self.quorums.majority and self.merging is None:
+            others = [voter for voter in voters if voter != index][: self.quorums.f]
             self.merging = {voter: self.votes[voter] for voter in [index, *others]}
             self._merge()
 
@@ -263,17 +292,21 @@ class Views:
         assert self.merging is not None
         assert len(self.merging) == self.quorums.majority
         self.merging[replica.index] = self._make_vote()  # committed entries may have come since the first time
+        if len(self._standing_votes(self.merging)) < self.quorums.majority:
+            self.merging = None  # while we fetched, a voter lost its memory
+            return self._judge_votes()
         voter, base, base_hash = reconcile.settled(self.merging)
         if not replica.has_committed(base, base_hash, voter):
-            return
+            return None
         newest = reconcile.latest(self.merging).values()
         candidates = [request for vote in newest for request in vote.entries]
         oldest = min(vote.committed for vote in newest)
         numbers = self.state.numbers_at(base, candidates, since=oldest)
         merged = reconcile.merge(self.merging, numbers, self.quorums.merge_support)
-        start_view = StartView(replica.incarnations, replica.view, base, base_hash, tuple(merged), replica.incarnations)
+        readmits = reconcile.known_to_all(self.merging)
+        start_view = StartView(replica.incarnations, replica.view, base, base_hash, tuple(merged), readmits)
         replica.send_to_peers(start_view)
-        self._enter(start_view)
+        return self._enter(start_view)
 
     def on_view_entered(self, source: Address, message: ViewEntered) -> None:
         """Count who is in the view."""
@@ -283,14 +316,14 @@ class Views:
             return None
         if not self.replica.is_leader:
             return self.replica.ignore("not the leader")
-        return self.note_entered(source)
+        return self.note_entered(source, message.incarnations[source])
 
-    def note_entered(self, source: Address) -> None:
+    def note_entered(self, source: Address, incarnation: int) -> None:
         """With a majority in the view, all that it started with is committed; the clients concerned need no superquorum."""
         replica = self.replica
-        self.entered.add(source)
-        self.suspects.discard(source)
-        if self.start_tip > self.state.committed and len(self.entered) >= self.quorums.majority:
+        self.entered[source] = incarnation
+        self.suspects.pop(source, None)
+        if self.start_tip > self.state.committed and len(replica.standing(self.entered)) >= self.quorums.majority:
             assert replica.accepting
             first = self.state.committed + 1
             self.state.commit_up_to(self.start_tip)
@@ -306,9 +339,13 @@ class Views:
             return replica.ignore("of an older view")
         if message.view == replica.view and self.status is Status.NORMAL:
             return replica.ignore("the view has been entered")
-        if message.view > replica.view:
+        if self.status is Status.RECOVERING:
+            if not self._readmits_us(message):
+                return replica.ignore("a view whose voters did not all know of our loss")
+            replica.view = replica.admission.installing = message.view
+        elif message.view > replica.view:
             self._leave(message.view)
-        if self.installing is not None:
+        if self.installing is not None and self.installing.view == message.view:
             return replica.ignore("the view is being entered")
         self.port.cancel_timer("escalate")  # it has started; that we are slow to enter it is no reason for another
         self.installing = message
@@ -328,31 +365,86 @@ class Views:
     def _enter(self, start_view: StartView) -> None:
         """Be NORMAL with the view's log; then come the answers that this owes to clients, our own operations, and what has been kept."""
         replica, state = self.replica, self.state
-        replica.end_transfer()
+        replica.transfer.end()
         replica.adopt(start_view.base, start_view.entries)
-        self.view_changes += replica.leader != self.last_normal_view % replica.n
-        self.reconciliations += 1
-        self.status = Status.NORMAL
+        if self.status is Status.RECOVERING:
+            replica.admission.complete()
+        else:
+            self.view_changes += replica.leader != self.last_normal_view % replica.n
+            self.reconciliations += 1
         self.last_normal_view = replica.view
         self.start_view = start_view
-        self.start_tip = state.log.tip
-        self.start_hash = state.log.tip_hash
-        self.entered = {replica.index}
+        if self.port.durable:
+            self.port.persist(start_view)
         self.votes = {}
         self.merging = None
         self.installing = None
         self.attempts = 0
         self.port.cancel_timer("reconcile")
         self.port.cancel_timer("escalate")
-        self.port.report("view entered", view=replica.view, leader=replica.leader, base=start_view.base, tip=state.log.tip)
+        self._be_normal()
+        replica.answer_from(max(start_view.base, state.committed) + 1, state.log.tip)
+        replica.accept_held()
+        if self.quorums.majority == 1:
+            self.note_entered(replica.index, replica.incarnation)
+
+    def _be_normal(self) -> None:
+        """Work in the view that we have entered."""
+        replica, log, start_view = self.replica, self.state.log, self.start_view
+        self.status = Status.NORMAL
+        self.start_tip = max(self.state.committed, start_view.base + len(start_view.entries))
+        self.start_hash = log.hash_at(self.start_tip)
+        self.entered = {replica.index: replica.incarnation}
+        self.port.report("view entered", view=replica.view, leader=replica.leader, base=start_view.base, tip=log.tip)
         if not replica.is_leader:
             self.port.send(replica.leader, ViewEntered(replica.incarnations, replica.view))
         self._begin_watch()
         replica.sync.begin()
-        replica.answer_from(max(start_view.base, state.committed) + 1, state.log.tip)
+
+    # Coming into service
+
+    def enter_first(self) -> None:
+        """All replicas start for the first time: be in view 0, which readmits nobody who has lost his memory since."""
+        replica = self.replica
+        first_lives = tuple(incarnation if life(incarnation) == 1 else 0 for incarnation in replica.incarnations)
+        self.last_normal_view = 0
+        self.start_view = StartView(replica.incarnations, 0, 0, EMPTY_HASH, (), first_lives)
+        if self.port.durable:
+            self.port.persist(self.start_view)
+        self._be_normal()
         replica.accept_held()
-        if self.quorums.majority == 1:
-            self.note_entered(replica.index)
+
+    def resume(self) -> bool:
+        """Be as we were when the last record was written: in the view, or trying to enter it. False if we have been in none."""
+        replica = self.replica
+        if self.last_normal_view < 0:
+            return False
+        if replica.view > self.last_normal_view:
+            self._start(replica.view, "started again")
+        else:
+            self._be_normal()
+            replica.accept_held()
+        return True
+
+    def _lost_memory(self, member: int) -> bool:
+        """Whether a replica is known in an incarnation that this view does not readmit: then it leads none, and has no vote."""
+        return self.replica.incarnations[member] != self.start_view.readmits[member]
+
+    def _readmits_us(self, start_view: StartView) -> bool:
+        replica = self.replica
+        own = start_view.readmits[replica.index] if len(start_view.readmits) == replica.n else 0
+        return own == replica.incarnation
+
+    def on_recover(self, source: Address, message: Recover) -> None:
+        """Let a replica back in with the log of a view for which all who voted know that it lost its memory; if this is none, start one."""
+        if self.status is not Status.NORMAL:
+            self.replica.ignore("while reconciling")
+        elif self._lost_memory(source):
+            self.start_next(f"replica {source} recovers")
+        elif message.view < self.replica.view:
+            self.port.send(source, self.start_view)
+        else:
+            self.replica.ignore("installs this view already")
 
     # Watching
 
@@ -362,7 +454,7 @@ class Views:
             "status": self.status.value,
             "last_normal_view": self.last_normal_view,
             "start_view": [self.start_view, self.start_tip],
-            "sets": [sorted(self.entered), sorted(self.joined), sorted(self.suspects)],
+            "sets": [sorted(spoken.items()) for spoken in (self.entered, self.joined, self.suspects)],
             "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging)],
             "installing": self.installing,
             "attempts": self.attempts,
@@ -372,10 +464,11 @@ class Views:
         """What the docstring of the class promises."""
         view = self.replica.view
         assert self.last_normal_view <= view
-        assert self.start_view.view == self.last_normal_view
+        assert self.start_view.view == self.last_normal_view or self.status is Status.RECOVERING
+        assert (self.status is Status.RECOVERING) == (not self.replica.serving)
         if self.status is Status.NORMAL:
             assert self.last_normal_view == view
-            assert self.state.log.matches(self.start_tip, self.start_hash)
+            assert self.start_tip <= self.state.committed or self.state.log.matches(self.start_tip, self.start_hash)
             assert not self.votes
             assert self.installing is None
         else:

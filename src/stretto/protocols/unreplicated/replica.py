@@ -15,6 +15,7 @@ from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.protocols.unreplicated.messages import Reply
 from stretto.replication.messages import Request
+from stretto.replication.records import Committed
 from stretto.replication.replica import LoggingReplica
 
 
@@ -24,6 +25,11 @@ class Server(LoggingReplica):
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine, start)
         self.handlers = {Request: self.on_request}
+        if not start.bootstrap and not start.records:
+            port.stop("a single server that has lost its memory has lost everything; --bootstrap starts anew, empty")
+        self.replay(start.records)
+        if start.bootstrap and port.durable:
+            port.persist(Committed(0))  # so that a later life knows that there was this one
 
     def on_request(self, source: Address, request: Request) -> None:
         """Execute a new request; answer one that was executed already."""
