@@ -147,6 +147,7 @@ class PeerReplica(LoggingReplica, ABC):
         self.learn(incarnations)
         if self.incarnation != own:
             self._give_way()
+            return False
         return incarnations[source] == self.incarnations[source]
 
     def _give_way(self) -> None:

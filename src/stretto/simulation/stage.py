@@ -188,9 +188,16 @@ class Stage:
 
     def restart(self, address: Address) -> Replica:
         """A replica that has crashed begins another life: with what it persisted, or without memory."""
+        return self._begin_again(address, Start(records=list(self.ports[address].records)))
+
+    def bootstrap(self, address: Address) -> Replica:
+        """A replica that has crashed begins as if it never had before."""
+        self.ports[address].records = []
+        return self._begin_again(address, BOOTSTRAP)
+
+    def _begin_again(self, address: Address, start: Start) -> Replica:
         assert address not in self.nodes
-        records = self.ports[address].records
-        self.replicas[address] = replica = self._begin(address, Start(records=list(records)))
+        self.replicas[address] = replica = self._begin(address, start)
         replica.check_invariants()
         return replica
 

@@ -1,0 +1,326 @@
+"""Replicas that lose their memory and come back: schedules of single steps, each of which must be harmless."""
+
+from __future__ import annotations
+
+from acting import MS, open_sessions, operations, stage_of
+
+from stretto.core.node import Client
+from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, ViewEntered
+from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.protocols.speculative.views import Status
+from stretto.replication.admission import life
+from stretto.replication.messages import Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover, Request
+from stretto.simulation.stage import InFlight, Stage
+
+
+def restart(stage: Stage, index: int) -> SpeculativeReplica:
+    """Another life of a replica, as what it is."""
+    replica = stage.restart(index)
+    assert isinstance(replica, SpeculativeReplica)
+    return replica
+
+
+def learn_an_incarnation(stage: Stage, index: int) -> None:
+    """Let a restarted replica ask which incarnation it may take, and nothing else happen."""
+    stage.deliver(GetIncarnations, source=index)
+    stage.deliver(IncarnationsReply, to=index)
+
+
+def complete(stage: Stage, client: Client, operation: bytes) -> None:
+    handle = stage.call(client, operation)
+    stage.run(500 * MS)
+    assert stage.results[handle] == b""
+
+
+def test_a_replica_without_memory_comes_back_with_the_log_and_a_new_incarnation() -> None:
+    stage, (r0, r1, r2) = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    complete(stage, client, b"a")
+    stage.crash(2)
+    complete(stage, client, b"b")
+    r2 = restart(stage, 2)
+    assert not r2.serving
+    stage.run(100 * MS)
+    assert r2.serving
+    assert operations(r2, 1) == operations(r0, 1) == operations(r1, 1)
+    assert [life(incarnation) for incarnation in r0.incarnations] == [1, 1, 2]
+    assert r0.incarnations == r1.incarnations == r2.incarnations
+    view = r0.view
+    complete(stage, client, b"c")
+    assert r0.view == r1.view == r2.view == view, "with all three back, the fast path is"
+
+
+def test_it_answers_nothing_before() -> None:
+    stage, _ = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.crash(2)
+    stage.lose()
+    r2 = restart(stage, 2)
+    stage.lose()
+    stage.call(client, b"a")
+    stage.deliver(Request, to=2)
+    assert not stage.waiting(source=2)
+    assert list(r2.held.values()), "it keeps requests for later"
+    learn_an_incarnation(stage, 2)
+    assert not stage.waiting(source=2)
+    stage.fire(2, "admission")
+    stage.run(500 * MS)
+    assert r2.serving
+
+
+def test_f_at_once_again_and_again() -> None:
+    stage, _ = stage_of(5)
+    (client,) = open_sessions(stage, 1)
+    for turn in range(6):
+        lost = [turn % 5, (turn + 2) % 5]
+        for index in lost:
+            stage.crash(index)
+        complete(stage, client, b"%d" % turn)
+        for index in lost:
+            stage.restart(index)
+        complete(stage, client, b"%d again" % turn)
+        assert all(replica.metrics()["status"] == "normal" for replica in stage.replicas)
+    assert len({replica.hash_at(replica.committed) for replica in stage.replicas}) == 1
+
+
+def test_a_leader_that_recovers_does_not_lead() -> None:
+    """The next view is that of the next replica in service, without waiting for a timeout."""
+    stage, (_, r1, _) = stage_of(3)
+    open_sessions(stage, 1)
+    stage.crash(0)
+    r0 = restart(stage, 0)
+    began = stage.now_ns
+    stage.settle()
+    assert stage.now_ns == began, "nothing had to time out"
+    assert r0.serving
+    assert (r0.view % 3, r0.views.status) == (1, Status.NORMAL)
+    assert r1.view == r0.view
+
+
+def test_late_vote_early_recovery() -> None:
+    """A vote of before its sender knew of a loss is merged below a view in which the one who lost his memory had a part."""
+    stage, (r0, r1, r2) = stage_of(3)
+    one, two = open_sessions(stage, 2)
+    first = r0.tip + 1
+    stage.call(one, b"b")
+    stage.deliver(Request, to=0)
+    stage.deliver(Request, to=2)
+    stage.lose(Request)
+    stage.call(two, b"a")
+    stage.deliver(Request, to=1)
+    stage.lose()
+
+    r0.views.start(1, "scenario")
+    r2.views.start(1, "scenario")
+    stage.deliver(StartReconciliation, source=0, to=2)
+    (late,) = stage.waiting(Reconcile, source=2, to=1)
+    (late_start,) = stage.waiting(StartReconciliation, source=2, to=1)
+    r0.views.start(2, "scenario")
+    stage.deliver(StartReconciliation, source=0, to=2)
+    stage.deliver(StartReconciliation, source=2, to=0)
+    stage.deliver(Reconcile, source=0, to=2)
+    assert (r2.view, r2.views.status) == (2, Status.NORMAL)
+    assert operations(r2, first) == [b"b"]
+    in_flight = stage.waiting(StartView, source=2)
+
+    stage.crash(0)
+    r0 = restart(stage, 0)
+    learn_an_incarnation(stage, 0)
+    stage.deliver_one(late_start)
+    stage.deliver(Recover, to=1)
+    stage.deliver_one(late)
+    assert operations(r1, first) == [b"a", b"b"], "view 1 has started with another log than view 2"
+    assert r1.view == 1
+    stage.deliver(StartView, source=1, to=0)
+    assert not r0.serving, "r2 did not know of the loss when it voted for view 1"
+    assert r0.ignored["a view whose voters did not all know of our loss"] == 1
+    assert r1.committed < first
+    assert in_flight
+    stage.run(500 * MS)
+    assert r0.serving
+    assert operations(r0, first) == operations(r1, first) == operations(r2, first) == [b"b", b"a"]
+
+
+def test_incarnation_used_twice() -> None:
+    """Whoever has been in service is known to f+1 others in that incarnation, so no f+1 replies let it take the same one again."""
+    stage, replicas = stage_of(5)
+    open_sessions(stage, 1)
+    stage.crash(4)
+    r4 = restart(stage, 4)
+    learn_an_incarnation(stage, 4)
+    taken = r4.incarnation
+    # Its Recover reaches the leader alone, which starts a view; those who vote for it do not all know.
+    stage.lose(Recover, to=3)
+    stage.lose(Recover, to=2)
+    stage.lose(Recover, to=1)
+    stage.deliver(Recover, to=0)
+    stage.lose(StartReconciliation, to=3)
+    # One who learns of it only by the leader's message votes knowing it.
+    stage.settle(lambda flight: 3 not in (flight.source, flight.destination))
+    assert r4.serving
+    know = [index for index, replica in enumerate(replicas[:4]) if replica.incarnations[4] == taken]
+    assert len(know) >= 3
+    stage.crash(4)
+    r4 = restart(stage, 4)
+    stage.deliver(GetIncarnations)
+    ignorant_first = sorted(stage.waiting(IncarnationsReply), key=lambda flight: flight.message.incarnations[4])
+    for flight in ignorant_first[:3]:
+        stage.deliver_one(flight)
+    assert life(r4.incarnation) > life(taken)
+
+
+def test_answers_to_an_earlier_life_do_not_count() -> None:
+    stage, _ = stage_of(3)
+    stage.crash(2)
+    restart(stage, 2)
+    stage.deliver(GetIncarnations)
+    old = stage.waiting(IncarnationsReply)
+    assert len(old) == 2
+    stage.crash(2)
+    r2 = restart(stage, 2)
+    for flight in old:
+        stage.deliver_one(flight)
+    assert r2.incarnation == 0
+    assert r2.ignored["answer to an earlier question"] == 2
+
+
+def test_quorum_gone_stale() -> None:
+    """Two replicas vote for a later view, lose their memory and come back below it: what they complete there is not in their old votes."""
+    stage, (r0, r1, r2, r3, r4) = stage_of(5)
+    (client,) = open_sessions(stage, 1)
+    first = r0.tip + 1
+    cut_off = 2
+
+    def vote_for_22(replica: SpeculativeReplica) -> InFlight:
+        replica.views.start(22, "scenario")
+        replica.views.joined |= {peer: replica.incarnations[peer] for peer in (0, 1)}  # as if two others had tried, too
+        replica.views._judge_joined()
+        (vote,) = stage.waiting(Reconcile, source=replica.index, to=cut_off)
+        stage.in_flight = [vote]
+        return vote
+
+    def among_the_others(flight: InFlight) -> bool:
+        return cut_off not in (flight.source, flight.destination)
+
+    def come_back(index: int) -> SpeculativeReplica:
+        stage.crash(index)
+        kept, stage.in_flight = stage.in_flight, []
+        replica = restart(stage, index)
+        stage.settle(among_the_others)
+        assert replica.serving
+        assert replica.view < 22
+        stage.in_flight = kept
+        return replica
+
+    late_3 = vote_for_22(r3)
+    r3 = come_back(3)
+    stage.in_flight = []
+    late_4 = vote_for_22(r4)
+    r4 = come_back(4)
+    stage.in_flight = []
+    handle = stage.call(client, b"a")
+    stage.settle(among_the_others)
+    assert stage.results[handle] == b"", "the four others are a superquorum"
+    stage.in_flight = [late_3, late_4]
+    stage.deliver(Reconcile)
+    assert r2.view == 22
+    assert r2.views.status is Status.RECONCILING, "no three votes that stand"
+    stage.run(1_000 * MS)
+    assert all(operations(replica, first) == [b"a"] for replica in (r0, r1, r2, r3, r4))
+
+
+def test_a_vote_of_an_earlier_life_is_not_counted() -> None:
+    stage, (r0, r1, r2) = stage_of(3)
+    open_sessions(stage, 1)
+    stage.lose()
+    r2.views.start(4, "scenario")
+    stage.deliver(StartReconciliation, to=0)
+    stage.deliver(StartReconciliation, source=0, to=2)
+    (vote,) = stage.waiting(Reconcile, source=2, to=1)
+    stage.lose(StartReconciliation)
+    stage.in_flight.remove(vote)
+    stage.crash(2)
+    restart(stage, 2)
+    learn_an_incarnation(stage, 2)
+    stage.deliver(Recover, to=1)
+    stage.lose()
+    stage.in_flight.append(vote)
+    stage.deliver_one(vote)
+    assert r1.ignored["of an earlier incarnation"] == 1
+    assert 2 not in r1.views.votes
+
+
+def test_a_majority_that_has_lost_a_member_commits_nothing() -> None:
+    """ViewEntered of before a loss, and the answer of one other, are not a majority any more when they are counted."""
+    stage, (r0, _, r2, *_) = stage_of(5)
+    (client,) = open_sessions(stage, 1)
+    stage.call(client, b"a")
+    stage.deliver(Request, to=0)
+    stage.lose()
+    committed = r0.committed
+    r0.views.start(5, "scenario")
+    stage.settle(lambda flight: not isinstance(flight.message, ViewEntered))
+    assert r0.views.status is Status.NORMAL
+    assert r0.view == 5
+    r0.on_message(1, ViewEntered(r0.incarnations, 5))
+    known = list(r2.incarnations)
+    known[1] += 1 << 32
+    r0.on_message(2, ViewEntered(tuple(known), 5))
+    assert r0.committed == committed
+    r0.on_message(3, ViewEntered(tuple(known), 5))
+    assert r0.committed > committed
+
+
+def test_only_one_process_of_a_replica_goes_on() -> None:
+    """One that was thought dead and was paused finds that it has been replaced."""
+    stage, (_, r1, _) = stage_of(3)
+    open_sessions(stage, 1)
+    later = tuple(incarnation + (1 << 32) * (index == 1) for index, incarnation in enumerate(r1.incarnations))
+    r1.on_message(0, StartReconciliation(later, 3))
+    assert 1 not in stage.nodes
+    assert stage.reports[-1][1] == "stopped"
+
+
+def test_bootstrap_waits_for_all() -> None:
+    stage, _ = stage_of(3)
+    for index in range(3):
+        stage.crash(index)
+    stage.lose()
+    for index in range(3):
+        stage.bootstrap(index)
+    stage.lose(to=2)
+    stage.settle(lambda flight: flight.destination != 2)
+    assert not any(replica.metrics()["status"] == "normal" for replica in stage.replicas[:2])
+    stage.run(50 * MS)
+    assert all(replica.metrics()["status"] == "normal" for replica in stage.replicas)
+
+
+def test_bootstrap_of_one_that_is_known_is_refused() -> None:
+    stage, _ = stage_of(3)
+    stage.crash(1)
+    stage.bootstrap(1)
+    stage.deliver(Bootstrap)
+    stage.deliver(BootstrapReply)
+    assert 1 not in stage.nodes
+    address, event, details = stage.reports[-1]
+    assert (address, event) == (1, "stopped")
+    assert "knows replica 1 from an earlier start" in details["reason"]
+
+
+def test_a_crash_during_the_first_start_is_survived() -> None:
+    """The one that was restarted recovers among others that are still starting."""
+    stage, _ = stage_of(3)
+    for index in range(3):
+        stage.crash(index)
+    stage.lose()
+    stage.bootstrap(0)
+    stage.bootstrap(1)
+    stage.deliver(Bootstrap, source=1, to=0)
+    stage.crash(1)
+    stage.lose()
+    stage.restart(1)
+    stage.bootstrap(2)
+    stage.run(500 * MS)
+    assert [replica.metrics()["status"] for replica in stage.replicas] == ["normal"] * 3
+    (client,) = open_sessions(stage, 1)
+    complete(stage, client, b"a")
