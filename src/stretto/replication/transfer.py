@@ -90,11 +90,12 @@ class Transfer:
 
     def add_checkpoint_piece(self, piece: CheckpointPiece) -> bool:
         """Take bytes of a checkpoint, if they are the next ones of it, or the first of one that leads on."""
-        if self.download is not None and self.download.is_of(piece):
-            return self.download.add(piece)
-        lacking = self.first + len(self.entries) if self.download is None else self.download.outline.position + 1
-        download = Download(piece)
-        if piece.position < lacking or not download.add(piece):
+        download = self.download
+        if download is not None and not download.is_of(piece) and piece.position >= download.outline.position:
+            download = self.download = None  # there is a newer one, or the first piece was wrong
+        if download is None:
+            download = Download(piece)
+        if piece.position < self.first + len(self.entries) or not download.add(piece):
             return False
         self.download = download
         return True

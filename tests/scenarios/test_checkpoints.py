@@ -1,0 +1,171 @@
+"""Checkpoints: memory stays bounded, and whoever lacks entries that were given up gets the state they led to."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from acting import MS, open_sessions
+
+from stretto.apps.kv import KeyValueStore
+from stretto.core.config import Limits
+from stretto.core.node import Client
+from stretto.core.service import ServiceCodec, ServiceMachine
+from stretto.protocols.speculative import SPECULATIVE
+from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.replication.messages import CheckpointPiece, Fetch, FetchCheckpoint
+from stretto.simulation.stage import InFlight, Stage
+
+KV = ServiceCodec(KeyValueStore)
+INTERVAL = 10
+
+
+def machine() -> ServiceMachine:
+    return ServiceMachine(KeyValueStore)
+
+
+def stage_of(n: int, **limits: int) -> tuple[Stage, list[SpeculativeReplica], Client]:
+    limits = {"checkpoint_operations": INTERVAL, "max_transfer_bytes": 40} | limits
+    stage = Stage(SPECULATIVE, n, machine, limits=Limits(**limits))
+    (client,) = open_sessions(stage, 1)
+    return stage, cast(list[SpeculativeReplica], stage.replicas), client
+
+
+def put(stage: Stage, client: Client, count: int, keep: Any = lambda flight: True) -> None:
+    for _ in range(count):
+        handle = stage.call(client, KV.encode("put", (b"key-%d" % (len(stage.results) % 7), b"x" * 20)))
+        for _ in range(20):
+            stage.run(20 * MS, keep)
+            if handle in stage.results:
+                break
+        assert isinstance(stage.results[handle], bytes)
+
+
+def test_entries_give_way_to_checkpoints() -> None:
+    stage, replicas, client = stage_of(3)
+    put(stage, client, 8 * INTERVAL)
+    for replica in replicas:
+        checkpoint = replica.state.checkpoint
+        assert checkpoint is not None
+        assert replica.tip - replica.base < 3 * INTERVAL
+        assert checkpoint == replicas[0].state.checkpoint, "equal logs make equal checkpoints"
+        assert replica.replayed_state(machine()) == replica.executed_state()
+
+
+def test_a_large_state_is_kept_less_often() -> None:
+    stage, (r0, *_), client = stage_of(3)
+    handle = stage.call(client, KV.encode("put", (b"large", b"x" * 20_000)))
+    stage.run(20 * MS)
+    assert isinstance(stage.results[handle], bytes)
+    put(stage, client, 3 * INTERVAL)
+    assert r0.state.checkpoint is not None
+    assert r0.state.checkpoint.position == INTERVAL
+
+
+def test_one_that_was_away_for_long_gets_a_checkpoint_while_the_others_go_on() -> None:
+    stage, (r0, _, r2), client = stage_of(3)
+    stage.crash(2)
+    stage.run(200 * MS)
+    put(stage, client, 6 * INTERVAL)
+    r2 = cast(SpeculativeReplica, stage.restart(2))
+    put(stage, client, INTERVAL)
+    assert r2.serving
+    assert r2.transfer.checkpoints_installed >= 1
+    assert r2.executed_state() == r0.executed_state()
+    assert r2.hash_at(r2.tip) == r0.hash_at(r0.tip)
+
+
+def test_a_follower_that_missed_much_in_its_view_repairs_by_checkpoint() -> None:
+    """n = 5, where the superquorum does not need it: no reconciliation."""
+    stage, (r0, *_, r4), client = stage_of(5)
+    put(stage, client, 5 * INTERVAL, lambda flight: flight.destination != 4)
+    assert r4.tip < INTERVAL
+    stage.settle()
+    put(stage, client, 2)
+    assert r4.transfer.checkpoints_installed == 1
+    assert r4.hash_at(r4.tip) == r0.hash_at(r0.tip)
+    assert r0.view == r4.view == 0
+
+
+def lagging() -> tuple[Stage, SpeculativeReplica]:
+    """A replica that recovers and needs a checkpoint of many pieces; nothing of it has arrived."""
+    stage, _, client = stage_of(3)
+    stage.crash(2)
+    stage.run(200 * MS)
+    put(stage, client, 4 * INTERVAL)
+    replica = cast(SpeculativeReplica, stage.restart(2))
+    stage.settle(lambda flight: not isinstance(flight.message, CheckpointPiece))
+    assert replica.transfer.current is not None
+    return stage, replica
+
+
+def test_a_download_goes_on_at_another_replica() -> None:
+    stage, r2 = lagging()
+    offsets = []
+
+    def from_each_in_turn(flight: InFlight) -> bool:
+        """Each of the two others falls silent after two pieces."""
+        if isinstance(flight.message, CheckpointPiece):
+            if len(offsets) in (2, 5):
+                offsets.append(-1)
+                return False
+            offsets.append(flight.message.offset)
+        return True
+
+    stage.run(500 * MS, from_each_in_turn)
+    assert r2.serving
+    taken = [offset for offset in offsets if offset >= 0]
+    assert taken == sorted(set(taken)), "no byte was sent twice"
+    assert offsets.count(-1) == 2
+
+
+@pytest.mark.parametrize("change", ["data", "size", "digest"])
+def test_a_checkpoint_that_is_not_what_it_says_is_not_installed(change: str) -> None:
+    stage, r2 = lagging()
+    transfer = r2.transfer.current
+    assert transfer is not None
+    spoiled = 0
+
+    def spoil(flight: InFlight) -> bool:
+        nonlocal spoiled
+        piece = flight.message
+        if isinstance(piece, CheckpointPiece) and piece.offset == 0 and not spoiled:
+            spoiled += 1
+            fields = {name: getattr(piece, name) for name in piece.__struct_fields__}
+            fields |= {"data": b"?" * len(piece.data)} if change == "data" else {}
+            fields |= {"size": len(piece.data), "digest": b"?" * 16} if change == "digest" else {}
+            fields |= {"size": piece.size + 7} if change == "size" else {}
+            r2.on_message(flight.source, CheckpointPiece(**fields))
+            return False
+        return True
+
+    stage.run(500 * MS, spoil)
+    assert spoiled
+    assert r2.serving
+    assert r2.executed_state() == stage.replicas[0].executed_state()
+
+
+def test_a_checkpoint_that_is_gone_is_answered_with_the_newest() -> None:
+    stage, (r0, *_), client = stage_of(3)
+    put(stage, client, 3 * INTERVAL)
+    former = r0.state.checkpoint
+    assert former is not None
+    put(stage, client, 2 * INTERVAL)
+    newest = r0.state.checkpoint
+    assert newest is not None
+    r0.on_message(1, FetchCheckpoint(former.position, b"?" * 16, 40))
+    (piece,) = (flight.message for flight in stage.waiting(CheckpointPiece))
+    assert (piece.position, piece.offset, piece.data) == (newest.position, 0, newest.state[:40])
+
+
+def test_questions_that_make_no_sense_are_ignored() -> None:
+    stage, (r0, *_), client = stage_of(3)
+    r0.on_message(1, FetchCheckpoint(3, b"", 0))
+    put(stage, client, 3 * INTERVAL)
+    r0.on_message(1, Fetch(r0.committed + 1, r0.committed + 5))
+    r0.on_message(1, Fetch(5, 4))
+    r0.on_message(1, CheckpointPiece(1, b"", b"", 1, 0, b"x"))
+    assert not stage.waiting(CheckpointPiece)
+    assert r0.ignored["asks for a checkpoint that is not here"] == 1
+    assert r0.ignored["asks for entries that are not committed here"] == 2
+    assert r0.ignored["a checkpoint that was not asked for"] == 1

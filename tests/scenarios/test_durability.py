@@ -1,0 +1,174 @@
+"""Replicas with a disk: a crash is a pause in which messages are lost, and may strike all of them at once."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from acting import MS, open_sessions, operations
+
+from stretto.core.config import Limits
+from stretto.core.node import Client
+from stretto.core.state_machine import NullMachine
+from stretto.protocols.speculative import SPECULATIVE
+from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, Sync
+from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.protocols.speculative.views import Status
+from stretto.replication.messages import Request
+from stretto.replication.records import Checkpoint, RolledBack
+from stretto.simulation.stage import Stage
+
+
+def stage_of(n: int, checkpoint_operations: int = 1_000) -> tuple[Stage, list[SpeculativeReplica], Client]:
+    stage = Stage(SPECULATIVE, n, NullMachine, durable=True, limits=Limits(checkpoint_operations=checkpoint_operations))
+    (client,) = open_sessions(stage, 1)
+    return stage, cast(list[SpeculativeReplica], stage.replicas), client
+
+
+def complete(stage: Stage, client: Client, *names: bytes) -> None:
+    for operation in names:
+        handle = stage.call(client, operation)
+        stage.run(500 * MS)
+        assert stage.results[handle] == b""
+
+
+def restart(stage: Stage, index: int) -> SpeculativeReplica:
+    return cast(SpeculativeReplica, stage.restart(index))
+
+
+def test_all_lose_power_at_once() -> None:
+    stage, (r0, *_), client = stage_of(3)
+    complete(stage, client, b"a", b"b", b"c")
+    before = operations(r0, 1)
+    for index in range(3):
+        stage.crash(index)
+    stage.lose()
+    replicas = [restart(stage, index) for index in range(3)]
+    assert all(operations(replica, 1) == before for replica in replicas)
+    assert all(replica.serving for replica in replicas), "there is nobody to recover from, and no need to"
+    complete(stage, client, b"d")
+    assert all(operations(replica, len(before) + 1) == [b"d"] for replica in replicas)
+
+
+def test_it_keeps_its_incarnation() -> None:
+    stage, (r0, r1, _), _ = stage_of(3)
+    incarnations = r1.incarnations
+    stage.crash(1)
+    assert restart(stage, 1).incarnations == incarnations == r0.incarnations
+
+
+def test_speculative_entries_are_there_and_can_still_be_undone() -> None:
+    stage, (r0, _, r2), client = stage_of(3)
+    first = r2.tip + 1
+    stage.call(client, b"a")
+    stage.deliver(Request, to=2)
+    stage.lose()
+    stage.crash(2)
+    r2 = restart(stage, 2)
+    assert operations(r2, first) == [b"a"]
+    assert r2.committed < first
+    r2.state.roll_back_to(first - 1)
+    r2.check_invariants()
+    assert stage.ports[2].records[-1] == RolledBack(first - 1)
+    stage.crash(2)
+    assert restart(stage, 2).tip == first - 1
+    assert r0.tip == first - 1
+
+
+def test_a_leader_that_comes_back_does_not_commit_what_its_view_did_not_start_with() -> None:
+    """It is in its view again with speculative entries behind the view's own; a majority in the view says nothing of these."""
+    stage, _, client = stage_of(3)
+    stage.replicas[0].views.start(3, "scenario")  # type: ignore[attr-defined]
+    stage.settle()
+    stage.call(client, b"a")
+    stage.deliver(Request, to=0)
+    stage.lose()
+    stage.crash(0)
+    r0 = restart(stage, 0)
+    assert (r0.view, r0.views.status, r0.tip - r0.committed) == (3, Status.NORMAL, 1)
+    committed = r0.committed
+    for follower in (1, 2):
+        stage.replicas[follower].on_message(0, Sync(r0.incarnations, 3, r0.committed, r0.committed, r0.hash_at(r0.committed)))
+    stage.settle()
+    assert r0.committed == committed
+
+
+def test_it_goes_on_to_the_view_that_it_had_promised() -> None:
+    stage, (_, r1, r2), _ = stage_of(3)
+    r2.views.start(4, "scenario")
+    stage.lose()
+    stage.crash(2)
+    r2 = restart(stage, 2)
+    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.RECONCILING, 0)
+    assert stage.waiting(StartReconciliation, source=2)
+    stage.run(500 * MS)
+    assert r2.views.status is Status.NORMAL
+    assert r1.view == r2.view >= 4
+
+
+def test_a_view_and_the_log_it_starts_with_are_one_promise() -> None:
+    """The last view that it was in, and what that started with, are those of before; so is the message that tells of it."""
+    stage, (_, r1, r2), client = stage_of(3)
+    complete(stage, client, b"a")
+    stage.call(client, b"b")
+    stage.deliver(Request)
+    stage.lose()
+    r1.views.start(1, "scenario")
+    stage.deliver(StartReconciliation)
+    stage.deliver(StartReconciliation)
+    stage.deliver(Reconcile)
+    stage.deliver(StartView, to=2)
+    frozen = r2.views.start_view
+    stage.lose()
+    stage.crash(2)
+    r2 = restart(stage, 2)
+    assert (r2.views.last_normal_view, r2.views.start_view, r2.views.status) == (1, frozen, Status.NORMAL)
+    assert operations(r2, r2.tip) == [b"b"]
+
+
+def test_records_stay_few() -> None:
+    stage, replicas, client = stage_of(3, checkpoint_operations=10)
+    for number in range(60):
+        complete(stage, client, b"%d" % number)
+    for index, replica in enumerate(replicas):
+        records = stage.ports[index].records
+        assert len(records) < 40
+        assert isinstance(records[0], Checkpoint)
+        stage.crash(index)
+        again = restart(stage, index)
+        assert (again.tip, again.view, again.executed_state()) == (replica.tip, replica.view, replica.executed_state())
+
+
+def test_a_replica_that_lost_its_disk_recovers_from_the_others() -> None:
+    stage, (r0, *_), client = stage_of(3)
+    complete(stage, client, b"a")
+    stage.crash(2)
+    stage.ports[2].records = []
+    r2 = restart(stage, 2)
+    assert not r2.serving
+    stage.run(500 * MS)
+    assert r2.serving
+    assert operations(r2, 1) == operations(r0, 1)
+    stage.crash(2)
+    assert restart(stage, 2).serving
+
+
+def test_one_that_crashes_while_it_recovers_begins_again() -> None:
+    stage, (r0, *_), client = stage_of(3, checkpoint_operations=10)
+    for number in range(25):
+        complete(stage, client, b"%d" % number)
+    stage.crash(2)
+    stage.ports[2].records = []
+    r2 = restart(stage, 2)
+    for _ in range(400):
+        if r2.transfer.checkpoints_installed:
+            break
+        stage.deliver_one(stage.in_flight[0])
+    assert r2.transfer.checkpoints_installed
+    assert not r2.serving
+    stage.crash(2)
+    r2 = restart(stage, 2)
+    assert not r2.serving, "it has never been in service since it lost its memory"
+    assert r2.committed > 0, "but what was committed is here already"
+    stage.run(500 * MS)
+    assert r2.serving
+    assert r2.hash_at(r2.tip) == r0.hash_at(r0.tip)
