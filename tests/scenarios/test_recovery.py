@@ -230,7 +230,7 @@ def test_quorum_gone_stale() -> None:
 
 
 def test_a_vote_of_an_earlier_life_is_not_counted() -> None:
-    stage, (_, r1, _) = stage_of(3)
+    stage, (_, r1, r2) = stage_of(3)
     open_sessions(stage, 1)
     stage.lose()
     r2.views.start(4, "scenario")
