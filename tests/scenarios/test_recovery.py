@@ -184,6 +184,23 @@ def test_answers_to_an_earlier_life_do_not_count() -> None:
     assert r2.ignored["answer to an earlier question"] == 2
 
 
+def test_a_view_that_knows_an_earlier_life_admits_nobody() -> None:
+    """Asked who it was, a peer tells of the life before. That is not the present one, and a StartView of its time no admission."""
+    stage, (r0, *_) = stage_of(3)
+    open_sessions(stage, 1)
+    stage.crash(2)
+    stage.lose()
+    r2 = restart(stage, 2)
+    stage.deliver(GetIncarnations, to=0)
+    stage.deliver(IncarnationsReply)
+    r0.views.start(3, "scenario")
+    stage.settle(lambda flight: not isinstance(flight.message, GetIncarnations | IncarnationsReply))
+    assert r0.views.start_view.readmits[2] == r2.incarnations[2]
+    assert not r2.serving
+    stage.run(100 * MS)
+    assert r2.serving
+
+
 def test_quorum_gone_stale() -> None:
     """Two replicas vote for a later view, lose their memory and come back below it: what they complete there is not in their old votes."""
     stage, (r0, r1, r2, r3, r4) = stage_of(5)
@@ -279,6 +296,24 @@ def test_only_one_process_of_a_replica_goes_on() -> None:
     r1.on_message(0, StartReconciliation(later, 3))
     assert 1 not in stage.nodes
     assert stage.reports[-1][1] == "stopped"
+
+
+def test_a_life_that_never_came_back_silences_nobody() -> None:
+    """Two lives took the same number. The first told one peer alone and was over; its random bits are higher than those of the second."""
+    stage, (r0, r1, _) = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.crash(1)
+    r1 = restart(stage, 1)
+    stage.run(100 * MS)
+    assert r1.serving
+    former = tuple(incarnation + (index == 1) for index, incarnation in enumerate(r1.incarnations))
+    assert life(former[1]) == life(r1.incarnation)
+    r0.learn(former)
+    complete(stage, client, b"a")
+    assert r1.serving
+    assert life(r1.incarnation) == life(former[1]) + 1
+    assert r0.incarnations[1] == r1.incarnation
+    assert r1.hash_at(r1.committed) == r0.hash_at(r0.committed)
 
 
 def test_bootstrap_waits_for_all() -> None:

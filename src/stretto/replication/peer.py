@@ -10,7 +10,7 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.replication.admission import Admission, Phase
+from stretto.replication.admission import Admission, Phase, life
 from stretto.replication.messages import (
     Bootstrap,
     BootstrapReply,
@@ -146,13 +146,17 @@ class PeerReplica(LoggingReplica, ABC):
         own = self.incarnation
         self.learn(incarnations)
         if self.incarnation != own:
-            self._give_way()
+            self._outdo(own)
             return False
         return incarnations[source] == self.incarnations[source]
 
-    def _give_way(self) -> None:
-        """A peer knows a later life of this replica than this one."""
-        if self.serving:
+    def _outdo(self, own: int) -> None:
+        """A peer knows another life of ours in a later incarnation than our own.
+
+        Of two lives with one number, neither was in service before the other asked for it; nor has one that we, who are not in service
+        yet, had not heard of. So it is over, and to be heard we take an incarnation beyond it. Our memory is what it was.
+        """
+        if self.serving and life(self.incarnation) > life(own):
             self.port.stop(f"replica {self.index} has been started again since this process was: there must be one of it")
         else:
             self.admission.take_later_incarnation()

@@ -25,7 +25,7 @@ from stretto.protocols.speculative.messages import (
     ViewEntered,
     ViewMessage,
 )
-from stretto.replication.admission import life
+from stretto.replication.admission import Phase, life
 from stretto.replication.log import EMPTY_HASH
 from stretto.replication.messages import Recover
 
@@ -431,9 +431,11 @@ class Views:
         return self.replica.incarnations[member] != self.start_view.readmits[member]
 
     def _readmits_us(self, start_view: StartView) -> bool:
+        """Whether a view lets us in. Before we have an incarnation of this life, none does: what we know is that of an earlier one."""
         replica = self.replica
-        own = start_view.readmits[replica.index] if len(start_view.readmits) == replica.n else 0
-        return own == replica.incarnation
+        if replica.admission.phase is not Phase.RECOVERING or len(start_view.readmits) != replica.n:
+            return False
+        return start_view.readmits[replica.index] == replica.incarnation
 
     def on_recover(self, source: Address, message: Recover) -> None:
         """Let a replica back in with the log of a view for which all who voted know that it lost its memory; if this is none, start one."""
