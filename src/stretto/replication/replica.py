@@ -24,6 +24,7 @@ class LoggingReplica:
         self.n = config.n
         self.view = 0
         self.state = ReplicatedState(machine, config.limits.max_sessions, config.limits.checkpoint_operations)
+        self.state.clock = lambda: port.now_ns
         self.handlers: dict[type[Message], Callable[[Address, Any], None]] = {}
         self.ignored: dict[str, int] = {}
 
@@ -125,6 +126,7 @@ class LoggingReplica:
             "committed": self.committed,
             "base": self.base,
             "checkpoint_bytes": 0 if self.state.checkpoint is None else len(self.state.checkpoint.state),
+            "longest_checkpoint_pause_us": self.state.longest_pause_ns / 1_000,
             "sessions": len(self.state.sessions.records),
             "rolled_back_operations": self.state.rolled_back_operations,
             "ignored_messages": dict(self.ignored),

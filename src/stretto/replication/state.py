@@ -43,7 +43,8 @@ _decode_image = msgspec.msgpack.Decoder(Image).decode
 class ReplicatedState:
     """What executing the log left. Every entry of the log is executed; those after `committed` can be undone.
 
-    `persist` is called with a record of every change, and `on_checkpoint` when entries have been given up, if they are set.
+    `persist` is called with a record of every change, and `on_checkpoint` when entries have been given up, if they are set. `clock` gives
+    nanoseconds, by which `longest_pause_ns`, the longest time that taking a checkpoint took, is measured.
 
     Invariants: sessions and machine are what executing the entries 1 to `log.tip` in order gives;
     `results` has one item for each entry of the log, the undo lists one for each entry after `committed`;
@@ -59,6 +60,8 @@ class ReplicatedState:
         self.rolled_back_operations = 0
         self.persist: Callable[[Message], None] | None = None
         self.on_checkpoint: Callable[[], None] | None = None
+        self.clock: Callable[[], int] = int
+        self.longest_pause_ns = 0
         self._max_sessions = max_sessions
         self._checkpoint_operations = checkpoint_operations
         self._next_checkpoint = checkpoint_operations
@@ -147,9 +150,11 @@ class ReplicatedState:
     # Checkpoints
 
     def _take_checkpoint(self) -> None:
+        began_ns = self.clock()
         image = Image(self.sessions.image(), self.machine.snapshot())
         self._speculative_checkpoints.append(Checkpoint(self.log.tip, self.log.tip_hash, _encode_image(image)))
         self._schedule_checkpoint()
+        self.longest_pause_ns = max(self.longest_pause_ns, self.clock() - began_ns)
 
     def _schedule_checkpoint(self) -> None:
         """After the last checkpoint that there is: by its size, so that large ones cost an operation no more than small ones."""
