@@ -91,7 +91,10 @@ class Node(Protocol):
         """A timer that the node set has fired."""
 
     def snapshot(self) -> Any:
-        """The whole state as plain data, canonical: equal states give equal snapshots."""
+        """The whole state as plain data, canonical: equal states give equal snapshots.
+
+        Of a remembered time it tells whether what depends on it is due, not when that was: so states are recognised again as time passes.
+        """
 
     def metrics(self) -> dict[str, Any]:
         """Counters and gauges as plain data, for people and programs that watch."""

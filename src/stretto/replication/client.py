@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import msgspec
+
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ClusterUnavailable, RequestTimeout, RequestTooLarge, SessionExpired, StrettoError
 from stretto.core.node import Done, Port
@@ -178,13 +180,12 @@ class SessionClient(ABC):
 
     def snapshot(self) -> Any:
         """Sessions and calls as canonical plain data."""
-        return {
-            "idle": sorted(self._idle),
-            "calls": [
-                [call.request.session, call.request.number, call.request.operation, call.answered, self.ballot_snapshot(call)]
-                for _, call in sorted(self._calls.items())
-            ],
-        }
+        calls = [self._call_snapshot(call) for _, call in sorted(self._calls.items())]
+        return msgspec.to_builtins({"idle": sorted(self._idle), "calls": calls})
+
+    def _call_snapshot(self, call: Call) -> list[Any]:
+        times = [call.backoff, call.next_transmission - self._tick, call.deadline - self._tick]
+        return [call.request, call.waiting, call.answered, *times, self.ballot_snapshot(call)]
 
     def ballot_snapshot(self, call: Call) -> Any:
         """The protocol's record of answers to a call as canonical plain data."""

@@ -113,6 +113,7 @@ class LoggingReplica:
         return {
             "view": self.view,
             "committed": self.committed,
+            "checkpoints": self.state.checkpoint_positions(),
             "log": [self.base, self.state.log.tip_hash, [self.hash_at(position) for position in range(self.base, self.tip + 1)]],
             **self.state.snapshot(),
         }

@@ -187,6 +187,8 @@ class ReplicatedState:
         assert checkpoint.position > self.committed
         image = _decode_image(checkpoint.state)
         removed = self.roll_back_to(self.committed)
+        if self.persist is not None:
+            self.persist(checkpoint)
         self.machine.restore(image.machine)
         self.sessions.restore(image.sessions)
         self.log = Log(checkpoint.position, checkpoint.hash)
@@ -253,8 +255,13 @@ class ReplicatedState:
         return numbers
 
     def snapshot(self) -> Any:
-        """Sessions and machine as canonical plain data."""
+        """Sessions and machine as canonical plain data: what executing the log leaves."""
         return {"sessions": self.sessions.snapshot(), "machine": self.machine.snapshot()}
+
+    def checkpoint_positions(self) -> list[int]:
+        """Where the checkpoints stand that there are, the committed one first."""
+        settled = [] if self.checkpoint is None else [self.checkpoint]
+        return [checkpoint.position for checkpoint in settled + self._speculative_checkpoints]
 
     def replayed_on(self, machine: StateMachine) -> Any:
         """What `snapshot` gives when this log is executed from its checkpoint, or from its start, on a fresh `machine`."""

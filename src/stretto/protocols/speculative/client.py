@@ -99,6 +99,10 @@ class SpeculativeClient(SessionClient):
         self._reported_view = -1
         super().on_timer(name)
 
+    def snapshot(self) -> Any:
+        """Sessions and calls as canonical plain data."""
+        return {**super().snapshot(), "reported_view": self._reported_view}
+
     def metrics(self) -> dict[str, Any]:
         """Counters of calls."""
         return super().metrics() | {"conflicts": self._conflicts}

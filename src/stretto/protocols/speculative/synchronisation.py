@@ -296,9 +296,12 @@ class Synchronisation:
 
     def snapshot(self) -> dict[str, Any]:
         """The fields as canonical plain data."""
+        now, pending = self.port.now_ns, self.round
+        timed_out = pending is not None and now - pending.started_ns >= self._timeout_ns
         return {
             "attention": self.attention,
-            "round": self.round and [self.round.position, sorted(self.round.tally.answers.items())],
+            "round": pending and [pending.position, sorted(pending.tally.answers.items()), timed_out],
+            "may_ask_again": now - self._last_round_ns >= self._conflict_interval_ns,
             "wanted": self.wanted,
             "absent": sorted(self.absent),
             "awaited": self.awaited,

@@ -282,7 +282,7 @@ class Views:
         index = self.replica.index
         voters = self._standing_votes(self.votes)
         if index in voters and len(voters) >= self.quorums.majority and self.merging is None:
-            others = [voter for voter in voters if voter != index][: self.quorums.f]
+            others = [voter for voter in sorted(voters) if voter != index][: self.quorums.f]
             self.merging = {voter: self.votes[voter] for voter in [index, *others]}
             self._merge()
 
@@ -452,12 +452,16 @@ class Views:
 
     def snapshot(self) -> dict[str, Any]:
         """The fields as canonical plain data."""
+        now, silent_since = self.port.now_ns, self.port.now_ns - self._leader_timeout_ns
         return {
+            "may_ask": now - self._last_asked_ns >= self._retransmit_ns,
+            "leader_silent": self._leader_heard_ns <= silent_since,
+            "heard": sorted(peer for peer, heard_ns in self._heard_ns.items() if heard_ns >= silent_since),
             "status": self.status.value,
             "last_normal_view": self.last_normal_view,
             "start_view": [self.start_view, self.start_tip],
             "sets": [sorted(spoken.items()) for spoken in (self.entered, self.joined, self.suspects)],
-            "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging)],
+            "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging.items())],
             "installing": self.installing,
             "attempts": self.attempts,
         }
