@@ -13,7 +13,7 @@ from stretto.core.node import Client
 from stretto.core.service import ServiceCodec, ServiceMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.replication.messages import CheckpointPiece, Fetch, FetchCheckpoint
+from stretto.replication.messages import CheckpointPiece, Entries, Fetch, FetchCheckpoint, Request
 from stretto.simulation.stage import InFlight, Stage
 
 KV = ServiceCodec(KeyValueStore)
@@ -169,3 +169,23 @@ def test_questions_that_make_no_sense_are_ignored() -> None:
     assert r0.ignored["asks for a checkpoint that is not here"] == 1
     assert r0.ignored["asks for entries that are not committed here"] == 2
     assert r0.ignored["a checkpoint that was not asked for"] == 1
+
+
+def test_a_checkpoint_that_our_log_agrees_with_is_not_installed() -> None:
+    """It would take away, until they have been fetched, entries behind it that the view started with or that have completed."""
+    stage, (r0, *_, r4), client = stage_of(5)
+    first = r4.committed
+
+    def without_commits(flight: InFlight) -> bool:
+        return flight.destination != 4 or isinstance(flight.message, Request)
+
+    put(stage, client, 24 - r4.tip, without_commits)
+    put(stage, client, 5, lambda flight: flight.destination != 4)
+    assert (r4.committed, r4.tip, r0.committed) == (first, 24, 29)
+    assert r0.state.checkpoint is not None
+    assert first < r0.base < r0.state.checkpoint.position == 20
+    stage.run(100 * MS, lambda flight: not isinstance(flight.message, Entries))
+    assert (r4.committed, r4.tip) == (20, 24)
+    assert r4.transfer.checkpoints_installed == 0
+    put(stage, client, 1)
+    assert r4.hash_at(r4.tip) == r0.hash_at(r0.tip)

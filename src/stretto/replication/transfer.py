@@ -101,7 +101,7 @@ class Transfer:
         return True
 
     def go_on_after(self, position: int) -> None:
-        """A checkpoint of `position` has been installed: entries follow."""
+        """What a checkpoint of `position` stands for is here: entries follow."""
         self.first = position + 1
         self.entries = []
         self.download = None
@@ -170,6 +170,10 @@ class StateTransfer:
         transfer = self.current
         if transfer is None or not transfer.add_checkpoint_piece(message):
             return self.replica.ignore("a checkpoint that was not asked for")
+        if self.state.log.matches(message.position, message.hash):
+            # We have all that it stands for, and perhaps more: to begin with it would be to forget, for a while, what is behind it.
+            self.state.commit_up_to(message.position)
+            return self._go_on_after(message.position, source, transfer)
         download = transfer.download
         assert download is not None
         if not download.complete:
@@ -184,7 +188,10 @@ class StateTransfer:
         self.port.report("checkpoint installed", position=checkpoint.position, bytes=len(checkpoint.state))
         self.checkpoints_installed += 1
         self.replica.install(checkpoint)
-        transfer.go_on_after(checkpoint.position)
+        self._go_on_after(checkpoint.position, source, transfer)
+
+    def _go_on_after(self, position: int, source: Address, transfer: Transfer) -> None:
+        transfer.go_on_after(position)
         if transfer.complete:
             self._complete(source)
         else:

@@ -44,7 +44,7 @@ from stretto.protocols.speculative.views import Status, Views
 from stretto.replication.messages import Recover, Request
 from stretto.replication.peer import PeerReplica
 from stretto.replication.records import Checkpoint
-from stretto.replication.sessions import identity
+from stretto.replication.sessions import identity, slot
 
 
 class SpeculativeReplica(PeerReplica):
@@ -201,6 +201,16 @@ class SpeculativeReplica(PeerReplica):
         if current is None or current.target > position:  # who alone knew of a later target may be gone
             self.transfer.begin(position, summary, source)
         return False
+
+    def forget_superseded(self) -> None:
+        """Of the requests that wait, keep the newest of each session. (For a new view; within one, others may have the older ones too.)
+
+        Its client has gone on from an older one: that was answered, and so is in the log that the view started with, or it was given up.
+        """
+        newest: dict[tuple[int, int], int] = {}
+        for request in self.held.values():
+            newest[slot(request)] = max(request.number, newest.get(slot(request), 0))
+        self.held = {key: request for key, request in self.held.items() if request.number == newest[slot(request)]}
 
     def adopt(self, position: int, entries: Sequence[Request]) -> None:
         """Make the log, equal to the group's up to `position`, continue with exactly `entries`. What of ours is not among them waits."""

@@ -367,6 +367,7 @@ class Views:
         replica, state = self.replica, self.state
         replica.transfer.end()
         replica.adopt(start_view.base, start_view.entries)
+        replica.forget_superseded()
         if self.status is Status.RECOVERING:
             replica.admission.complete()
         else:
