@@ -13,7 +13,7 @@ from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, Sync
 from stretto.protocols.speculative.replica import SpeculativeReplica
 from stretto.protocols.speculative.views import Status
-from stretto.replication.messages import Request
+from stretto.replication.messages import Bootstrap, GetIncarnations, IncarnationsReply, Request
 from stretto.replication.records import Checkpoint, RolledBack
 from stretto.simulation.stage import Stage
 
@@ -22,6 +22,10 @@ def stage_of(n: int, checkpoint_operations: int = 1_000) -> tuple[Stage, list[Sp
     stage = Stage(SPECULATIVE, n, NullMachine, durable=True, limits=Limits(checkpoint_operations=checkpoint_operations))
     (client,) = open_sessions(stage, 1)
     return stage, cast(list[SpeculativeReplica], stage.replicas), client
+
+
+def replicas_of(stage: Stage) -> list[SpeculativeReplica]:
+    return cast(list[SpeculativeReplica], stage.replicas)
 
 
 def complete(stage: Stage, client: Client, *names: bytes) -> None:
@@ -172,3 +176,36 @@ def test_one_that_crashes_while_it_recovers_begins_again() -> None:
     stage.run(500 * MS)
     assert r2.serving
     assert r2.hash_at(r2.tip) == r0.hash_at(r0.tip)
+
+
+def test_a_first_start_that_was_cut_off_goes_on() -> None:
+    """Nothing was lost with it: the first life is the same, and nobody else's."""
+    stage, *_ = stage_of(3)
+    for index in range(3):
+        stage.crash(index)
+    stage.lose()
+    for index in range(3):
+        stage.bootstrap(index)
+    stage.deliver(Bootstrap, to=0)
+    incarnations = [replica.incarnation for replica in replicas_of(stage)]
+    for index in range(3):
+        stage.crash(index)
+    stage.lose()
+    for index in range(3):
+        stage.restart(index)
+    stage.run(100 * MS)
+    assert all(replica.serving for replica in replicas_of(stage))
+    assert [replica.incarnation for replica in replicas_of(stage)] == incarnations
+
+
+def test_who_asked_for_an_incarnation_is_no_first_life() -> None:
+    """What it heard of itself is that of an earlier life; crashing then, it recovers and does not bootstrap."""
+    stage, *_ = stage_of(3)
+    stage.crash(2)
+    stage.ports[2].records = []
+    stage.restart(2)
+    stage.deliver(GetIncarnations, to=0)
+    stage.deliver(IncarnationsReply)
+    assert stage.ports[2].records
+    stage.crash(2)
+    assert restart(stage, 2).metrics()["status"] == "asking"

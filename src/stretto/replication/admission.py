@@ -48,6 +48,7 @@ class Admission:
     """The part of a replica that brings it into service.
 
     - `phase`: the replica has its memory, and may speak of it, while BOOTSTRAPPING and SERVING.
+    - `bootstrapping`: what is on disk is of a first life.
     - `answered`: who has answered the question of this phase.
     - `installing`: the view whose log the replica is about to install; -1 if there is none.
     """
@@ -56,6 +57,7 @@ class Admission:
         self.replica = replica
         self.port = replica.port
         self.phase = Phase.ASKING
+        self.bootstrapping = False
         self.answered: set[Address] = set()
         self.installing = -1
         self._nonce = 0
@@ -63,9 +65,12 @@ class Admission:
         self._retransmit_ns = config.timeouts.ns("retransmit")
 
     def bootstrap(self) -> None:
-        """Begin the first life. It acts when all others know of it: from then on no other first life of this replica can begin."""
+        """Begin the first life, or go on with it. It acts when all know of it: from then on no other first life of this replica can begin."""
         self.phase = Phase.BOOTSTRAPPING
-        self._take_incarnation(_FIRST)
+        if not self.bootstrapping:
+            self._take_incarnation(_FIRST)
+            if self.port.durable:
+                self.port.persist(Bootstrap(self.replica.incarnation))
         self._ask()
         self._judge_bootstrap()
 

@@ -95,10 +95,10 @@ class PeerReplica(LoggingReplica, ABC):
     def begin(self, start: Start) -> None:
         """Come into service, or begin to."""
         self.replay(start.records)
-        if start.bootstrap:
-            self.admission.bootstrap()
-        elif self.resume():
+        if self.resume():
             self.admission.complete()
+        elif start.bootstrap or self.admission.bootstrapping:
+            self.admission.bootstrap()
         else:
             self.admission.recover()
 
@@ -106,6 +106,8 @@ class PeerReplica(LoggingReplica, ABC):
         """See `LoggingReplica`."""
         if isinstance(record, Known):
             self.incarnations = record.incarnations
+        elif isinstance(record, Bootstrap):
+            self.admission.bootstrapping = True
         else:
             super().replay_record(record)
 

@@ -1,13 +1,13 @@
 """What a replica of any protocol persists, so that a later life of it can go on. Tags 200 and up are theirs.
 
 The log itself is persisted as it grows: each entry is the record of its own appending (`stretto.replication.messages.Request`). Replaying
-the records in order gives back log, sessions and state machine.
+the records in order gives back log, sessions and state machine. A first start is recorded by its `Bootstrap`.
 """
 
 from __future__ import annotations
 
 from stretto.core.node import Message
-from stretto.replication.messages import Request
+from stretto.replication.messages import Bootstrap, Request
 
 
 class RolledBack(Message, frozen=True, array_like=True, tag=200, gc=False):
@@ -39,4 +39,4 @@ class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):
     state: bytes
 
 
-RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Known, Checkpoint)
+RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Known, Checkpoint, Bootstrap)
