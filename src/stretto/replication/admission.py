@@ -65,7 +65,7 @@ class Admission:
         self._retransmit_ns = config.timeouts.ns("retransmit")
 
     def bootstrap(self) -> None:
-        """Begin the first life, or go on with it. It acts when all know of it: from then on no other first life of this replica can begin."""
+        """Begin the first life, or go on with it. It acts when all know of it: then no other first life of this replica can begin."""
         self.phase = Phase.BOOTSTRAPPING
         if not self.bootstrapping:
             self._take_incarnation(_FIRST)
