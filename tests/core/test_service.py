@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stretto.apps.kv import KeyValueStore
 from stretto.core.errors import ApplicationError
 from stretto.core.service import OperationFailed, Service, ServiceCodec, ServiceMachine, operation, query
 from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
@@ -263,6 +265,16 @@ def test_junk_is_refused_by_name(junk: bytes) -> None:
     assert undo is None
     with pytest.raises(ApplicationError, match="these bytes are no operation of Registry"):
         CODEC.decode("person", result)
+    with pytest.raises(msgspec.DecodeError):
+        CODEC.call(junk)
+
+
+@given(st.binary())
+def test_an_operation_gives_its_call_back(junk: bytes) -> None:
+    kv = ServiceCodec(KeyValueStore)
+    assert kv.call(kv.encode("increment", (junk,))) == ("increment", (junk, 1))
+    with contextlib.suppress(msgspec.DecodeError):
+        assert kv.call(kv.encode(*kv.call(junk))) == kv.call(junk)
 
 
 @given(st.binary())

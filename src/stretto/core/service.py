@@ -154,7 +154,7 @@ class ServiceMachine:
         self._journal = context.journal
         context.sealed = True
         context.journal.clear()
-        self._decode = msgspec.msgpack.Decoder(reduce(or_, (method.call_type for method in methods.values()))).decode
+        self._decode = _call_decoder(methods)
         self._run = {method.call_type: _guarded(method) if method.is_query else method.run for method in methods.values()}
         self._refusal = _failure(ApplicationError(f"these bytes are no operation of {service_class.__name__}"), ())
         self._containers = dict(sorted(context.containers.items()))
@@ -209,6 +209,7 @@ class ServiceCodec:
     def __init__(self, service_class: type[Service]) -> None:
         self.name = service_class.__name__
         self.methods = _methods(service_class)
+        self._decode_call = _call_decoder(self.methods)
         errors: tuple[type[ApplicationError], ...] = (ApplicationError, OperationFailed, *service_class.errors)
         self._errors = {error.__name__: error for error in errors}
 
@@ -218,6 +219,14 @@ class ServiceCodec:
         Raises TypeError naming the method and parameter if they do not fit its signature, AttributeError if there is no such method.
         """
         return self._method(method).encode(args, kwargs or {})
+
+    def call(self, operation: bytes) -> tuple[str, tuple[Any, ...]]:
+        """The method and the arguments of an operation, as `encode` made it. Raises msgspec.DecodeError if it is none of this service."""
+        try:
+            call = self._decode_call(operation)
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise msgspec.DecodeError(str(error)) from None
+        return str(call.__struct_config__.tag), msgspec.structs.astuple(call)
 
     def decode(self, method: str, result: bytes) -> Any:
         """What the call of `method` returned, from the operation's result. Raises the ApplicationError with which it failed."""
@@ -249,6 +258,10 @@ def _methods(service_class: type[Service]) -> dict[str, Method]:
     if not service_class.__stretto_methods__:
         raise TypeError(f"{service_class.__name__} has no method that is marked @operation or @query")
     return service_class.__stretto_methods__
+
+
+def _call_decoder(methods: Mapping[str, Method]) -> Callable[[bytes], Any]:
+    return msgspec.msgpack.Decoder(reduce(or_, (method.call_type for method in methods.values()))).decode
 
 
 def _guarded(method: Method) -> Callable[[Service, Any], bytes]:

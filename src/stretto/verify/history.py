@@ -37,6 +37,9 @@ def to_lines(operations: Iterable[Operation]) -> Iterator[bytes]:
 
 
 def from_lines(lines: Iterable[bytes]) -> Iterator[Operation]:
-    """The operations of a history's lines. Raises `msgspec.DecodeError` (or its subclass `ValidationError`) at a line that is none."""
-    for line in lines:
-        yield _decode(line)
+    """The operations of a history's lines. Raises `msgspec.DecodeError` naming the line that is none."""
+    for number, line in enumerate(lines, 1):
+        try:
+            yield _decode(line)
+        except msgspec.DecodeError as error:
+            raise msgspec.DecodeError(f"line {number}: {error}") from None
