@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "testbed": {"core", "network"},
     "torture": {"core", "runtime", "verify"},
     "testing": {"core"},
-    "catalog": {"core", "protocols", "apps"},
+    "catalog": {"core", "protocols", "apps", "verify"},
     "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need
     "__main__": {"cli"},
     "bench": ANYTHING,

@@ -29,6 +29,21 @@ def test_a_service_is_wrapped_and_a_state_machine_is_not() -> None:
     assert isinstance(catalog.service("stretto.core.state_machine:NullMachine")(), NullMachine)
 
 
+def test_models() -> None:
+    assert catalog.model_names() == ("cas-register", "kv")
+    for name, history_format in (("cas-register", "jepsen"), ("cas-register", "edn"), ("kv", "jsonl"), ("kv", "edn")):
+        assert catalog.model(name, history_format).name == name
+    with pytest.raises(ConfigurationError, match="histories for the model kv are in jsonl or edn, not in jepsen"):
+        catalog.model("kv", "jepsen")
+
+
+def test_the_model_beside_a_service() -> None:
+    beside = catalog.model_beside("stretto.apps.kv:KeyValueStore")
+    assert beside is not None
+    assert beside.name == "kv"
+    assert catalog.model_beside("stretto.core.state_machine:NullMachine") is None
+
+
 def test_a_protocol_that_cannot_use_so_many_replicas() -> None:
     members = tuple(Member("127.0.0.1", 7000 + number) for number in range(3))
     with pytest.raises(ConfigurationError, match="replicas: 3 replicas are listed; the protocol unreplicated has at most 1"):

@@ -1,4 +1,4 @@
-"""The one place that knows protocols and services by name, and hands their factories out.
+"""The one place that knows protocols, services and models by name, and hands their factories out.
 
 Everything else is given a `ProtocolDefinition` or a factory of state machines. Modules are imported when they are asked for, so that
 a command that needs one protocol does not pay for the others.
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ConfigurationError
+from stretto.core.model import Model
 from stretto.core.protocol import ProtocolDefinition
 from stretto.core.state_machine import StateMachine
 
@@ -20,6 +22,13 @@ _PROTOCOLS = {
     "speculative": "stretto.protocols.speculative:SPECULATIVE",
     "unreplicated": "stretto.protocols.unreplicated:UNREPLICATED",
 }
+_MODELS = {
+    ("cas-register", "jepsen"): "stretto.verify.register:CasRegister",
+    ("cas-register", "edn"): "stretto.verify.register:CasRegister",
+    ("kv", "jsonl"): "stretto.apps.kv_model:model",
+    ("kv", "edn"): "stretto.apps.kv_model:model_of_texts",
+}
+"""What makes a model, by its name and the format of the histories. The stores of texts need not be ours, and differ from it."""
 _SERVICES = ("stretto.apps.kv:KeyValueStore", "stretto.core.state_machine:NullMachine")
 _STATE_MACHINE_METHODS = ("execute", "undo", "snapshot", "restore")
 
@@ -46,6 +55,31 @@ def protocol_for(config: ClusterConfig) -> ProtocolDefinition:
     if limit is not None and config.n > limit:
         raise ConfigurationError(f"{config.n} replicas are listed; the protocol {definition.name} has at most {limit}", key="replicas")
     return definition
+
+
+def model_names() -> tuple[str, ...]:
+    """The names that `model` knows."""
+    return tuple(dict.fromkeys(name for name, _ in _MODELS))
+
+
+def model(name: str, history_format: str) -> Model:
+    """The model of that name for histories of that format. Raises ConfigurationError with the formats that there are."""
+    place = _MODELS.get((name, history_format))
+    if place is None:
+        formats = [known for model_name, known in _MODELS if model_name == name]
+        raise ConfigurationError(f"histories for the model {name} are in {' or '.join(formats)}, not in {history_format}", key="format")
+    module_name, _, attribute = place.partition(":")
+    made: Model = getattr(import_module(module_name), attribute)()
+    return made
+
+
+def model_beside(service_name: str) -> Model | None:
+    """The model of a service: what `model()` of the module beside it makes whose name ends in `_model`; None if there is none."""
+    beside = service_class(service_name).__module__ + "_model"
+    if find_spec(beside) is None:
+        return None
+    made: Model = import_module(beside).model()
+    return made
 
 
 def service_class(name: str) -> type:

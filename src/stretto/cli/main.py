@@ -22,6 +22,7 @@ _COMMANDS = {
     "bench": "Measure throughput and latency of real processes.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",
     "network": "Multicast through a data-centre network: topologies, rules, how much order they give.",
+    "verify": "Check recorded histories for linearizability.",
     "fuzz": "Simulate many random fault mixes and look for violations.",
 }
 """Every subcommand with its summary. It stands here, not in the modules, so that `stretto --help` imports none of them."""
