@@ -20,9 +20,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "apps": {"core"},
     "verify": {"core"},
     "protocols": {"core", "replication"},
-    "simulation": {"core", "network", "verify"},
-    "exploration": {"core", "verify"},
-    "runtime": {"core"},
+    "storage": {"core"},
+    "simulation": {"core", "network", "storage", "verify"},
+    "exploration": {"core", "storage", "verify"},
+    "runtime": {"core", "storage"},
     "testbed": {"core", "network"},
     "torture": {"core", "runtime", "verify"},
     "testing": {"core"},
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "mutants": ANYTHING,
     "cli": ANYTHING,
 }
-PURE = {"core", "replication", "protocols", "apps", "network", "verify", "simulation", "exploration"}
+PURE = {"core", "replication", "protocols", "apps", "network", "storage", "verify", "simulation", "exploration"}
 CORE_DEPENDENCIES = {"msgspec"}
 
 IMPURE_MODULES = {

@@ -1,0 +1,165 @@
+"""The store: what a replica persists, burst by burst, so that a crash at any moment leaves the bursts that were synced.
+
+Each life of a store begins with files of its own: it reads what is there and writes it again, as a checkpoint with a segment behind it. So
+a torn end is left behind, and what the kernel still has of a write that failed is not taken for what is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from stretto.core.errors import ConfigurationError
+from stretto.core.node import Message
+from stretto.storage.contents import FIRST_GENERATION, File, checkpoint_name, generation_of, read_contents, segment_name
+from stretto.storage.files import Corrupt, Files, ReadableFiles, StorageFailure
+from stretto.storage.format import CHECKPOINT, HEADER_BYTES, SEGMENT, Codec, Header, Identity, file_seed, mark
+
+_RECORDS_A_FRAME = 1_000
+"""Of a checkpoint: few enough that a thread that encodes them lets others run in between."""
+
+
+def decode_records(codec: Codec, files: ReadableFiles, contents: Sequence[File]) -> list[Any]:
+    """The records of the files that count, in order. Raises Corrupt if a frame holds something else."""
+    records: list[Any] = []
+    for file in contents:
+        for frame in file.frames:
+            try:
+                records += codec.records(frame)
+            except msgspec.MsgspecError as error:
+                raise Corrupt(f"{files.place}/{file.name}", frame.offset, f"these are no records of this protocol: {error}") from None
+    return records
+
+
+class Compaction:
+    """Records that stand for everything before a segment, on their way into a checkpoint. `done`: they are there."""
+
+    def __init__(self, files: Files, codec: Codec, identity: Identity, generation: int, records: Sequence[Message]) -> None:
+        self.done = False
+        self._files = files
+        self._codec = codec
+        self._generation = generation
+        self._header = Header(CHECKPOINT, identity, generation).encode()
+        self._records = records
+
+    def run(self) -> None:
+        """Write the checkpoint, and remove the files that it makes needless. It may run in a thread of its own. Raises StorageFailure."""
+        self._files.replace(checkpoint_name(self._generation), self._chunks())
+        for name in self._files.names():
+            if any((found := generation_of(name, kind)) is not None and found < self._generation for kind in (SEGMENT, CHECKPOINT)):
+                self._files.remove(name)
+        self._records = ()
+        self.done = True
+
+    def _chunks(self) -> Iterator[bytes | bytearray]:
+        yield self._header
+        seed, end = file_seed(self._header), HEADER_BYTES
+        for first in range(0, len(self._records), _RECORDS_A_FRAME):
+            frame = self._codec.frame(self._records[first : first + _RECORDS_A_FRAME], seed, end)
+            end += len(frame)
+            yield frame
+        yield mark(seed, end)
+
+
+class Store:
+    """The records of one replica in a directory.
+
+    `files` is its own from now on; `identity` says whose records they are, `record_types` what they are. `records`: what earlier lives
+    persisted, the oldest first; set it to an empty list when they have been used.
+
+    Raises Corrupt, StorageFailure, and ConfigurationError if the directory is another replica's.
+    """
+
+    def __init__(self, files: Files, identity: Identity, record_types: Sequence[type[Message]]) -> None:
+        self._files = files
+        self._identity = identity
+        self._codec = Codec(record_types)
+        self._burst: list[Message] = []
+        self._compacted: tuple[Sequence[Message], int] | None = None
+        self._compaction: Compaction | None = None
+        self._failed = False
+        self.append = self._burst.append
+        """Take a record, which the next `sync` writes. The burst so far and this record are one unit."""
+        contents = read_contents(files)
+        for file in contents:
+            self._check_owner(file)
+        self.records: Sequence[Any] = decode_records(self._codec, files, contents)
+        self._begin(contents)
+
+    def _check_owner(self, file: File) -> None:
+        found, own = file.header.identity, self._identity
+        if found == own:
+            return
+        reason = f"this is of replica {found.index} with protocol {found.protocol}, not of replica {own.index} with protocol {own.protocol}"
+        if (found.index, found.protocol) == (own.index, own.protocol):
+            reason = "this was written with other replicas, another service, or another limits.max_sessions in the configuration"
+        raise ConfigurationError(reason, file=f"{self._files.place}/{file.name}")
+
+    def _begin(self, contents: list[File]) -> None:
+        """Write anew what was read."""
+        if not contents:
+            return self._open_segment(FIRST_GENERATION, 0)
+        last = contents[-1]
+        self._files.sync(last.name)  # as the next segment will know of all of it
+        self._open_segment(last.header.generation + 1, last.end)
+        return self._new_compaction(self.records).run()
+
+    def _open_segment(self, generation: int, former_end: int) -> None:
+        header = Header(SEGMENT, self._identity, generation, former_end).encode()
+        self._generation = generation
+        self._segment = segment_name(generation)
+        self._seed = file_seed(header)
+        self._end = self._synced = HEADER_BYTES
+        self._files.replace(self._segment, [header])
+
+    def _new_compaction(self, records: Sequence[Message]) -> Compaction:
+        self._compaction = Compaction(self._files, self._codec, self._identity, self._generation, records)
+        return self._compaction
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something that is not durable yet."""
+        return bool(self._burst) or self._compacted is not None
+
+    def compact(self, records: Sequence[Message]) -> None:
+        """State that `records` stand for everything appended before. What is appended after this, before the next `sync`, is behind them.
+
+        While an earlier compaction runs, nothing happens: the files grow until the next one.
+        """
+        if self._compaction is None or self._compaction.done:
+            self._compacted = (records, len(self._burst))
+
+    def sync(self) -> Compaction | None:
+        """Return when all that was appended is durable, as one unit: after a crash all of it is there or none.
+
+        If records have been compacted, the rest of that work is returned: it may `run` at any later time, in any thread, or never.
+
+        Raises StorageFailure, and then always, without trying again: what is on disk is not known any more.
+        """
+        if self._failed:
+            raise StorageFailure(f"{self._files.place}: an earlier write has failed")
+        self._failed = True  # until it has gone well
+        if self._burst:
+            self._write_frame()
+        compaction = None if self._compacted is None else self._rotate(*self._compacted)
+        self._burst.clear()
+        self._compacted = None
+        self._failed = False
+        return compaction
+
+    def _write_frame(self) -> None:
+        files, segment = self._files, self._segment
+        frame = self._codec.frame(self._burst, self._seed, self._end)
+        files.append(segment, frame)
+        files.sync(segment)
+        self._synced = self._end + len(frame)
+        closing = mark(self._seed, self._synced)
+        files.append(segment, closing)
+        self._end = self._synced + len(closing)
+
+    def _rotate(self, records: Sequence[Message], compacted: int) -> Compaction:
+        """Begin the next segment; a checkpoint of what is before it is still to be written."""
+        self._open_segment(self._generation + 1, self._synced)
+        return self._new_compaction([*records, *self._burst[compacted:]])
