@@ -69,3 +69,11 @@ def test_a_service_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         catalog.service(name)
     assert caught.value.key == "service"
     assert reason in caught.value.reason
+
+
+def test_a_configuration_is_checked_before_anything_is_made_of_it() -> None:
+    member = (Member("127.0.0.1", 1),)
+    catalog.check(ClusterConfig(member))
+    for wrong in ({"protocol": "raft"}, {"service": "nosuch:Class"}):
+        with pytest.raises(ConfigurationError, match=r"is not a protocol|cannot import"):
+            catalog.check(ClusterConfig(member, **wrong))

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from stretto.cli.local_cluster import LocalCluster, loopback_config
 from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load
+from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
 pytestmark = pytest.mark.xdist_group("processes")
 

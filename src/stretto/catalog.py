@@ -57,6 +57,12 @@ def protocol_for(config: ClusterConfig) -> ProtocolDefinition:
     return definition
 
 
+def check(config: ClusterConfig) -> None:
+    """Raise ConfigurationError if a replica could not be made of this configuration, with the key that is wrong."""
+    protocol_for(config)
+    service(config.service)
+
+
 def model_names() -> tuple[str, ...]:
     """The names that `model` knows."""
     return tuple(dict.fromkeys(name for name, _ in _MODELS))

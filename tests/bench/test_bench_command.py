@@ -17,9 +17,9 @@ from stretto.bench.clients import LoadFailure
 from stretto.bench.floor import datagram_sizes
 from stretto.bench.measure import measure, own_cluster
 from stretto.bench.plan import Plan
-from stretto.cli.local_cluster import ClusterFailure, LocalCluster, loopback_config
 from stretto.cli.main import run
 from stretto.core.framing import HEADER_BYTES
+from stretto.runtime.local_cluster import ClusterFailure, LocalCluster, loopback_config
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -64,6 +64,15 @@ def test_unreplicated_has_one_replica(capsys: pytest.CaptureFixture[str]) -> Non
     check(figures)
     assert figures["replicas"] == 1
     assert figures["floor_us"] is None
+
+
+def test_disk_is_synced_once_a_burst(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--durability", "disk", "--sessions", "16")
+    check(figures)
+    assert figures["durability"] == "disk"
+    assert all(0 < fsyncs <= 1.5 for fsyncs in figures["fsyncs_per_op"])
+    assert all(size > 10 for size in figures["bytes_persisted_per_op"])
+    assert all(0 < times["p50"] <= times["p99"] for times in figures["fsync_us"])
 
 
 def test_client_processes_and_one_request_per_datagram(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from stretto.cli.local_cluster import LocalCluster, loopback_config
 from stretto.cli.main import run
 from stretto.core.config import load
+from stretto.core.errors import ConfigurationError
+from stretto.core.state_machine import NullMachine
+from stretto.protocols.speculative import SPECULATIVE
+from stretto.runtime.local_cluster import LocalCluster, loopback_config
+from stretto.runtime.replica import run_replica
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -91,19 +95,49 @@ def test_up_twice_and_status(running: Path, capsys: pytest.CaptureFixture[str]) 
     assert [replica["metrics"]["pid"] for replica in status["replicas"]] == [int(text.split()[0]) for text in before]
 
 
-def test_a_replica_that_died_does_not_come_back(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--service", "stretto.core.state_machine:NullMachine", "--no-multicast", str(directory)]
-    assert run(["cluster", "init", *arguments]) == 0
+def init(directory: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> LocalCluster:
+    """A cluster that is up, without multicast."""
+    assert run(["cluster", "init", "--no-multicast", *arguments, str(directory)]) == 0
     assert load(directory / "cluster.toml").multicast is None
     assert run(["cluster", "up", str(directory)]) == 0
-    cluster = LocalCluster(directory)
-    cluster.kill(1)
-    assert cluster.pid_files[1].wait(10)
     capsys.readouterr()
+    return LocalCluster(directory)
+
+
+def kill(cluster: LocalCluster, *indices: int) -> None:
+    """End replicas as a crash would, all at once."""
+    for index in indices:
+        cluster.kill(index)
+    assert all(cluster.pid_files[index].wait(10) for index in indices)
+
+
+def store(directory: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What `stretto kv` prints."""
+    capsys.readouterr()
+    assert run(["kv", arguments[0], "--config", str(directory / "cluster.toml"), *arguments[1:]]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_replica_that_died_comes_back_from_the_others(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = init(directory, capsys)
+    store(directory, capsys, "put", "a", "1")
+    kill(cluster, 1)
     assert run(["cluster", "status", str(directory)]) == 1
     assert "died" in capsys.readouterr().out
+    assert run(["cluster", "up", str(directory)]) == 0
+    output = capsys.readouterr()
+    assert output.err == "replica 1 is up\n"
+    assert output.out == f"3 replicas up, durability memory; logs are in {directory}\n"
+    kill(cluster, 0)
+    assert store(directory, capsys, "get", "a") == "1\n"
+
+
+def test_what_is_lost_with_a_majority_of_the_memory_is_said_to_be(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = init(directory, capsys)
+    kill(cluster, 0, 2)
     assert run(["cluster", "up", str(directory)]) == 1
-    assert "replica 1 has died" in capsys.readouterr().err
+    assert "replicas 0, 2 have died, and no majority is left to recover from: what was stored is lost" in capsys.readouterr().err
+    assert [cluster.state(index) for index in range(3)] == ["died", "running", "died"]
     assert run(["cluster", "down", str(directory)]) == 0
     assert run(["cluster", "status", str(directory), "--json"]) == 1
     assert [replica["state"] for replica in json.loads(capsys.readouterr().out.splitlines()[-1])["replicas"]] == ["stopped"] * 3
@@ -111,8 +145,57 @@ def test_a_replica_that_died_does_not_come_back(directory: Path, capsys: pytest.
     assert [cluster.state(index) for index in range(3)] == ["running"] * 3
 
 
+def test_what_is_on_disk_outlives_all_replicas(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = init(directory, capsys, "--durability", "disk")
+    store(directory, capsys, "put", "a", "1")
+    kill(cluster, 0, 1, 2)
+    assert run(["cluster", "up", str(directory)]) == 0
+    assert store(directory, capsys, "get", "a") == "1\n"
+    store(directory, capsys, "put", "b", "2")
+    assert run(["cluster", "down", str(directory)]) == 0
+    assert run(["cluster", "up", str(directory)]) == 0
+    assert store(directory, capsys, "scan") == "a\t1\nb\t2\n"
+    incarnations = [replica["metrics"]["incarnations"] for replica in cluster.status()]
+    assert [life >> 32 for life in incarnations[0]] == [1, 1, 1]  # they went on, and did not recover
+    assert run(["replica", "--config", str(cluster.file), "--index", "0", "--data", str(cluster.data[0])]) == 2
+    assert "replica-0.data: is in use by another replica process" in capsys.readouterr().err
+
+
+def test_damaged_data_is_refused_and_repaired_from_the_others(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = init(directory, capsys, "--durability", "disk")
+    store(directory, capsys, "put", "a", "1")
+    assert run(["cluster", "down", str(directory)]) == 0
+    [segment] = cluster.data[2].glob("log-*")
+    content = bytearray(segment.read_bytes())
+    content[60] ^= 1
+    segment.write_bytes(content)
+    assert run(["cluster", "up", str(directory)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"replica 2 did not start: {segment}: byte 52: there is no good frame" in error
+    assert "start this replica with --repair" in error
+    assert [cluster.state(index) for index in range(3)] == ["stopped"] * 3
+    assert run(["cluster", "up", "--repair", str(directory)]) == 0
+    [aside] = directory.glob("replica-2.data.damaged-*")
+    assert (aside / segment.name).read_bytes() == content
+    kill(cluster, 0)
+    assert store(directory, capsys, "get", "a") == "1\n"
+
+
+def test_a_first_start_that_did_not_come_about_can_be_tried_again(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = loopback_config(3, "speculative", "stretto.core.state_machine:NullMachine", durability="disk")
+    cluster = LocalCluster.create(directory, config)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", config.replicas[2].port))
+        assert run(["cluster", "up", str(directory)]) == 2
+    assert [list(data.glob("*")) for data in cluster.data] == [[], [], []]
+    assert run(["cluster", "up", str(directory)]) == 0
+    assert run(["cluster", "down", str(directory)]) == 0
+    with pytest.raises(ConfigurationError, match="leave out --bootstrap to go on from them"):
+        run_replica(SPECULATIVE, config, 0, NullMachine, bootstrap=True, data=cluster.data[0])
+
+
 def test_a_replica_that_is_stopped_is_silent_and_ended_all_the_same(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stretto.cli.local_cluster.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("stretto.runtime.local_cluster.STOP_SECONDS", 0.2)
     cluster = LocalCluster.create(directory, loopback_config(1, "unreplicated", "stretto.core.state_machine:NullMachine"))
     cluster.start()
     assert cluster.pid_files[0].signal(signal.SIGSTOP)

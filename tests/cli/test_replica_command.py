@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stretto.cli.local_cluster import loopback_config
 from stretto.cli.main import run
 from stretto.core.config import ClusterConfig, Multicast
+from stretto.runtime.local_cluster import loopback_config
 
 
 @pytest.fixture
@@ -37,8 +37,25 @@ def test_an_index_that_does_not_exist(config: ClusterConfig, tmp_path: Path, cap
     assert f"there is no replica {index}; the indices are 0 to 2" in said
 
 
-def test_an_empty_log_without_bootstrap(config: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--bootstrap says that it has never run before" in refusal(config, tmp_path, capsys, "--index", "0")
+def test_disk_needs_a_directory_and_memory_has_none(config: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(config, tmp_path, capsys, "--index", "0", "--bootstrap", "--data", str(tmp_path / "data"))
+    assert 'cluster.toml: durability: "memory" keeps nothing' in said
+    assert not (tmp_path / "data").exists()
+    on_disk = msgspec.structs.replace(config, durability="disk")
+    assert 'cluster.toml: durability: "disk" needs a directory' in refusal(on_disk, tmp_path, capsys, "--index", "0", "--bootstrap")
+
+
+def test_there_is_nothing_to_repair_at_a_first_start(config: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--repair: a replica that starts for the first time" in refusal(
+        config, tmp_path, capsys, "--index", "0", "--bootstrap", "--repair"
+    )
+
+
+def test_a_data_directory_that_cannot_be_made(config: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    on_disk = msgspec.structs.replace(config, durability="disk")
+    said = refusal(on_disk, tmp_path, capsys, "--index", "0", "--bootstrap", "--data", str(tmp_path / "file"))
+    assert said == f"stretto: {tmp_path / 'file'}: cannot be used for the replica's data: File exists\n"
 
 
 def test_a_port_in_use(config: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,11 +15,11 @@ from stretto.runtime.loop import DatagramLoop
 
 
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Callable[[ClusterConfig], Processes]]:
+def processes(tmp_path: Path) -> Iterator[Callable[..., Processes]]:
     started: list[Processes] = []
 
-    def start(config: ClusterConfig) -> Processes:
-        started.append(Processes(config, tmp_path))
+    def start(config: ClusterConfig, prepare: Callable[[], None] = lambda: None) -> Processes:
+        started.append(Processes(config, tmp_path, prepare))
         return started[-1]
 
     yield start

@@ -18,6 +18,7 @@ from stretto import catalog
 from stretto.core.config import ClusterConfig, Member, Multicast
 from stretto.core.errors import ClusterUnavailable, StrettoError
 from stretto.core.node import Message
+from stretto.runtime.disk import Disk
 from stretto.runtime.host import NodeHost
 from stretto.runtime.metrics import fetch_metrics
 from stretto.runtime.replica import run_replica
@@ -49,28 +50,34 @@ def local_config(replicas: int, *, multicast: bool = False, **changes: Any) -> C
 
 
 class Processes:
-    """The replicas of one cluster, each in a process of its own."""
+    """The replicas of one cluster, each in a process of its own. `prepare` runs in each of these first."""
 
-    def __init__(self, config: ClusterConfig, folder: Path) -> None:
+    def __init__(self, config: ClusterConfig, folder: Path, prepare: Callable[[], None] = lambda: None) -> None:
         self.config = config
         self.folder = folder
+        self.prepare = prepare
         self.children = [self.start(index) for index in range(config.n)]
         for index in range(config.n):
             self.wait_for(index)
 
-    def start(self, index: int) -> multiprocessing.process.BaseProcess:
-        child = multiprocessing.get_context("fork").Process(target=self._run, args=(index,))
+    def start(self, index: int, bootstrap: bool = True) -> multiprocessing.process.BaseProcess:
+        child = multiprocessing.get_context("fork").Process(target=self._run, args=(index, bootstrap))
         child.start()
         return child
 
-    def _run(self, index: int) -> None:
+    def _run(self, index: int, bootstrap: bool) -> None:
+        self.prepare()
+        definition, factory = catalog.protocol_for(self.config), catalog.service(self.config.service)
+        data = self.data(index) if self.config.durability == "disk" else None
         try:
-            factory = catalog.service(self.config.service)
-            run_replica(catalog.protocol_for(self.config), self.config, index, factory, bootstrap=True, log=self.log(index))
+            run_replica(definition, self.config, index, factory, bootstrap=bootstrap, data=data, log=self.log(index))
         except StrettoError as error:
             print(error, file=sys.stderr)
             os._exit(1)
         os._exit(0)
+
+    def data(self, index: int) -> Path:
+        return self.folder / f"replica-{index}.data"
 
     def log(self, index: int) -> Path:
         return self.folder / f"replica-{index}.log"
@@ -148,18 +155,27 @@ class Hosting:
     def __init__(self, config: ClusterConfig) -> None:
         self.config = config
         self.hosts: list[NodeHost] = []
+        self.stopped: list[str] = []
 
-    def replica(self, index: int) -> Recorder:
-        return self._start(index)
+    def replica(self, index: int, disk: Disk | None = None) -> Recorder:
+        return self._start(index, disk=disk)
 
     def client(self, max_messages_per_datagram: int | None = None) -> Recorder:
         return self._start(None, max_messages_per_datagram)
 
-    def _start(self, index: int | None, max_messages: int | None = None) -> Recorder:
+    def _start(self, index: int | None, max_messages: int | None = None, disk: Disk | None = None) -> Recorder:
         sockets = open_client_sockets(self.config) if index is None else open_replica_sockets(self.config, index)
         loop = asyncio.get_running_loop()
         host = NodeHost(
-            loop, self.config, (Note,), sockets, index=index, report=lambda event, details: None, max_messages_per_datagram=max_messages
+            loop,
+            self.config,
+            (Note,),
+            sockets,
+            index=index,
+            report=lambda event, details: None,
+            disk=disk,
+            stopped=self.stopped.append,
+            max_messages_per_datagram=max_messages,
         )
         self.hosts.append(host)
         node = Recorder(host)

@@ -24,7 +24,7 @@ from stretto.protocols.unreplicated import UNREPLICATED
 from stretto.runtime.metrics import fetch_metrics
 from stretto.runtime.replica import run_replica
 
-Start = Callable[[ClusterConfig], Processes]
+Start = Callable[..., Processes]
 NULL = "stretto.core.state_machine:NullMachine"
 
 
@@ -74,8 +74,11 @@ def refused(config: ClusterConfig, index: int = 0, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_it_refuses_to_start_without_bootstrap() -> None:
-    assert "--bootstrap" in refused(single(), bootstrap=False)
+def test_one_that_lost_its_memory_and_has_no_peers_stops(tmp_path: Path) -> None:
+    with pytest.raises(StrettoError, match="a single server that has lost its memory has lost everything"):
+        run_replica(UNREPLICATED, single(), 0, NullMachine, bootstrap=False, log=tmp_path / "log")
+    [line] = (tmp_path / "log").read_text().splitlines()
+    assert json.loads(line)["event"] == "replica stopped"
 
 
 def test_it_says_what_keeps_it_from_starting(tmp_path: Path, processes: Start) -> None:

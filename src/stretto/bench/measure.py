@@ -14,9 +14,9 @@ from typing import Any
 
 from stretto.bench.clients import ClientRun, Clients, client_processes
 from stretto.bench.plan import Plan
-from stretto.cli.local_cluster import ClusterFailure, LocalCluster
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
+from stretto.runtime.local_cluster import ClusterFailure, LocalCluster
 from stretto.runtime.metrics import fetch_metrics
 
 Progress = Callable[[str, float | None], None]

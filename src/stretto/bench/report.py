@@ -58,6 +58,7 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
     return {
         "protocol": config.protocol,
         "replicas": config.n,
+        "durability": config.durability,
         "client_processes": plan.client_processes,
         "sessions": plan.sessions,
         "seconds": plan.seconds,
@@ -72,6 +73,9 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
         "replica_cpu_us_per_op": [per_operation(replica.cpu_us()) for replica in replicas],
         "client_cpu_us_per_op": per_operation(_total(client.cpu_us() for client in clients)),
         "replica_collections": [replica.increase("collections") for replica in replicas],
+        "fsyncs_per_op": [per_operation(replica.amount("fsyncs")) for replica in replicas],
+        "bytes_persisted_per_op": [per_operation(replica.amount("bytes_persisted")) for replica in replicas],
+        "fsync_us": [replica.after.get("fsync_us") for replica in replicas],
         "datagrams_per_op": per_operation(_total(node.amount("datagrams_sent") for node in [*replicas, *clients])),
         "view_changes": _most(replicas, "view_changes"),
         "reconciliations": reconciliations,

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import durability_option, json_option, print_json
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from stretto.bench.measure import Progress
     from stretto.bench.plan import Plan
-    from stretto.core.config import ClusterConfig
+    from stretto.core.config import ClusterConfig, Durability
 
-OF_OWN_CLUSTER = ("protocol", "replicas", "kill", "floor")
+OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "floor")
 """Options that make no sense for a cluster that runs already."""
 
 
 @click.command(name="bench")
 @click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
 @click.option("--replicas", type=int, help="How many replicas.  [default: 3, or what the protocol is limited to]")
+@durability_option
 @click.option("--client-processes", default=1, show_default=True, help="How many processes make the load.")
 @click.option("--sessions", default=32, show_default=True, help="How many calls are under way at a time, over all client processes.")
 @click.option("--seconds", default=5.0, show_default=True, help="How long to measure.")
@@ -39,10 +40,11 @@ OF_OWN_CLUSTER = ("protocol", "replicas", "kill", "floor")
 def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any) -> int:
     """Measure a cluster under load: closed loops, each with one call at a time.
 
-    Starts a cluster on this machine and ends it. Exit status 1 if a call failed.
+    Starts a cluster on this machine and ends it. What replicas keep on disk is in the directory for temporary files (TMPDIR). Exit
+    status 1 if a call failed.
     """
     from stretto.bench.measure import ended_by_sigterm
-    from stretto.bench.plan import SERVICES, Plan
+    from stretto.bench.plan import Plan
     from stretto.bench.report import combined
     from stretto.core.config import load
 
@@ -53,7 +55,7 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
         config = load(config_file)
         new_config: Callable[[], ClusterConfig] = lambda: config  # noqa: E731
     else:
-        new_config = lambda: _own_config(options["protocol"], options["replicas"], SERVICES[plan.operation])  # noqa: E731
+        new_config = lambda: _own_config(plan, options["protocol"], options["replicas"], options["durability"])  # noqa: E731
     plan.validate(new_config())
     with ended_by_sigterm(), _progress() as progress:
         runs = []
@@ -85,13 +87,16 @@ def _run(plan: Plan, config: ClusterConfig, is_own: bool, with_floor: bool, prog
     return figures | {"floor_us": floor, "measured_on": machine}
 
 
-def _own_config(protocol_name: str, replicas: int | None, service: str) -> ClusterConfig:
-    from stretto.catalog import protocol
-    from stretto.cli.local_cluster import loopback_config
+def _own_config(plan: Plan, protocol_name: str, replicas: int | None, durability: Durability) -> ClusterConfig:
+    from stretto.bench.plan import SERVICES
+    from stretto.catalog import check, protocol
+    from stretto.runtime.local_cluster import loopback_config
 
     if replicas is None:
         replicas = protocol(protocol_name).max_replicas or 3
-    return loopback_config(replicas, protocol_name, service)
+    config = loopback_config(replicas, protocol_name, SERVICES[plan.operation], durability=durability)
+    check(config)
+    return config
 
 
 def _refuse_options_of_own_cluster() -> None:
@@ -138,7 +143,7 @@ def _title(figures: dict[str, Any]) -> str:
     processes = _count(figures["client_processes"], "client process", "client processes")
     runs = f", medians of {figures['repeat']} runs" if "repeat" in figures else ""
     load = f"{_count(figures['sessions'], 'session')} in {processes}, {figures['operation']} operations, {figures['seconds']:g} s"
-    return f"{figures['protocol']}, {replicas}: {load}{runs}"
+    return f"{figures['protocol']}, {replicas}, durability {figures['durability']}: {load}{runs}"
 
 
 def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -151,6 +156,11 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     each = ", ".join("-" if cpu is None else f"{cpu:.2f}" for cpu in figures["replica_cpu_us_per_op"])
     yield "processor time", f"{each} us an operation at the replicas, {_number(figures['client_cpu_us_per_op'], 2)} at the clients"
     yield "datagrams", f"{_number(figures['datagrams_per_op'], 3)} an operation"
+    if figures["durability"] == "disk":
+        each = ", ".join(_number(fsyncs, 3) for fsyncs in figures["fsyncs_per_op"])
+        written = ", ".join(_number(size) for size in figures["bytes_persisted_per_op"])
+        times = ", ".join("-" if us is None else f"{_number(us['p50'])} (p99 {_number(us['p99'])})" for us in figures["fsync_us"])
+        yield "disk", f"{each} syncs and {written} bytes an operation at the replicas; a sync takes {times} us"
     gap = f"longest time without a result {figures['longest_gap_ms']:.1f} ms"
     yield "service", f"{gap}; operations by second: {' '.join(f'{count:,.0f}' for count in figures['operations_by_second'])}"
     repair = f"{figures['reconciliations_per_s']:.1f} reconciliations/s, {figures['view_changes']} changes of leader, "

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from stretto.cli.options import FILE_NAME, json_option, print_json
+from stretto.cli.options import durability_option, json_option, print_json
+from stretto.core.config import FILE_NAME, Durability
 
 directory_argument = click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="[DIR]")
 
@@ -16,7 +17,7 @@ directory_argument = click.argument("directory", type=click.Path(file_okay=False
 def command() -> None:
     """Set up, start, watch and end a cluster on this machine.
 
-    DIR holds its configuration, cluster.toml, and the replicas' logs; without it, the current directory does.
+    DIR holds its configuration, cluster.toml, and the replicas' logs and data; without it, the current directory does.
     """
 
 
@@ -26,31 +27,43 @@ def command() -> None:
 @click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
 @click.option("--service", default="stretto.apps.kv:KeyValueStore", show_default=True, help="The replicated class, module:Class.")
 @click.option("--multicast/--no-multicast", default=True, help="Send requests by IP multicast, or to each replica.  [default: multicast]")
-def init(directory: Path, replicas: int, protocol: str, service: str, multicast: bool) -> None:
+@durability_option
+def init(directory: Path, replicas: int, protocol: str, service: str, multicast: bool, durability: Durability) -> None:
     """Write a configuration for a cluster on the loopback address, on free ports."""
-    from stretto.cli.local_cluster import LocalCluster, loopback_config
+    from stretto.catalog import check
+    from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
-    cluster = LocalCluster.create(directory, loopback_config(replicas, protocol, service, multicast=multicast))
+    config = loopback_config(replicas, protocol, service, multicast=multicast, durability=durability)
+    check(config)
+    cluster = LocalCluster.create(directory, config)
     place = "" if directory == Path() else f" {directory}"
-    click.echo(f"{cluster.file} written: {_count(replicas)}, protocol {protocol}. Start it with: stretto cluster up{place}")
+    what = f"{_count(replicas)}, protocol {protocol}, durability {durability}"
+    click.echo(f"{cluster.file} written: {what}. Start it with: stretto cluster up{place}")
 
 
 @command.command()
 @directory_argument
-def up(directory: Path) -> None:
-    """Start all replicas, empty, and wait until they answer. Does nothing if they run."""
-    from stretto.cli.local_cluster import LocalCluster
+@click.option("--repair", is_flag=True, help="Replicas whose data is damaged set it aside, and recover from the others.")
+def up(directory: Path, repair: bool) -> None:
+    """Start all replicas that do not run, and wait until they serve.
+
+    Those that died recover from the others. With durability "disk", all go on from what they have on disk.
+    """
+    from stretto.catalog import check
+    from stretto.runtime.local_cluster import LocalCluster
 
     cluster = LocalCluster(directory)
-    started = cluster.start(lambda index: click.echo(f"replica {index} is up", err=True))
-    click.echo(f"{_count(cluster.config.n)} up{'' if started else ' already'}; logs are in {directory}")
+    check(cluster.config)
+    started = cluster.start(lambda index: click.echo(f"replica {index} is up", err=True), repair=repair)
+    which = f"{_count(cluster.config.n)} up{'' if started else ' already'}, durability {cluster.config.durability}"
+    click.echo(f"{which}; logs are in {directory}")
 
 
 @command.command()
 @directory_argument
 def down(directory: Path) -> None:
-    """End all replicas, and with them all that is stored. Logs and configuration stay."""
-    from stretto.cli.local_cluster import LocalCluster
+    """End all replicas, and with them what they have in memory. Logs, configuration and data on disk stay."""
+    from stretto.runtime.local_cluster import LocalCluster
 
     ended = LocalCluster(directory).stop()
     click.echo(f"{_count(ended)} ended" if ended else "no replica was running")
@@ -61,13 +74,14 @@ def down(directory: Path) -> None:
 @json_option
 def status(directory: Path, as_json: bool) -> int:
     """Show the state of each replica. Exit status 1 if not all of them answer."""
-    from stretto.cli.local_cluster import LocalCluster
+    from stretto.runtime.local_cluster import LocalCluster
 
     cluster = LocalCluster(directory)
     replicas = cluster.status()
     if as_json:
         config = cluster.config
-        print_json({"config": str(directory / FILE_NAME), "protocol": config.protocol, "service": config.service, "replicas": replicas})
+        what = {"protocol": config.protocol, "service": config.service, "durability": config.durability}
+        print_json({"config": str(directory / FILE_NAME), **what, "replicas": replicas})
     else:
         _print_table(replicas)
     return 0 if all(replica["state"] == "running" for replica in replicas) else 1

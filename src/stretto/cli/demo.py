@@ -18,7 +18,7 @@ from stretto.cli.options import json_option, print_json
 if TYPE_CHECKING:
     from stretto.cli.demo_display import Display
     from stretto.cli.demo_load import Load
-    from stretto.cli.local_cluster import LocalCluster
+    from stretto.runtime.local_cluster import LocalCluster
 
 _SERVICE = "stretto.apps.kv:KeyValueStore"
 _TICK_SECONDS = 0.25
@@ -39,10 +39,12 @@ def command(protocol: str, replicas: int, seconds: float, sessions: int, kill: s
     The replicas are processes that replicate a key-value store over UDP multicast on the loopback interface. Every session counts, and
     checks each answer. All that is started is ended. Exit status 1 if an answer was wrong, or service did not go on.
     """
+    from stretto.catalog import check
     from stretto.cli.demo_display import print_table
-    from stretto.cli.local_cluster import LocalCluster, loopback_config
+    from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
     config = loopback_config(replicas, protocol, _SERVICE, multicast=multicast)
+    check(config)
     with _signals_handled(_SIGNALS, _end), tempfile.TemporaryDirectory(prefix="stretto-demo-") as directory:
         cluster = LocalCluster.create(Path(directory), config)
         try:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": "Three replicas on this machine, under load; one is killed and service goes on.",
     "cluster": "Set up, start, watch and end a cluster on this machine.",
     "replica": "Run one replica of a cluster.",
+    "log": "Look at the data that a replica keeps on disk.",
     "kv": "Read and change a replicated key-value store.",
     "bench": "Measure throughput and latency of real processes.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",

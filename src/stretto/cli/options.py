@@ -1,4 +1,4 @@
-"""What several commands share: the options `--json` and `--config`, and how results are printed."""
+"""What several commands share: the options `--json`, `--durability` and `--config`, and how results are printed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from typing import Any, TypeVar
 
 import click
 
+from stretto.core.config import FILE_NAME
 from stretto.core.errors import ConfigurationError
-
-FILE_NAME = "cluster.toml"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 """Gives the command a parameter `as_json`."""
+
+
+durability_option = click.option(
+    "--durability",
+    type=click.Choice(["memory", "disk"]),
+    default="memory",
+    show_default=True,
+    help="Whether a majority keeps what is stored, or the disk of each replica.",
+)
+"""Gives the command a parameter `durability`."""
 
 
 def config_option(command: Command) -> Command:

@@ -13,13 +13,15 @@ from stretto.core.errors import ConfigurationError
 @click.command()
 @config_option
 @click.option("--index", type=int, required=True, help="Which of the configuration's replicas this is, from 0.")
-@click.option("--bootstrap", is_flag=True, help="Say that the whole cluster starts anew, so that an empty log is right.")
+@click.option("--bootstrap", is_flag=True, help="Say that the whole cluster starts for the first time, so that an empty log is right.")
+@click.option("--data", type=click.Path(path_type=Path), help='The directory for its data, with durability "disk".')
+@click.option("--repair", is_flag=True, help="If its data is damaged, set that aside, and recover from the other replicas.")
 @click.option("--log", "log", type=click.Path(path_type=Path), help="Append the log to this file.  [default: standard error]")
-def command(config_file: Path, index: int, bootstrap: bool, log: Path | None) -> None:
+def command(config_file: Path, index: int, bootstrap: bool, data: Path | None, repair: bool, log: Path | None) -> None:
     """Run one replica of a cluster, until SIGTERM or Ctrl-C.
 
-    Replicas keep their state in memory. One that has ended cannot come back yet: without --bootstrap it refuses to start, since with an
-    empty log it would have forgotten what it promised; with --bootstrap all replicas must start anew together.
+    With --bootstrap all replicas start together, for the first time, and serve when all of them do. Without, this replica comes back: from
+    its data, or, if it has none, by recovering from a majority of the others.
     """
     from stretto.catalog import protocol_for, service
     from stretto.core.config import load
@@ -28,8 +30,11 @@ def command(config_file: Path, index: int, bootstrap: bool, log: Path | None) ->
     config = load(config_file)
     if not 0 <= index < config.n:
         raise ConfigurationError(f"there is no replica {index}; the indices are 0 to {config.n - 1}", key="--index", file=config_file)
+    if bootstrap and repair:
+        raise ConfigurationError("a replica that starts for the first time has nothing to repair; leave it out", key="--repair")
     try:
         definition = protocol_for(config)
-        run_replica(definition, config, index, service(config.service), bootstrap=bootstrap, log=log)
+        machine = service(config.service)
+        run_replica(definition, config, index, machine, bootstrap=bootstrap, data=data, repair=repair, log=log)
     except ConfigurationError as error:
         raise error if error.file or not error.key else error.in_file(config_file) from None

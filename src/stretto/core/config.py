@@ -23,12 +23,17 @@ import hashlib
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from stretto.core.errors import ConfigurationError
 from stretto.core.framing import CLUSTER_BYTES, HEADER_BYTES
+
+FILE_NAME = "cluster.toml"
+"""What a configuration is called where nobody named it."""
+
+Durability: TypeAlias = Literal["memory", "disk"]
 
 LARGEST_DATAGRAM = 65_507
 """The most that UDP over IPv4 carries."""
@@ -118,7 +123,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: tuple[Member, ...]
     protocol: str = "speculative"
     service: str = "stretto.apps.kv:KeyValueStore"
-    durability: Literal["memory", "disk"] = "memory"
+    durability: Durability = "memory"
     multicast: Multicast | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
@@ -132,6 +137,12 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Eight bytes that two configurations share only if their nodes may speak with each other."""
         shared = msgspec.structs.replace(self, multicast=self.multicast and msgspec.structs.replace(self.multicast, interface=""))
         return hashlib.blake2b(msgspec.json.encode(shared), digest_size=CLUSTER_BYTES).digest()
+
+    def data_digest(self) -> bytes:
+        """Eight bytes that stay the same as long as what replicas have on disk can be used: other replicas, another protocol or service
+        change it, and another `max_sessions`, which is part of how a log is executed. Times and other limits do not."""
+        used = [self.protocol, self.service, self.replicas, self.limits.max_sessions]
+        return hashlib.blake2b(msgspec.json.encode(used), digest_size=CLUSTER_BYTES).digest()
 
     def validate(self) -> ClusterConfig:
         """This configuration, if it makes sense. Raises ConfigurationError with the key and what would be right."""

@@ -21,11 +21,11 @@ from typing import Any
 import msgspec
 
 from stretto.core.config import ClusterConfig
-from stretto.core.errors import StrettoError
 from stretto.core.framing import Framing, Refused
 from stretto.core.node import Address, Message, Node
 from stretto.runtime.addresses import FIRST_ENDPOINT, LAST_ENDPOINT, endpoint_to_int, member_endpoint, text_of
 from stretto.runtime.batching import BATCHED, Receiver, send_many
+from stretto.runtime.disk import Disk
 from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.sockets import NodeSockets
 from stretto.runtime.streams import Streams
@@ -43,6 +43,7 @@ class NodeHost:
     """Drives one node, and is its `Port`.
 
     Parameters: `sockets`, which it owns from now on; `index`, the replica's, None for a client; `report`, where `port.report` goes;
+    `disk`, where what the node persists goes, None if nowhere; `stopped`, told the reason when the node must not go on;
     `max_messages_per_datagram`, how many messages may share one, as many as fit by default.
 
     Build the node with the host as its port, then `start` the host with the node.
@@ -57,6 +58,8 @@ class NodeHost:
         *,
         index: int | None,
         report: Report,
+        disk: Disk | None = None,
+        stopped: Callable[[str], None] = lambda reason: None,
         max_messages_per_datagram: int | None = None,
     ) -> None:
         self.loop = loop
@@ -73,6 +76,9 @@ class NodeHost:
         self._framing = Framing(cluster, self.address, message_types, limit)
         self._max_messages = max_messages_per_datagram or _ALL
         self._report = report
+        self._disk = disk
+        self._tell_stopped = stopped
+        self._stopped = False
         self._endpoints = {member: member_endpoint(config, member) for member in range(config.n)}
         self._members = {endpoint: member for member, endpoint in self._endpoints.items()}
         self._others = [endpoint for member, endpoint in self._endpoints.items() if member != index]
@@ -93,8 +99,10 @@ class NodeHost:
         self._started_ns = monotonic_ns()
 
     def start(self, node: Node) -> None:
-        """Begin to drive `node`."""
+        """Begin to drive `node`. What it persisted while it was built is durable then."""
         self.node = node
+        if self._disk is not None:
+            self._disk.sync(self.loop)
         turn = self._turn
         for sock in self._heard:
             if isinstance(self.loop, DatagramLoop):
@@ -148,17 +156,25 @@ class NodeHost:
         """Forget the timer."""
         self._timers.cancel(name)
 
-    durable = False
+    @property
+    def durable(self) -> bool:
+        """Whether there is a disk."""
+        return self._disk is not None
 
     def persist(self, record: Message) -> None:
-        """Nothing: in memory mode a replica that ends has forgotten everything."""
+        """To the disk, before anything that is sent from now on."""
+        assert self._disk is not None
+        self._disk.persist(record)
 
     def compact(self, records: Sequence[Message]) -> None:
-        """Nothing."""
+        """To the disk, when there is time."""
+        assert self._disk is not None
+        self._disk.compact(records)
 
     def stop(self, reason: str) -> None:
-        """End this node."""
-        raise StrettoError(reason)
+        """Call the node no more, and send nothing more of what it says."""
+        self._stopped = True
+        self._tell_stopped(reason)
 
     def report(self, event: str, **details: Any) -> None:
         """To the log."""
@@ -196,8 +212,6 @@ class NodeHost:
 
     def _receive(self) -> bool:
         """Hand over what has arrived. Whether it was so much that more may have come meanwhile."""
-        assert self.node is not None
-        on_message = self.node.on_message
         unpack = self._framing.unpack
         members = self._members
         total = messages_total = 0
@@ -215,8 +229,7 @@ class NodeHost:
                         self.refuse("sender does not match its address")
                         continue
                     messages_total += len(messages)
-                    for message in messages:
-                        on_message(sender, message)
+                    self._hand_over(sender, messages)
                 total += len(datagrams)
                 if len(datagrams) < _DATAGRAMS_A_CALL:
                     break
@@ -224,14 +237,26 @@ class NodeHost:
         self.messages_received += messages_total
         return total > 1
 
-    def _deliver_to_self(self) -> None:
+    def _hand_over(self, sender: Address, messages: Sequence[Message]) -> None:
         assert self.node is not None
-        messages, self._to_self = self._to_self, []
+        on_message = self.node.on_message
         for message in messages:
-            self.node.on_message(self.address, message)
+            if self._stopped:
+                return
+            on_message(sender, message)
+
+    def _deliver_to_self(self) -> None:
+        messages, self._to_self = self._to_self, []
+        self._hand_over(self.address, messages)
 
     def _flush(self) -> None:
-        """Send what the node said."""
+        """Send what the node said, when what it persisted so far is durable. Bursts in which it said nothing wait with that for this."""
+        if self._stopped:
+            self._outbox.clear()
+            self._group_outbox.clear()
+            return
+        if self._disk is not None:
+            self._disk.sync(self.loop)
         pack = self._framing.pack
         max_messages = self._max_messages
         datagrams: list[tuple[int, bytes]] = []
@@ -273,6 +298,8 @@ class NodeHost:
 
     def _on_timer(self, name: str) -> None:
         assert self.node is not None
+        if self._stopped:
+            return
         self._in_burst = True
         try:
             self.node.on_timer(name)
@@ -284,7 +311,6 @@ class NodeHost:
 
     def on_frame(self, host: int, frame: bytes) -> None:
         """A frame has come over a stream from this IPv4 address."""
-        assert self.node is not None
         try:
             sender, messages = self._framing.unpack(frame)
         except Refused as refused:
@@ -294,8 +320,7 @@ class NodeHost:
         self.messages_received += len(messages)
         self._in_burst = True
         try:
-            for message in messages:
-                self.node.on_message(sender, message)
+            self._hand_over(sender, messages)
         finally:
             self._in_burst = False
         return self._turn()
@@ -316,6 +341,8 @@ class NodeHost:
         metrics = self.node.metrics()
         ignored = Counter(metrics.get("ignored_messages", {})) + self.refused
         metrics.update({name: getattr(self, name) for name in _COUNTERS})
+        if self._disk is not None:
+            metrics.update(self._disk.metrics())
         metrics.update({f"stream_frames_{name}": self._streams.counters[name] for name in ("received", "sent", "dropped")})
         metrics.update(
             ignored_messages=dict(sorted(ignored.items())),

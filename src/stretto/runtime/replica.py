@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ConfigurationError, StrettoError
-from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition
+from stretto.core.protocol import ProtocolDefinition, Start
 from stretto.core.state_machine import StateMachine
 from stretto.runtime.addresses import text_of
 from stretto.runtime.batching import BATCHED
+from stretto.runtime.disk import Disk, open_disk
 from stretto.runtime.host import NodeHost
 from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.sockets import open_replica_sockets
+from stretto.storage.files import StorageFailure
 
 logger = logging.getLogger("stretto.replica")
 
@@ -36,56 +39,104 @@ def run_replica(
     machine_factory: Callable[[], StateMachine],
     *,
     bootstrap: bool,
+    data: Path | None = None,
+    repair: bool = False,
     log: str | Path | None = None,
 ) -> None:
     """Run replica `index` of the cluster in this process, until SIGTERM or SIGINT.
 
-    `bootstrap`: this replica has never run before, so that it may begin with an empty log. `log`: the file that JSON lines are
-    appended to; None for standard error.
+    - `bootstrap`: the whole cluster starts for the first time, and is empty. Otherwise the replica goes on from what it has on disk or,
+      if that is nothing, recovers from its peers.
+    - `data`: the directory for what it persists; needed with durability "disk", and only then.
+    - `repair`: if that is damaged, set it aside and recover from the peers.
+    - `log`: the file that JSON lines are appended to; None for standard error.
 
-    Raises ConfigurationError for what keeps it from starting, and StrettoError if it stopped because of a bug in itself.
+    Raises ConfigurationError for what keeps it from starting, Corrupt if what is on disk is damaged, StorageFailure if the disk fails,
+    and StrettoError if the replica had to stop, because of its peers or of a bug in itself.
     """
-    if not bootstrap:
-        reason = (
-            f"replica {index} would begin with an empty log, and has no way to recover an earlier one;"
-            " --bootstrap says that it has never run before, or that the whole cluster starts anew"
-        )
-        raise ConfigurationError(reason)
     handler = _json_lines(log)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    disk = None
     try:
+        if (data is not None) != (config.durability == "disk"):
+            raise ConfigurationError(_NEEDS_DATA if data is None else _NEEDS_NO_DATA, key="durability")
+        if data is not None:
+            disk = _open_disk(data, definition, config, index, repair)
         with asyncio.Runner(loop_factory=DatagramLoop) as runner:
-            runner.run(_serve(definition, config, index, machine_factory))
+            runner.run(_serve(definition, config, index, machine_factory, disk, bootstrap))
     finally:
+        if disk is not None:
+            disk.close()
         logger.removeHandler(handler)
         handler.close()
 
 
+_NEEDS_DATA = "\"disk\" needs a directory for the replica's data; name one with --data"
+_NEEDS_NO_DATA = "\"memory\" keeps nothing in a directory for data; leave out --data, or set \"disk\""
+
+
+def _open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig, index: int, repair: bool) -> Disk:
+    disk, aside = open_disk(data, definition, config, index, repair=repair)
+    if aside is not None:
+        _report("damaged data set aside", {"replica": index, "directory": str(aside)})
+    return disk
+
+
+def _start(bootstrap: bool, disk: Disk | None) -> Start:
+    records = () if disk is None else disk.take_records()
+    if bootstrap and disk is not None and records:
+        reason = "holds records of an earlier life of this replica; leave out --bootstrap to go on from them, or name another directory"
+        raise ConfigurationError(reason, file=disk.place)
+    return Start(bootstrap, records)
+
+
 async def _serve(
-    definition: ProtocolDefinition, config: ClusterConfig, index: int, machine_factory: Callable[[], StateMachine]
+    definition: ProtocolDefinition,
+    config: ClusterConfig,
+    index: int,
+    machine_factory: Callable[[], StateMachine],
+    disk: Disk | None,
+    bootstrap: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
     host = NodeHost(
-        loop, config, definition.message_types, open_replica_sockets(config, index), index=index, report=_report
+        loop,
+        config,
+        definition.message_types,
+        open_replica_sockets(config, index),
+        index=index,
+        report=_report,
+        disk=disk,
+        stopped=partial(_stop, ended),
     )
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _resolve, ended, signal.Signals(number).name)
         loop.set_exception_handler(lambda _, context: _fail(host, ended, context))
-        host.start(definition.replica(host, config, index, machine_factory(), BOOTSTRAP))
-        _report(
-            "replica started",
-            {"replica": index, "endpoint": text_of(host.sockets.endpoint), "protocol": definition.name, "batched_sockets": BATCHED},
-        )
+        host.start(definition.replica(host, config, index, machine_factory(), _start(bootstrap, disk)))
+        if not ended.done():
+            _report("replica started", {"replica": index, **_what_runs(host, definition, config)})
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        _report("replica ends", {"replica": index, "signal": await ended})
+        signal_name = await ended
+        if disk is not None:
+            disk.sync(loop)
+        _report("replica ends", {"replica": index, "signal": signal_name})
     finally:
         host.close()
+
+
+def _what_runs(host: NodeHost, definition: ProtocolDefinition, config: ClusterConfig) -> dict[str, Any]:
+    return {
+        "endpoint": text_of(host.sockets.endpoint),
+        "protocol": definition.name,
+        "durability": config.durability,
+        "batched_sockets": BATCHED,
+    }
 
 
 def _resolve(ended: asyncio.Future[str], signal_name: str) -> None:
@@ -93,10 +144,21 @@ def _resolve(ended: asyncio.Future[str], signal_name: str) -> None:
         ended.set_result(signal_name)
 
 
+def _stop(ended: asyncio.Future[str], reason: str) -> None:
+    logger.error("replica stopped", extra={"details": {"reason": reason}})
+    if not ended.done():
+        ended.set_exception(StrettoError(reason))
+
+
 def _fail(host: NodeHost, ended: asyncio.Future[str], context: dict[str, Any]) -> None:
-    """A replica that contradicts itself must not say another word: it could be wrong."""
+    """A replica that contradicts itself, or does not know what is on its disk, must not say another word: it could be wrong."""
     host.close()
     error = context.get("exception")
+    if isinstance(error, StorageFailure):
+        logger.critical("disk failed", extra={"details": {"reason": str(error)}})
+        if not ended.done():
+            ended.set_exception(error)
+        return
     logger.critical("replica failed", exc_info=error, extra={"details": {"message": context["message"]}})
     if not ended.done():
         ended.set_exception(StrettoError(f"the replica stopped because of a bug in itself: {error!r}; the log has the traceback"))

@@ -1,9 +1,9 @@
-"""A cluster whose replicas are processes on this machine: a directory with the configuration, and a log and a pid file for each.
+"""A cluster whose replicas are processes on this machine: a directory with the configuration, and files and perhaps data for each.
 
-    DIR/cluster.toml    DIR/replica-0.log    DIR/replica-0.pid   ...
+    DIR/cluster.toml    DIR/replica-0.log    DIR/replica-0.pid    DIR/replica-0.data/ ...
 
-A pid file means that the replica was started and not stopped. If its process has ended nevertheless, the replica has died, and its
-memory with it: it must not come back under the same index with an empty one, as it would forget what it has promised.
+A pid file means that the replica was started and not stopped. If its process has ended nevertheless, the replica has died. It comes back
+from its data or, without, by recovering from the others, if no more than f of the 2f+1 have lost their memory.
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from stretto.catalog import protocol_for
-from stretto.catalog import service as make_service
-from stretto.cli.options import FILE_NAME
-from stretto.cli.pid_file import PidFile
-from stretto.core.config import ClusterConfig, Limits, Member, Multicast, load
+from stretto.core.config import FILE_NAME, ClusterConfig, Durability, Limits, Member, Multicast, load
 from stretto.core.errors import ConfigurationError, StrettoError
 from stretto.runtime.metrics import fetch_metrics
+from stretto.runtime.pid_file import PidFile
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_DATAGRAM_BYTES = 16_384
@@ -42,19 +39,28 @@ class ClusterFailure(StrettoError):
     """A replica could not be started, or has died."""
 
 
-def loopback_config(replicas: int, protocol: str, service: str, *, multicast: bool = True, **limits: int) -> ClusterConfig:
+def loopback_config(
+    replicas: int, protocol: str, service: str, *, multicast: bool = True, durability: Durability = "memory", **limits: int
+) -> ClusterConfig:
     """A configuration for `replicas` on this machine, on ports that are free now. Raises ConfigurationError if it makes no sense."""
     *ports, group_port = _free_ports(max(replicas, 0) + 1)
-    config = ClusterConfig(
+    return ClusterConfig(
         tuple(Member(LOOPBACK, port) for port in ports),
         protocol=protocol,
         service=service,
+        durability=durability,
         multicast=Multicast("239.83.84.1", group_port, LOOPBACK) if multicast else None,
         limits=Limits(**({"max_datagram_bytes": LOOPBACK_DATAGRAM_BYTES} | limits)),
     ).validate()
-    protocol_for(config)
-    make_service(service)
-    return config
+
+
+def in_service(metrics: dict[str, Any] | None) -> bool:
+    """Whether a replica with these metrics takes part, if it answered at all."""
+    return metrics is not None and metrics.get("status") not in ("bootstrapping", "asking", "recovering")
+
+
+_outliving: list[subprocess.Popen[bytes]] = []
+"""Replicas outlive the command that started them. They are kept here, so that Popen does not complain of that."""
 
 
 class Start(NamedTuple):
@@ -65,9 +71,12 @@ class Start(NamedTuple):
 
 
 class LocalCluster:
-    """The replica processes of the configuration in `directory`. Raises ConfigurationError if there is none."""
+    """The replica processes of the configuration in `directory`. Raises ConfigurationError if there is none.
 
-    def __init__(self, directory: Path) -> None:
+    `prefix`: what comes before the command that starts replica `index`, to run it elsewhere than here (`ip netns exec ...`).
+    """
+
+    def __init__(self, directory: Path, prefix: Callable[[int], Sequence[str]] = lambda index: ()) -> None:
         self.directory = directory
         self.file = directory / FILE_NAME
         if not self.file.is_file():
@@ -75,9 +84,13 @@ class LocalCluster:
         self.config = load(self.file)
         self.pid_files = [PidFile(directory / f"replica-{index}.pid") for index in range(self.config.n)]
         self.logs = [directory / f"replica-{index}.log" for index in range(self.config.n)]
+        self.data = [directory / f"replica-{index}.data" for index in range(self.config.n)]
+        self._prefix = prefix
 
     @classmethod
-    def create(cls, directory: Path, config: ClusterConfig) -> LocalCluster:
+    def create(
+        cls, directory: Path, config: ClusterConfig, prefix: Callable[[int], Sequence[str]] = lambda index: ()
+    ) -> LocalCluster:
         """Write the configuration into a directory that has none."""
         file = directory / FILE_NAME
         try:
@@ -88,32 +101,39 @@ class LocalCluster:
             raise ConfigurationError("exists already and is left as it is; name another directory", file=file) from None
         except OSError as error:
             raise ConfigurationError(f"cannot be written: {error.strerror}", file=file) from None
-        return cls(directory)
+        return cls(directory, prefix)
 
-    def start(self, answered: Callable[[int], None] = lambda index: None) -> bool:
-        """Start all replicas, empty, and wait until they answer, calling `answered(index)` for each. False if they ran already.
+    def start(self, answered: Callable[[int], None] = lambda index: None, *, repair: bool = False) -> list[int]:
+        """Start all replicas that do not run, and wait until they are in service, calling `answered(index)` for each. Which they were.
 
-        Raises ClusterFailure if one does not start, or ConfigurationError if that is why, after ending the others; ClusterFailure if some
-        have died since they were started.
+        If none was running, they start for the first time, or from their data. If some have died, these come back, from their data or by
+        recovering from the others. `repair`: a replica whose data is damaged sets it aside and recovers too.
+
+        Raises ClusterFailure if one does not start, or ConfigurationError if that is why; if none ran before, none does then. Raises
+        ClusterFailure too if the state is lost with more than f of 2f+1 memories.
         """
         with self._alone():
-            started = [pid_file.path.exists() for pid_file in self.pid_files]
-            if any(started):
-                self._refuse_the_dead()
-                return False
-            protocol_for(self.config)
-            make_service(self.config.service)
+            indices = [index for index in range(self.config.n) if self.state(index) != "running"]
+            anew = not any(pid_file.path.exists() for pid_file in self.pid_files)
+            if not anew and not self._on_disk:
+                self._refuse_if_lost(indices)
+            bootstrap = anew and not (self._on_disk and any(self._has_data(index) for index in indices))
             with ExitStack() as undo:
-                undo.callback(self._stop)
-                starts = [self._start(index) for index in range(self.config.n)]
-                self._wait_for_answers(starts, answered)
+                if bootstrap and self._on_disk:
+                    undo.callback(self._remove_data)
+                if anew:
+                    undo.callback(self._stop)
+                starts = {index: self._start(index, bootstrap=bootstrap, repair=repair and not bootstrap) for index in indices}
+                self._wait_until_in_service(starts, answered)
                 undo.pop_all()
-            for start in starts:
-                start.process.returncode = 0  # it outlives this command, and Popen shall not complain of that
-            return True
+            return indices
+
+    def restart(self, index: int) -> None:
+        """Start a replica that has died, from its data or without memory, and do not wait for it."""
+        self._start(index, bootstrap=False)
 
     def stop(self) -> int:
-        """End what runs, forcibly if it does not end by itself, and forget all. How many ran."""
+        """End what runs, forcibly if it does not end by itself. What is in memory is forgotten, data stays. How many ran."""
         with self._alone():
             return self._stop()
 
@@ -162,13 +182,30 @@ class LocalCluster:
         except StrettoError:
             return None
 
-    def _start(self, index: int) -> Start:
-        command = [sys.executable, "-m", "stretto", "replica", "--config", str(self.file), "--index", str(index), "--bootstrap"]
+    @property
+    def _on_disk(self) -> bool:
+        return self.config.durability == "disk"
+
+    def _has_data(self, index: int) -> bool:
+        return self.data[index].is_dir() and any(self.data[index].iterdir())
+
+    def _remove_data(self) -> None:
+        """Forget a first start that did not come about. What is served, is served when all take part."""
+        for data in self.data:
+            for file in data.glob("*"):
+                file.unlink()
+
+    def _start(self, index: int, *, bootstrap: bool, repair: bool = False) -> Start:
+        command = [*self._prefix(index), sys.executable, "-m", "stretto", "replica", "--config", str(self.file), "--index", str(index)]
+        command += ["--bootstrap"] if bootstrap else []
+        command += ["--data", str(self.data[index])] if self._on_disk else []
+        command += ["--repair"] if repair else []
         with self._log(index) as log:
             position = log.tell()
             # A session of its own, so that Ctrl-C in this terminal does not reach it.
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.pid_files[index].write(process.pid)
+        _outliving[:] = [*(former for former in _outliving if former.poll() is None), process]
         return Start(process, position)
 
     @contextmanager
@@ -179,31 +216,34 @@ class LocalCluster:
         except OSError as error:
             raise ConfigurationError(f"cannot be written: {error.strerror}", file=self.logs[index]) from None
 
-    def _wait_for_answers(self, starts: list[Start], answered: Callable[[int], None]) -> None:
+    def _wait_until_in_service(self, starts: dict[int, Start], answered: Callable[[int], None]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        waiting = list(range(self.config.n))
+        waiting = list(starts)
         while waiting:
             for index in tuple(waiting):
                 process, log_start = starts[index]
                 if (status := process.poll()) is not None:
                     reason = f"replica {index} did not start: {self.last_line(index, log_start)}"
                     raise ConfigurationError(reason) if status == 2 else ClusterFailure(reason)
-                if self._metrics(index) is not None:
+                metrics = self._metrics(index)
+                if in_service(metrics):
                     waiting.remove(index)
                     answered(index)
                 elif time.monotonic() > deadline:
-                    raise ClusterFailure(f"replica {index} does not answer: {self.last_line(index, log_start)}")
+                    what = "does not answer" if metrics is None else f"is not in service but {metrics['status']}"
+                    raise ClusterFailure(f"replica {index} {what}: {self.last_line(index, log_start)}")
             time.sleep(PAUSE_SECONDS if waiting else 0)
 
-    def _refuse_the_dead(self) -> None:
-        dead = [index for index in range(self.config.n) if self.state(index) != "running"]
-        if not dead:
+    def _refuse_if_lost(self, dead: list[int]) -> None:
+        """Memory is recovered from a majority that has it."""
+        f = self.config.n // 2
+        if len(dead) <= f:
             return
         who = f"replica {dead[0]} has" if len(dead) == 1 else f"replicas {', '.join(map(str, dead))} have"
         raise ClusterFailure(
-            f"{who} died since the start, and the memory is lost; there is no recovery yet that would let it rejoin. "
-            f"A majority goes on without. To start anew, all of them empty: stretto cluster down, then up. "
-            f"Its log ends: {self.last_line(dead[0])}"
+            f"{who} died, and no majority is left to recover from: what was stored is lost. To start anew, empty: "
+            f"stretto cluster down {self.directory}, then up. With durability \"disk\" it would not be lost. "
+            f"The log of replica {dead[0]} ends: {self.last_line(dead[0])}"
         )
 
     def _stop(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stretto.cli.pid_file import PidFile
+from stretto.runtime.pid_file import PidFile
 
 
 @pytest.fixture
