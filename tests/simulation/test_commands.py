@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -52,6 +54,9 @@ def test_files_replay_to_the_byte_in_another_process(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--faults", "fire"], "faults: 'fire' is not a fault"),
+        (["--faults", "power_cut"], "faults: 'power_cut' strikes disks, and there are none"),
+        (["--faults", "loss", "--set", "strengths.crash.frequency=2"], "strengths.crash.frequency: there is no such setting"),
+        (["--faults", "loss", "--set", "strengths.loss.severity=2"], "strengths.loss.severity: 2.0 is outside 0 to 1"),
         (["--replicas", "4"], "replicas: 4 replicas"),
         (["--protocol", "unreplicated", "--replicas", "3"], "at most 1"),
         (["--protocol", "magic"], "'magic' is not a protocol"),
@@ -70,11 +75,27 @@ def test_wrong_use_is_one_line_and_status_2(arguments: list[str], message: str, 
     assert printed.err.count("\n") == 1
 
 
+def test_faults_of_disks_need_disks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*SMALL, "--durability", "disk", "--faults", "kill,slow_disk", "--set", "strengths.kill.frequency=20", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["spec"]["durability"] == "disk"
+    assert result["restarts"] == result["struck"]["kill"] > 0
+    assert run([*SMALL, "--durability", "disk", "--faults", "kill"]) == 0
+    assert "kill" in capsys.readouterr().out
+
+
 def test_a_few_random_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fuzz", "--protocol", "unreplicated", "--seed", "3", "--runs", "5", "--workers", "1", "--json"]) == 0
     totals = json.loads(capsys.readouterr().out)
     assert (totals["runs"], totals["seed"], totals["violations"]) == (5, 3, [])
     assert totals["operations"] > 0
+
+
+def test_all_protocols_by_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fuzz", "--protocol", "all", "--seed", "0", "--runs", "4", "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "speculative, unreplicated" in printed
+    assert "1 replicas: 2" in printed
 
 
 BROKEN_SERVICE = """
@@ -100,13 +121,71 @@ def test_a_violation_is_status_1_and_can_be_had_again(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
     fuzz = ["fuzz", "--service", "forked_service:Forked", "--seed", "3", "--runs", "1", "--workers", "1", "--json"]
-    assert run(fuzz) == 1
+    assert run([*fuzz, "--corpus", str(tmp_path / "corpus")]) == 1
     printed = capsys.readouterr()
-    (violation,) = json.loads(printed.out)["violations"]
+    totals = json.loads(printed.out)
+    (finding,) = totals["violations"]
+    violation = finding["violation"]
     assert violation["kind"] == "wrong result"
     assert violation["command"] in printed.err.replace("\n", "")
+    assert "--seed 3" in finding["found_with"]
+    # It is smaller than what was found, and fails in the same way, as the command and as the file in the corpus say.
+    small = finding["spec"]
+    assert (small["operations"], small["replicas"], small["faults"]) == (1, 3, [])
     words = violation["command"].split()
     assert words[0] == "stretto"
     assert run([*words[1:], "--json"]) == 1
     again = json.loads(capsys.readouterr().out)["violation"]
-    assert (again["kind"], again["time_ns"], again["seed"]) == (violation["kind"], violation["time_ns"], 3)
+    assert (again["kind"], again["time_ns"], again["seed"]) == (violation["kind"], violation["time_ns"], violation["seed"])
+    (file,) = (tmp_path / "corpus").iterdir()
+    assert file.name.startswith("failed-speculative-")
+    assert json.loads(file.read_bytes())["spec"] == small
+    # Without shrinking, the corpus alone is run again.
+    assert run([*fuzz, "--corpus", str(tmp_path / "corpus"), "--shrink", "0"]) == 1
+    totals = json.loads(capsys.readouterr().out)
+    assert [finding["spec"] for finding in totals["violations"]] == [small]
+
+
+def test_a_corpus_keeps_what_reached_something_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fuzz = ["fuzz", "--seed", "5", "--workers", "1", "--corpus", str(tmp_path), "--json"]
+    assert run([*fuzz, "--runs", "3"]) == 0
+    reached = json.loads(capsys.readouterr().out)["features"]
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert files
+    assert all(name.startswith("reached-speculative-") for name in files)
+    assert run([*fuzz, "--runs", f"{len(files)}"]) == 0  # the same ones, and nothing new
+    assert json.loads(capsys.readouterr().out)["features"] <= reached
+    assert sorted(file.name for file in tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no run of a corpus: Input data was truncated"),
+        ('{"comment": "", "spec": {"protocol": "speculative", "size": 3}}', "is no run of a corpus: Object contains unknown field `size`"),
+        ('{"comment": "", "spec": {"protocol": "speculative", "replicas": 4}}', "replicas: 4 replicas are listed"),
+    ],
+)
+def test_a_corpus_that_is_none(content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "reached.json"
+    file.write_text(content)
+    assert run(["fuzz", "--runs", "1", "--corpus", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert f"{file}: " in printed
+    assert message in printed
+
+
+def test_an_interrupt_ends_it_with_the_totals_so_far(tmp_path: Path) -> None:
+    program = "import sys; from stretto.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    arguments = ["fuzz", "--seconds", "60", "--workers", "1", "--corpus", str(tmp_path), "--json"]
+    with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = monotonic() + 30
+        while not any(tmp_path.iterdir()) and monotonic() < deadline:
+            sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    totals = json.loads(out)
+    assert totals["runs"] > 0
+    assert totals["seconds"] < 60
+    assert b"interrupted" in err
+    assert process.returncode == 0

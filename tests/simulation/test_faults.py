@@ -1,8 +1,10 @@
-"""Each fault does what its name says, for a while, and can be healed."""
+"""Each fault does what its name says, for a while, within its limits, and can be healed."""
 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -10,13 +12,21 @@ import pytest
 
 from stretto.core.errors import ConfigurationError
 from stretto.core.node import Address, Message, Port
-from stretto.core.trace import Delivered, Dropped, FaultBegun, FaultEnded, TimerFired, TraceRecord
-from stretto.simulation.faults import FAULTS, Faults, FaultyNetwork, Stricken, check_names
+from stretto.core.protocol import BOOTSTRAP, Start
+from stretto.core.trace import Delivered, Dropped, FaultBegun, FaultEnded, Reported, TimerFired, TraceRecord
+from stretto.simulation.disk import DiskTimes
+from stretto.simulation.durable import DurableMachine
+from stretto.simulation.faults import FAULTS, Faults, check_names, faults_for
+from stretto.simulation.faults.base import FaultyNetwork, Strength, Stricken
+from stretto.simulation.lives import Lives
 from stretto.simulation.network import Delay, DirectNetwork, Links
-from stretto.simulation.world import Costs, World
+from stretto.simulation.world import Costs, Machine, World
+from stretto.storage.format import Identity
+from stretto.storage.store import Store
 
 INTERVAL_NS = 500_000
 STEADY = Links(Delay("constant", 20_000), Delay("constant", 0))
+DISK = DiskTimes(Delay("constant", 10_000), Delay("constant", 30_000))
 
 
 class Beat(Message, frozen=True, array_like=True, tag=1, gc=False):
@@ -24,56 +34,103 @@ class Beat(Message, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class Beacon:
-    """Multicasts a number every 500 us."""
+    """Multicasts a number every 500 us, persists it before if it can, and goes on from there. Without memory it takes 3 ms to begin."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, start: Start) -> None:
         self.port = port
-        self.number = 0
-        port.set_timer("beat", INTERVAL_NS)
+        self.number = start.records[-1].number if start.records else 0  # type: ignore[attr-defined]
+        self.status = "normal" if start.bootstrap or start.records else "recovering"
+        port.set_timer("beat", INTERVAL_NS if self.status == "normal" else 6 * INTERVAL_NS)
+
+    def metrics(self) -> dict[str, Any]:
+        return {"status": self.status}
 
     def on_message(self, source: Address, message: Any) -> None:
         pass
 
     def on_timer(self, name: str) -> None:
+        self.status = "normal"
         self.number += 1
+        self.port.persist(Beat(self.number))
         self.port.multicast(Beat(self.number))
         self.port.set_timer("beat", INTERVAL_NS)
+        if self.number % 20 == 0:
+            self.port.compact([Beat(self.number)])
+            self.port.report("twenty")
 
 
 class Stricter:
-    """Five beacons, a fault, half a second with it, and a tenth after it was healed."""
+    """Five beacons, faults, half a second with them, and a tenth after they were healed. At no time are more than two without memory."""
 
-    def __init__(self, *names: str, seed: int = 1) -> None:
+    def __init__(self, *names: str, seed: int = 1, durable: bool | None = None, strength: Strength = Strength()) -> None:  # noqa: B008
         self.records: list[TraceRecord] = []
+        self.begun: list[tuple[int, Address, list[int], bool]] = []
+        """When which beacon began again, with which numbers, and whether it should remember."""
         group = range(5)
-        network = FaultyNetwork(DirectNetwork(STEADY, group, Random(0)))
-        world = World(network, group, None, self.records.append)
-        self.machines = [world.add(address, Costs(), Random(address)) for address in group]
-        self.stricken = Stricken(world, network, self.machines, [])
+        self.network = FaultyNetwork(DirectNetwork(STEADY, group, Random(0)))
+        self.world = World(self.network, group, None, self._trace)
+        durable = not set(names) <= set(faults_for("memory")) if durable is None else durable
+        self.machines = [self.world.add(self._machine(address, durable)) for address in group]
+        self.lives = Lives(self.machines, self._begin_again)
         for machine in self.machines:
-            machine.start(Beacon)
-        faults = Faults(names, self.stricken, f"{seed}")
-        world.run(500_000_000, 1_000_000)
-        faults.heal()
-        self.healed_ns = world.now_ns
-        world.run(600_000_000, 1_000_000)
-        self.network = network
+            machine.start(partial(Beacon, start=BOOTSTRAP))
+        self.faults = Faults(dict.fromkeys(names, strength), Stricken(self.world, self.network, self.lives, []), f"{seed}")
+        self.world.on_report = lambda *_: self.faults.noticed()
+        self.world.run(500_000_000, 1_000_000)
+        self.faults.heal()
+        self.healed_ns = self.world.now_ns
+        self.world.run(600_000_000, 1_000_000)
+
+    def _machine(self, address: Address, durable: bool) -> Machine:
+        if not durable:
+            return Machine(self.world, address, Costs(), Random(address))
+        open_store = partial(Store, identity=Identity(bytes(8), address, "beacons"), record_types=(Beat,))
+        return DurableMachine(self.world, address, Costs(), Random(address), DISK, open_store)
+
+    def _begin_again(self, machine: Machine, start: Start, remembers: bool) -> None:
+        numbers = [record.number for record in start.records]  # type: ignore[attr-defined]
+        self.begun.append((self.world.now_ns, machine.address, numbers, remembers))
+        machine.start(partial(Beacon, start=start))
+
+    def _trace(self, record: TraceRecord) -> None:
+        self.records.append(record)
+        if isinstance(record, FaultBegun):
+            assert len(self.lives.without_memory()) <= self.lives.most_without_memory
 
     def of(self, kind: type[TraceRecord]) -> list[Any]:
         return [record for record in self.records if type(record) is kind]
+
+    def reported(self, event: str) -> list[Reported]:
+        return [record for record in self.of(Reported) if record.event == event]
 
     def late(self) -> list[int]:
         """By how much deliveries came later than the link takes."""
         return [record.time_ns % INTERVAL_NS - 20_000 for record in self.of(Delivered)]
 
-    def longest_silence(self) -> dict[Address, int]:
-        """The longest time between two firings of each node's timer."""
+    def heard(self, source: Address, since_ns: int, until_ns: int) -> int:
+        """The highest number of a beacon that anyone heard in that time."""
+        deliveries = (record for record in self.of(Delivered) if record.source == source and since_ns <= record.time_ns <= until_ns)
+        return max((record.message["number"] for record in deliveries), default=0)
+
+    def journeys(self) -> set[int]:
+        """The times from the firing of a timer to the arrival of what was sent then."""
+        fired: dict[Address, int] = {}
+        found = set()
+        for record in self.records:
+            if isinstance(record, TimerFired):
+                fired[record.node] = record.time_ns
+            elif isinstance(record, Delivered):
+                found.add(record.time_ns - fired[record.source])
+        return found
+
+    def silences(self) -> dict[Address, list[int]]:
+        """The times between two firings of each node's timer."""
         last: dict[Address, int] = {}
-        longest: Counter[Address] = Counter()
+        found: dict[Address, list[int]] = {machine.address: [] for machine in self.machines}
         for record in self.of(TimerFired):
-            longest[record.node] = max(longest[record.node], record.time_ns - last.get(record.node, 0))
+            found[record.node].append(record.time_ns - last.get(record.node, 0))
             last[record.node] = record.time_ns
-        return longest
+        return found
 
 
 def overtaken(run: Stricter) -> int:
@@ -109,6 +166,7 @@ def test_every_fault_strikes_and_is_healed(name: str) -> None:
     begun, ended = run.of(FaultBegun), run.of(FaultEnded)
     assert begun
     assert {record.fault for record in begun} == {name}
+    assert run.faults.struck == {name: len(begun)}
     assert max(record.time_ns for record in begun + ended) <= run.healed_ns
     assert run.network.tamperings == []
     if name != "crash":
@@ -117,6 +175,17 @@ def test_every_fault_strikes_and_is_healed(name: str) -> None:
         assert len({record.node for record in after if type(record) is Delivered}) == 5
         assert not any(type(record) is Dropped for record in after)
         assert all(machine.slowdown_ns == 0 for machine in run.machines)
+        assert len(run.lives.without_memory()) == 0
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_no_mix_of_faults_takes_more_than_f_memories(durable: bool) -> None:
+    """The assertion is in `Stricter`."""
+    names = faults_for("disk" if durable else "memory")
+    struck = Counter[str]()
+    for seed in range(5):
+        struck.update(Stricter(*names, seed=seed, durable=durable, strength=Strength(frequency=20)).faults.struck)
+    assert all(struck[name] for name in names), struck
 
 
 def test_loss() -> None:
@@ -172,10 +241,90 @@ def test_crash() -> None:
     assert 2 in counts
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_restart_loses_all_memory_and_may_strike_again_before_it_has_recovered(durable: bool) -> None:
+    run = Stricter("restart", durable=durable, strength=Strength(frequency=10, duration=0.1))
+    assert run.begun
+    assert all(numbers == [] and not remembers for _, _, numbers, remembers in run.begun)
+    lives: dict[Address, list[int]] = {}
+    for time_ns, address, _, _ in run.begun:
+        lives.setdefault(address, []).append(time_ns)
+    spans = [later - earlier for times in lives.values() for earlier, later in pairwise(times)]
+    assert min(spans) < 3_000_000 < max(spans)
+    assert 0 < run.lives.recovered < run.lives.begun_again
+
+
+def memories(run: Stricter) -> Counter[bool]:
+    """How many lives began with memory, and how many without; whoever remembers knows what others have heard from it."""
+    forgot_ns = Counter[Address]()
+    for time_ns, address, numbers, remembers in run.begun:
+        if remembers:
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert run.heard(address, forgot_ns[address], time_ns) <= numbers[-1]
+        else:
+            assert numbers == []
+            forgot_ns[address] = time_ns
+    return Counter(remembers for *_, remembers in run.begun)
+
+
+@pytest.mark.parametrize("name", ["kill", "power_cut", "disk_full", "failing_sync"])
+def test_what_a_message_rested_on_is_remembered(name: str) -> None:
+    """Only who has never persisted anything begins without memory."""
+    found = sum((memories(Stricter(name, seed=seed, strength=Strength(frequency=5))) for seed in range(3)), Counter[bool]())
+    assert found[True] > 10 * found[False]
+
+
+def test_power_cut_ends_all_at_once() -> None:
+    run = Stricter("power_cut")
+    for record in run.of(FaultBegun):
+        assert record.details["replicas"] == [0, 1, 2, 3, 4]
+    assert len(run.begun) == 5 * len(run.of(FaultBegun))
+
+
+@pytest.mark.parametrize("name", ["disk_full", "failing_sync"])
+def test_a_disk_that_fails_ends_the_replica_until_it_works_again(name: str) -> None:
+    run = Stricter(name, strength=Strength(frequency=5))
+    failed = run.reported("disk failed")
+    assert len(failed) == len(run.begun) > 0
+    ends = {record.time_ns for record in run.of(FaultEnded)}
+    assert {time_ns for time_ns, *_ in run.begun} <= ends
+
+
+def test_a_flipped_bit_is_found_out_or_harmless() -> None:
+    found = Counter[bool]()
+    for seed in range(10):
+        run = Stricter("bit_flip", seed=seed, strength=Strength(frequency=5))
+        found += memories(run)
+        assert len(run.reported("corrupt")) == memories(run)[False]
+    assert found[False] > found[True] > 0
+
+
+def test_slow_disk() -> None:
+    # A sync takes 10 us, two of them where a segment ends.
+    assert Stricter(durable=True).journeys() == {30_000, 40_000}
+    assert max(Stricter("slow_disk").journeys()) > 400_000
+
+
+def test_clock_drift() -> None:
+    run = Stricter("clock_drift")
+    spans = [span for silences in run.silences().values() for span in silences]
+    assert INTERVAL_NS // 2 <= min(spans) < 0.9 * INTERVAL_NS
+    assert 1.1 * INTERVAL_NS < max(spans) <= 2 * INTERVAL_NS
+
+
 def test_pause() -> None:
     run = Stricter("pause")
-    assert max(run.longest_silence().values()) > 10 * INTERVAL_NS
+    assert max(map(max, run.silences().values())) > 10 * INTERVAL_NS
     assert {record.reason for record in run.of(Dropped)} <= {"queue full"}
+
+
+def test_strengths_say_how_often_how_long_and_how_hard() -> None:
+    often, seldom = (Stricter("loss", strength=Strength(frequency=frequency)).faults.struck["loss"] for frequency in (1, 0.01))
+    assert often > 4 * seldom > 0
+    briefly = Stricter("pause", strength=Strength(duration=0.01))
+    assert max(map(max, briefly.silences().values())) <= 10_000_000 + INTERVAL_NS
+    mildly = Stricter("loss", strength=Strength(severity=0.1))
+    assert max(record.details["probability"] for record in mildly.of(FaultBegun)) < 0.002
 
 
 def test_slow() -> None:
@@ -183,11 +332,26 @@ def test_slow() -> None:
     assert any(late)
 
 
-def test_the_same_seed_strikes_in_the_same_way() -> None:
-    assert Stricter(*FAULTS, seed=3).records == Stricter(*FAULTS, seed=3).records
-    assert Stricter(*FAULTS, seed=3).records != Stricter(*FAULTS, seed=4).records
+def test_many_strikes_follow_right_upon_a_report() -> None:
+    """Beacons report every 10 ms, so a tenth of all strikes would come within 1 ms by chance."""
+    run = Stricter("slow", strength=Strength(duration=0.05))
+    reported = [record.time_ns for record in run.reported("twenty")]
+    struck = [record.time_ns for record in run.of(FaultBegun)]
+    close = sum(any(0 <= time_ns - earlier <= 1_000_000 for earlier in reported) for time_ns in struck)
+    assert len(struck) > 50
+    assert 0.25 < close / len(struck) < 0.75
 
 
-def test_an_unknown_name_is_refused() -> None:
+@pytest.mark.parametrize("durability", ["memory", "disk"])
+def test_the_same_seed_strikes_in_the_same_way(durability: str) -> None:
+    names = faults_for(durability)
+    assert Stricter(*names, seed=3).records == Stricter(*names, seed=3).records
+    assert Stricter(*names, seed=3).records != Stricter(*names, seed=4).records
+
+
+def test_names_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="'losses' is not a fault; there are loss, "):
-        check_names(["loss", "losses"])
+        check_names(["loss", "losses"], "memory")
+    with pytest.raises(ConfigurationError, match="'power_cut' strikes disks, and there are none with durability 'memory'"):
+        check_names(["loss", "power_cut"], "memory")
+    check_names(["loss", "power_cut"], "disk")

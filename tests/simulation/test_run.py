@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from stretto.apps import kv_workload
+from stretto.apps.kv import KeyValueStore
+from stretto.apps.kv_model import KeyValueModel
+from stretto.core.config import Limits
 from stretto.core.errors import ConfigurationError
-from stretto.core.node import Address
+from stretto.core.node import Address, Message, Port, Replica
 from stretto.core.protocol import ProtocolDefinition
+from stretto.core.service import ServiceMachine
 from stretto.core.state_machine import Undo
 from stretto.core.trace import TraceRecord, from_lines, to_line
 from stretto.protocols.speculative import SPECULATIVE
+from stretto.protocols.speculative.messages import StartReconciliation
 from stretto.protocols.unreplicated import UNREPLICATED
 from stretto.protocols.unreplicated.client import UnreplicatedClient
 from stretto.protocols.unreplicated.messages import Reply
 from stretto.protocols.unreplicated.replica import Server
 from stretto.replication.client import Call
 from stretto.replication.messages import Request
-from stretto.simulation.faults import FAULTS
+from stretto.replication.records import Committed, RolledBack
+from stretto.simulation.faults import faults_for
+from stretto.simulation.faults.base import Strength
 from stretto.simulation.network import Delay, Links
 from stretto.simulation.run import Simulation, SimulationResult, percentiles, simulate
-from stretto.simulation.spec import SimulationSpec, draw_spec
+from stretto.simulation.spec import SimulationSpec
+from stretto.simulation.swarm import draw_spec
 from stretto.simulation.world import Costs
 
+APART = Links(skew=Delay("uniform", 0, 10_000))
+"""So far that replicas disagree all the time."""
 ONE = SimulationSpec("unreplicated", replicas=1, sessions=3, operations=60, settle_ns=12_000_000_000)
 
 
@@ -201,32 +213,113 @@ def traced(spec: SimulationSpec) -> tuple[bytes, SimulationResult]:
     return b"".join(lines), result
 
 
-def test_the_same_seed_gives_the_same_trace_to_the_byte() -> None:
-    spec = SimulationSpec("speculative", clients=2, operations=150, faults=tuple(FAULTS), seed=5)
-    once, result = traced(spec)
-    again, _ = traced(spec)
-    other, _ = traced(msgspec.structs.replace(spec, seed=6))
+@pytest.fixture(params=["memory", "disk"])
+def everything(request: pytest.FixtureRequest) -> SimulationSpec:
+    """A run with every fault that there is, none of them strong."""
+    faults = faults_for(request.param)
+    strengths = dict.fromkeys(faults, Strength(frequency=0.5, duration=0.1))
+    spec = SimulationSpec("speculative", replicas=5, clients=2, operations=100, think_ns=1_000_000, seed=5)
+    return msgspec.structs.replace(spec, durability=request.param, faults=faults, strengths=strengths)
+
+
+def test_the_same_seed_gives_the_same_trace_to_the_byte(everything: SimulationSpec) -> None:
+    once, result = traced(everything)
+    again, _ = traced(everything)
+    other, _ = traced(msgspec.structs.replace(everything, seed=6))
     assert result.violation is None
+    assert result.restarts > 0
     assert once == again
     assert once != other
     records = list(from_lines(once.splitlines()))
     kinds = {type(record).__name__ for record in records}
-    assert {"Sent", "Delivered", "Dropped", "TimerFired", "FaultBegun", "FaultEnded", "Called", "Returned"} <= kinds
+    assert {"Sent", "Delivered", "Dropped", "TimerFired", "FaultBegun", "FaultEnded", "Called", "Returned", "Reported"} <= kinds
     assert b"".join(map(to_line, records)) == once
 
 
-def test_watching_changes_nothing() -> None:
-    spec = SimulationSpec("speculative", clients=2, operations=150, faults=tuple(FAULTS), seed=5)
-    _, watched = traced(spec)
-    unwatched = simulate(msgspec.structs.replace(spec, checks=False), SPECULATIVE)
-    for figure in ("operations", "latency_us", "virtual_seconds", "reconciliations", "rolled_back_operations", "committed"):
+def test_watching_changes_nothing(everything: SimulationSpec) -> None:
+    _, watched = traced(everything)
+    unwatched = simulate(msgspec.structs.replace(everything, checks=False), SPECULATIVE)
+    for figure in ("operations", "latency_us", "virtual_seconds", "reconciliations", "rolled_back_operations", "committed", "recoveries"):
         assert getattr(watched, figure) == getattr(unwatched, figure), figure
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_speculative_paxos_survives_random_faults(seed: int) -> None:
     spec = draw_spec("speculative", "stretto.core.state_machine:NullMachine", seed)
     assert simulate(spec, SPECULATIVE).violation is None
+
+
+RESTARTS = SimulationSpec(
+    "speculative",
+    sessions=8,
+    operations=600,
+    think_ns=5_000_000,
+    faults=("restart",),
+    strengths=dict.fromkeys(("restart", "power_cut"), Strength(frequency=5, duration=0.1)),
+    limits=Limits(checkpoint_operations=20),
+)
+
+
+def test_replicas_that_lose_their_memory_come_back() -> None:
+    """In the end all are there, have everything, and what they have is right: that is what a run checks."""
+    result = simulate(RESTARTS, SPECULATIVE, Tape)
+    assert result.violation is None
+    assert result.restarts > result.recoveries > 3
+    assert result.crashed == []
+    assert sum(metrics["checkpoints_installed"] for metrics in result.metrics) > 0
+    assert {metrics["committed"] for metrics in result.metrics} == {result.committed}
+    assert any(event.startswith("reconciliation: replica N recovers") for event in result.events)
+
+
+def test_a_power_cut_loses_nothing_that_was_acknowledged() -> None:
+    spec = msgspec.structs.replace(RESTARTS, durability="disk", faults=("power_cut",))
+    result = simulate(spec, SPECULATIVE, Tape)
+    assert result.violation is None
+    assert (result.operations, result.failures) == (600, {})
+    assert result.restarts == 3 * result.struck["power_cut"] > 3
+    assert result.recoveries == 0
+
+
+class Forgetting:
+    """A port that keeps records of one kind off the disk."""
+
+    def __init__(self, port: Port, kind: type[Message]) -> None:
+        self._port = port
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    def persist(self, record: Message) -> None:
+        if not isinstance(record, self._kind):
+            self._port.persist(record)
+
+    def compact(self, records: Sequence[Message]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", [Request, RolledBack, Committed, StartReconciliation])
+def test_a_replica_that_forgets_to_persist_is_found_out(kind: type[Message]) -> None:
+    def forgetful(port: Port, *arguments: Any) -> Replica:
+        return SPECULATIVE.replica(cast(Port, Forgetting(port, kind)), *arguments)
+
+    spec = msgspec.structs.replace(RESTARTS, clients=4, durability="disk", faults=("power_cut", "partition"), links=APART)
+    spec = msgspec.structs.replace(spec, settle_ns=3_000_000_000)
+    violation = simulate(spec, replace(SPECULATIVE, replica=forgetful), Tape).violation
+    assert violation is not None
+    assert violation.kind in ("memory lost", "invariant broken", "no progress")
+
+
+def test_a_node_that_stops_itself_is_found_out() -> None:
+    class Tired(Server):
+        def on_request(self, source: Address, request: Request) -> None:
+            super().on_request(source, request)
+            if self.tip == 20:
+                self.port.stop("twenty is enough")
+
+    violation = simulate(ONE, broken(Tired), Tape).violation
+    assert violation is not None
+    assert (violation.kind, violation.description) == ("node stopped", "replica 0 says: twenty is enough")
 
 
 def test_load_shares_datagrams_and_meets_the_limit_of_the_server() -> None:
@@ -242,16 +335,6 @@ def test_load_shares_datagrams_and_meets_the_limit_of_the_server() -> None:
     assert busy.datagrams_delivered < busy.messages_delivered / 2
 
 
-def test_the_command_line_has_all_of_a_specification() -> None:
-    """What it does not say is as the defaults are."""
-    spec = draw_spec("speculative", "a.module:Class", 11)
-    words = msgspec.structs.replace(spec, checks=False).command().split()
-    changes = dict(word.split("=", 1) for word in words if "=" in word)
-    base = SimulationSpec(
-        "speculative", "a.module:Class", spec.replicas, spec.clients, spec.sessions, spec.operations, faults=spec.faults, seed=spec.seed
-    )
-    assert base.with_settings(changes) == spec
-    assert "--no-checks" in words
 
 
 def test_wrong_specifications_are_refused_by_name() -> None:
@@ -259,6 +342,10 @@ def test_wrong_specifications_are_refused_by_name() -> None:
         ({"replicas": 4}, "replicas: 4 replicas are listed"),
         ({"sessions": 0}, "sessions: 0 is too small"),
         ({"faults": ("fire",)}, "faults: 'fire' is not a fault"),
+        ({"faults": ("kill",)}, "faults: 'kill' strikes disks"),
+        ({"strengths": {"loss": Strength()}}, "strengths: 'loss' is not among the faults of this run"),
+        ({"faults": ("loss",), "strengths": {"loss": Strength(severity=2)}}, "strengths.loss.severity: 2.* is outside 0 to 1"),
+        ({"faults": ("loss",), "strengths": {"loss": Strength(frequency=0)}}, "strengths.loss: frequency and duration are more than 0"),
         ({"costs": Costs(burst=0)}, "costs: burst"),
         ({"links": Links(Delay("uniform", -5))}, "links.transit.base_ns: -5 is too small"),
     ):
@@ -275,3 +362,26 @@ def test_percentiles() -> None:
     found = percentiles([1_000 * n for n in range(100, 0, -1)])
     assert found is not None
     assert (found.p50, found.p90, found.p99, found.max) == (51.0, 91.0, 100.0, 100.0)
+
+
+class WrongModel(KeyValueModel):
+    """Of a store in which nothing is ever deleted."""
+
+    def step(self, state: Any, operation: Any) -> tuple[Any, Any]:
+        result, after = super().step(state, operation)
+        return result, state if operation[0] == "delete" else after
+
+
+def test_the_history_is_checked_in_the_end() -> None:
+    """Here by a model that is wrong, since the observers would see what is wrong with a history before."""
+    spec = SimulationSpec("speculative", clients=3, sessions=10, operations=300, faults=("loss", "pause"))
+    workload = partial(kv_workload.workload, keys=5)
+    machine = partial(ServiceMachine, KeyValueStore)
+    right = simulate(spec, SPECULATIVE, machine, workload, model=KeyValueModel())
+    assert (right.violation, right.history) == (None, "ok")
+    wrong = simulate(spec, SPECULATIVE, machine, workload, model=WrongModel())
+    assert wrong.violation is not None
+    assert (wrong.violation.kind, wrong.history) == ("not linearizable", "not linearizable")
+    assert simulate(spec, SPECULATIVE, machine, workload).history is None
+    unchecked = simulate(msgspec.structs.replace(spec, checks=False), SPECULATIVE, machine, workload, model=WrongModel())
+    assert (unchecked.violation, unchecked.history) == (None, None)

@@ -40,7 +40,7 @@ def world_of(costs: Sequence[Costs], codec: Codec | None = None) -> tuple[World,
     """Machines with recorders at addresses from 0, every link taking 1 us."""
     group = range(len(costs))
     world = World(DirectNetwork(EXACT, group, Random(1)), group, codec)
-    machines = [world.add(address, cost, Random(address)) for address, cost in enumerate(costs)]
+    machines = [world.add(Machine(world, address, cost, Random(address))) for address, cost in enumerate(costs)]
     for machine in machines:
         machine.start(Recorder)
     return world, machines
@@ -111,12 +111,12 @@ def test_timers() -> None:
 
 def test_a_frozen_machine_keeps_its_input_and_fires_timers_late() -> None:
     world, (one, two) = world_of([FREE, Costs(queue=4)])
-    two.hold()
+    life = two.hold()
     two.set_timer("late", 10)
     two.set_timer("cancelled", 20)
     for number in range(3):
         send(one, 1, number)
-    world.at(5_000, two.release)
+    world.at(5_000, two.release, life)
     world.at(4_000, lambda *_: two.cancel_timer("cancelled"))
     world.run(10_000, 100)
     # The two timers and two of the datagrams fit the queue.
@@ -132,6 +132,68 @@ def test_a_crashed_machine_does_nothing_more() -> None:
     world.run(10_000, 100)
     assert two.node.seen == []
     assert two.datagrams_dropped == 1
+
+
+def test_the_next_life_has_nothing_of_the_one_before() -> None:
+    """Not its timers, not what waited, not a burst or a pause that was under way; but what is in flight arrives."""
+    world, (one, two) = world_of([FREE, Costs(receive_datagram_ns=500)])
+    send(one, 1, 1)
+    world.run(1_000, 100)
+    former, pause = two.node, two.hold()
+    two.set_timer("never", 300)
+    send(one, 1, 2)
+    world.run(2_100, 100)
+    send(one, 1, 3)
+    two.crash()
+    two.start(Recorder)
+    two.set_timer("soon", 200)
+    two.release(pause)
+    world.run(10_000, 100)
+    assert former.seen == [(1_000, 1)]
+    assert two.node.seen == [(2_300, "soon"), (3_100, 3)]
+    assert two.datagrams_dropped == 0
+
+
+def test_a_node_that_stops_says_why_and_sends_nothing_of_its_last_burst() -> None:
+    world, (one, two) = world_of([Costs(receive_datagram_ns=100), FREE])
+    reports: list[Any] = []
+    world.on_report = lambda address, event, details: reports.append((address, event, details))
+
+    def stop(source: Address, message: Any) -> None:
+        one.node.seen.append(message.number)
+        one.send(1, Ping(7))
+        if message.number == 2:
+            one.stop("enough")
+            one.send(1, Ping(8))
+            one.set_timer("never", 10)
+
+    one.node.on_message = stop
+    send(two, 0, 1)
+    send(two, 0, 2, 3)
+    send(two, 0, 4)
+    world.run(10_000, 100)
+    assert one.node.seen == [1, 2]
+    assert [number for _, number in two.node.seen] == [7]
+    assert reports == [(0, "stopped", {"reason": "enough"})]
+    assert one.crashed
+
+
+def test_a_clock_that_runs_fast_or_slow_does_so_for_timers_too() -> None:
+    world, (one,) = world_of([FREE])
+    world.run(1_000, 10)
+    one.set_timer("before", 500)
+    one.set_clock_rate(2.0)
+    one.set_timer("fast", 1_000)
+    world.run(2_000, 10)
+    assert one.now_ns == 3_000
+    one.set_clock_rate(0.5)
+    one.set_timer("slow", 1_000)
+    world.run(5_000, 10)
+    assert one.now_ns == 4_500
+    one.set_clock_rate(1.0)
+    world.run(6_000, 10)
+    assert one.now_ns == 5_500
+    assert one.node.seen == [(2_000, "before"), (2_000, "fast"), (4_000, "slow")]
 
 
 def test_with_a_codec_nodes_share_no_object() -> None:

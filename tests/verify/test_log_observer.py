@@ -65,6 +65,10 @@ class Cluster:
         self.committed: list[int] = []
         self.observer = LogObserver(cast(list[Replica], self.replicas), NullMachine, lambda position, *_: self.committed.append(position))
 
+    def begin_again(self, index: int, replica: FakeReplica, remembers: bool = False) -> None:
+        self.replicas[index] = replica
+        self.observer.began_again(index, cast(Replica, replica), remembers)
+
     def step(self, index: int, change: Callable[[FakeReplica], object]) -> None:
         change(self.replicas[index])
         self.observer.after_step(index)
@@ -174,3 +178,146 @@ def test_the_state_is_compared_again_and_again() -> None:
     with expect("state is not the log's"):
         for _ in range(1_000):
             cluster.observer.after_step(0)
+
+
+# Lives that end
+
+
+def copy_of(replica: FakeReplica) -> FakeReplica:
+    copy = FakeReplica()
+    copy.entries = list(replica.entries)
+    copy.view, copy.base, copy.committed = replica.view, replica.base, replica.committed
+    return copy
+
+
+def grown() -> Cluster:
+    """All have three entries in view 2, the first two of which are committed."""
+    cluster = Cluster()
+    for number in (1, 2, 3):
+        cluster.append(0, 1, 2, number=number)
+    cluster.commit(0, 1, 2, position=2)
+    for index in range(3):
+        cluster.step(index, lambda replica: setattr(replica, "view", 2))
+    return cluster
+
+
+def test_a_replica_without_memory_begins_with_nothing_and_may_become_what_the_others_are() -> None:
+    cluster = grown()
+    cluster.begin_again(0, FakeReplica())
+    for number in (1, 2, 4):
+        cluster.append(0, number=number)
+    cluster.commit(0, position=2)
+    cluster.commit(0, position=3)
+    assert cluster.committed == [1, 2, 3]
+
+
+def test_or_begin_with_a_checkpoint() -> None:
+    cluster = grown()
+    cluster.begin_again(0, FakeReplica())
+    cluster.append(0, number=7)
+    checkpoint = copy_of(cluster.replicas[1])
+    cluster.step(0, lambda replica: replica.__dict__.update(vars(checkpoint), base=2))
+    cluster.append(0, number=7)
+    cluster.commit(0, position=4)
+    assert cluster.committed == [1, 2, 3, 4]
+
+
+def test_what_was_committed_outlives_who_committed_it() -> None:
+    cluster = grown()
+    for index in range(3):
+        cluster.begin_again(index, FakeReplica())
+    cluster.append(0, number=1)
+    cluster.append(0, number=9)
+    with expect("commits differ"):
+        cluster.commit(0, position=2)
+
+
+def test_a_checkpoint_of_another_log() -> None:
+    cluster = grown()
+    wrong = FakeReplica()
+    cluster.begin_again(0, wrong)
+    for number in (1, 9):
+        wrong.append(1, number)
+    wrong.base = wrong.committed = 2
+    with expect("commits differ"):
+        cluster.observer.after_step(0)
+
+
+def test_a_checkpoint_of_what_nobody_has_committed() -> None:
+    cluster = grown()
+    ahead = copy_of(cluster.replicas[0])
+    cluster.begin_again(0, ahead)
+    for number in (4, 5):
+        ahead.append(1, number)
+    ahead.base = ahead.committed = 4
+    ahead.append(1, 6)
+    ahead.committed = 6
+    with expect("commits differ"):
+        cluster.observer.after_step(0)
+
+
+def test_a_replica_that_remembers_is_as_it_was() -> None:
+    cluster = grown()
+    cluster.begin_again(0, copy_of(cluster.replicas[0]), remembers=True)
+    cluster.append(0, number=4)
+
+
+def test_or_as_the_burst_left_it_in_which_it_ended() -> None:
+    cluster = grown()
+    cluster.replicas[0].append(1, 4)
+    cluster.begin_again(0, copy_of(cluster.replicas[0]), remembers=True)
+    cluster.replicas[0].append(1, 5)
+    cluster.observer.after_step(0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda replica: replica.entries.pop(),
+        lambda replica: replica.entries.__setitem__(2, (Entry(1, 3, b"another"), b"r")),
+        lambda replica: setattr(replica, "committed", 1),
+        lambda replica: setattr(replica, "view", 1),
+        lambda replica: setattr(replica, "view", 3),
+    ],
+)
+def test_a_replica_that_should_remember_and_does_not(change: Callable[[FakeReplica], object]) -> None:
+    cluster = grown()
+    former = cluster.replicas[0]
+    former.append(1, 4)
+    changed = copy_of(former)
+    changed.entries.pop()
+    change(changed)
+    with expect("memory lost"):
+        cluster.begin_again(0, changed, remembers=True)
+
+
+def test_views_do_not_go_down_in_the_life_that_follows() -> None:
+    cluster = grown()
+    cluster.begin_again(0, copy_of(cluster.replicas[0]), remembers=True)
+    with expect("view went down"):
+        cluster.step(0, lambda replica: setattr(replica, "view", 1))
+
+
+def test_what_a_burst_committed_and_gave_up_at_once_counts_when_the_burst_is_over() -> None:
+    cluster = Cluster()
+    replica = cluster.replicas[0]
+    for position in range(1, 7):
+        replica.append(1, position)
+        replica.committed = position
+        cluster.observer.during_burst(0)
+        replica.base = max(0, position - 2)
+        cluster.observer.during_burst(0)
+    assert cluster.committed == []
+    cluster.observer.after_step(0)
+    assert cluster.committed == [1, 2, 3, 4, 5, 6]
+
+
+def test_equal_logs_give_equal_states() -> None:
+    cluster = grown()
+    cluster.observer.check_agreement(range(3))
+    for index in (0, 2):
+        cluster.replicas[index].state = cluster.replicas[index].replayed = "elsewhere"
+    with expect("states differ"):
+        cluster.observer.check_agreement(range(3))
+    cluster.append(2, number=4)
+    cluster.observer.check_agreement([1, 2])

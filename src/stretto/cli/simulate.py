@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,20 +28,21 @@ from stretto.simulation.spec import NULL_SERVICE, SimulationSpec
 from stretto.verify import history
 
 
-def workload_for(service: str) -> Workload:
-    """What draws operations for a service: `workload(random)` of the module beside it whose name ends in `_workload`; else short bytes."""
+def workload_for(service: str, keys: int) -> Workload:
+    """What draws operations for a service: `workload(random, keys)` of the module beside it whose name ends in `_workload`.
+
+    Without such a module, short bytes.
+    """
     beside = catalog.service_class(service).__module__ + "_workload"
-    if find_spec(beside) is None:
-        return short_bytes
-    found: Workload = import_module(beside).workload
-    return found
+    return short_bytes if find_spec(beside) is None else partial(import_module(beside).workload, keys=keys)
 
 
 def simulation_of(spec: SimulationSpec, trace: traces.Tracer | None = None) -> Simulation:
     """A simulation with the protocol and the service that `spec` names. Raises ConfigurationError."""
     spec.validate()
     protocol = catalog.protocol_for(spec.config())
-    return Simulation(spec, protocol, catalog.service(spec.service), workload_for(spec.service), trace)
+    model = catalog.model_beside(spec.service)
+    return Simulation(spec, protocol, catalog.service(spec.service), workload_for(spec.service, spec.keys), trace, model)
 
 
 def names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -67,6 +69,7 @@ def settings(_context: click.Context, _parameter: click.Parameter, values: Seque
 @click.option("--sessions", type=int, default=16, show_default=True, help="Calls outstanding at a time, over all clients.")
 @click.option("--operations", type=int, default=1_000, show_default=True, help="Calls in all.")
 @click.option("--faults", callback=names, default="", metavar="NAME,...", help=f"Any of {', '.join(FAULTS)}.")
+@click.option("--durability", type=click.Choice(("memory", "disk")), default="memory", show_default=True, help="What replicas have.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything that is random.")
 @click.option("--topology", default="", help="Run over this data-centre network instead of plain links; see stretto network.")
 @click.option("--design", default="serialised", show_default=True, help="How that network multicasts.")
@@ -97,8 +100,9 @@ def command(
 ) -> int:
     """Run a cluster in virtual time, with faults, from a seed.
 
-    First calls are made while the faults strike; then all is healed (crashed replicas stay crashed) and everything must complete. The same
-    options give the same run, and the same trace to the byte. Exits 1 if anything happened that must never happen.
+    First calls are made while the faults strike; then all is healed (what crashed for good stays down) and everything must complete. How
+    often a fault strikes, how long and how hard can be set, as in --set strengths.loss.frequency=0.1. The same options give the same run,
+    and the same trace to the byte. Exits 1 if anything happened that must never happen.
     """
     if replicas is None:
         replicas = min(3, catalog.protocol(protocol).max_replicas or 3)
@@ -142,8 +146,10 @@ def _print_table(result: SimulationResult, speed: int) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     rows: list[tuple[str, Any]] = [
         ("protocol", f"{spec.protocol}, {spec.replicas} replicas, {spec.clients} clients, {spec.sessions} sessions, seed {spec.seed}"),
-        ("faults", ", ".join(spec.faults) or "none"),
-        ("crashed replicas", ", ".join(map(str, result.crashed)) or "none"),
+        ("durability", spec.durability),
+        ("faults", ", ".join(f"{fault} {times:,} times" for fault, times in result.struck.items()) or "none"),
+        ("crashed for good", ", ".join(map(str, result.crashed)) or "none"),
+        ("restarts", f"{result.restarts:,}; {result.recoveries:,} of them without memory, and back in service"),
         ("operations", f"{result.operations:,} with a result" + "".join(f", {n:,} {name}" for name, n in result.failures.items())),
         ("virtual time", f"{result.virtual_seconds:.6f} s, then {_or_none(result.settled_ms)} ms until everything had completed"),
         ("throughput", f"{result.throughput_ops_s:,.0f} operations a virtual second"),
@@ -153,6 +159,7 @@ def _print_table(result: SimulationResult, speed: int) -> None:
         rows.append(("latency", f"p50 {latency.p50:,.0f}, p90 {latency.p90:,.0f}, p99 {latency.p99:,.0f}, max {latency.max:,.0f} us"))
     rows += [
         ("committed", f"position {result.committed:,}"),
+        ("history", "not checked" if result.history is None else f"linearizable: {result.history}"),
         ("reconciliations", f"{result.reconciliations:,}, of which {result.view_changes:,} changed the leader"),
         ("rolled back", f"{result.rolled_back_operations:,} operations, over all replicas"),
         ("messages", f"{result.messages_delivered:,} in {result.datagrams_delivered:,} datagrams; {speed:,} a second of processor time"),

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
 import msgspec
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address, Node, Port
-from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition
+from stretto.core.model import Model
+from stretto.core.node import Address, Node, Port, Replica
+from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition, Start
 from stretto.core.state_machine import NullMachine, StateMachine
 from stretto.core.trace import Tracer
+from stretto.simulation.coverage import Coverage
+from stretto.simulation.durable import DurableMachine
 from stretto.simulation.fabric import FabricNetwork
-from stretto.simulation.faults import Faults, FaultyNetwork, Stricken
+from stretto.simulation.faults import Faults
+from stretto.simulation.faults.base import FaultyNetwork, Stricken
+from stretto.simulation.lives import Lives, in_service
 from stretto.simulation.load import ClosedLoop, Workload, short_bytes
 from stretto.simulation.network import DirectNetwork
 from stretto.simulation.spec import SimulationSpec
 from stretto.simulation.world import Codec, Machine, World
+from stretto.storage.format import Identity
+from stretto.storage.store import Store
 from stretto.verify.calls import CallObserver
 from stretto.verify.history import Operation
+from stretto.verify.linearizability import NOT_LINEARIZABLE, at_most, check
 from stretto.verify.logs import LogObserver
-from stretto.verify.violation import Violation
+from stretto.verify.violation import Violation, shortened
 
 CLIENT_ADDRESSES: Address = 1 << 20
 """Clients have addresses from here on; below are the replicas."""
@@ -31,6 +40,8 @@ CLIENT_ADDRESSES: Address = 1 << 20
 _POLL_NS = 1_000_000
 _EVENTS_AT_LEAST = 5_000_000
 _EVENTS_PER_OPERATION = 2_000
+_CONFIGURATIONS = 100_000
+"""How far the search for a linearization goes: a few seconds at most."""
 
 
 class FoundViolation(msgspec.Struct, frozen=True):
@@ -59,7 +70,11 @@ class SimulationResult(msgspec.Struct, frozen=True):
     - `settled_ms`: how long everything took to complete after that; None if it did not;
     - `messages_delivered`, `datagrams_delivered`: over all nodes and the whole run;
     - `view_changes`, `reconciliations`: the most that any replica counted; `rolled_back_operations`: all replicas together;
-    - `crashed`: the replicas that did; `metrics`: what each replica says of itself, by index.
+    - `crashed`: the replicas that are down at the end; `restarts`: how often one began again, `recoveries`: how many of these had lost
+      their memory and came back into service;
+    - `struck`: how often each fault did; `events`: how often nodes reported what; `features`: see `stretto.simulation.coverage`;
+    - `history`: the verdict of the linearizability checker, which may be "unknown"; None if it was not asked;
+    - `metrics`: what each replica says of itself, by index.
     """
 
     spec: SimulationSpec
@@ -76,6 +91,12 @@ class SimulationResult(msgspec.Struct, frozen=True):
     rolled_back_operations: int
     committed: int
     crashed: list[int]
+    restarts: int
+    recoveries: int
+    struck: dict[str, int]
+    events: dict[str, int]
+    features: list[str]
+    history: str | None
     metrics: list[dict[str, Any]]
     violation: FoundViolation | None
 
@@ -93,8 +114,10 @@ class Simulation:
         machine: Callable[[], StateMachine] = NullMachine,
         workload: Workload = short_bytes,
         trace: Tracer | None = None,
+        model: Model | None = None,
     ) -> None:
         self.spec = spec
+        self._model = model
         seed = spec.seed
         group = range(spec.replicas)
         addresses = range(CLIENT_ADDRESSES, CLIENT_ADDRESSES + spec.clients)
@@ -106,14 +129,20 @@ class Simulation:
         self.world = World(network if spec.faults else plain, group, codec, trace)
         if fabric is not None:
             fabric.at = self.world.at
-        self._replicas = [self.world.add(address, spec.costs, Random(f"{seed}/{address}")) for address in group]
-        self._clients = [self.world.add(address, spec.client_costs, Random(f"{seed}/{address}")) for address in addresses]
+        self._replicas = [self._replica_host(address, protocol) for address in group]
+        self._clients = [self.world.add(Machine(self.world, a, spec.client_costs, Random(f"{seed}/{a}"))) for a in addresses]
         self._start_nodes(protocol, spec.config(), machine)
-        self._stricken = Stricken(self.world, network, self._replicas, self._clients)
+        self.lives = Lives(self._replicas, self._begin_again)
+        stricken = Stricken(self.world, network, self.lives, self._clients)
+        strengths = {fault: spec.strength_of(fault) for fault in spec.faults}
+        self._faults = Faults(strengths, stricken, f"{seed}/faults")
+        self._coverage = Coverage(lambda: self._faults.active)
+        self.world.on_report = self._reported
         self._calls = CallObserver(machine)
         self._logs = LogObserver([replica.node for replica in self._replicas], machine, self._calls.committed)
         if spec.checks:
             self.world.watch = self._watch
+            self.world.watch_disk = self._watch_disk
         self.load = ClosedLoop(
             self.world,
             self._clients,
@@ -125,6 +154,7 @@ class Simulation:
         )
         self._max_events = _EVENTS_AT_LEAST + _EVENTS_PER_OPERATION * spec.operations
         self._settled_ms: float | None = None
+        self._history_verdict: str | None = None
 
     @property
     def history(self) -> list[Operation]:
@@ -149,14 +179,14 @@ class Simulation:
     # The two parts of a run
 
     def _work_under_faults(self) -> None:
-        spec = self.spec
-        faults = Faults(spec.faults, self._stricken, f"{spec.seed}/faults")
-        self.load.begin(spec.operations)
-        self.world.run(spec.fault_ns, self._max_events)
-        faults.heal()
+        self.load.begin(self.spec.operations)
+        self.world.run(self.spec.fault_ns, self._max_events)
+        self._faults.heal()
 
     def _settle(self) -> None:
-        """Crashed replicas stay crashed; with that, every call must complete, fresh ones too, and what they gave must be committed."""
+        """Replicas that crashed for good stay down, all others have begun again or do now. With these, every call must complete, fresh
+        ones too, what they gave must be committed, and every replica must have it.
+        """
         began_ns = self.world.now_ns
         deadline_ns = began_ns + self.spec.settle_ns
         if self.load.outstanding:
@@ -168,9 +198,18 @@ class Simulation:
             self.world.at(self.world.now_ns, self._poll_commits)
             self._run_until(deadline_ns, self._uncommitted)
             self._calls.finish()
-            for machine in self._stricken.living():
-                self._logs.check_state(machine.address)
+            self._logs.check_agreement(machine.address for machine in self.lives.living())
+            self._check_history()
         self._settled_ms = (self.world.now_ns - began_ns) / 1e6
+
+    def _check_history(self) -> None:
+        """Search for a linearization, knowing nothing of logs: what the observers have seen should make sure that there is one."""
+        if self._model is None:
+            return
+        self._history_verdict = (verdict := check(self.history, self._model, at_most(_CONFIGURATIONS))).verdict
+        if verdict.failure is not None:
+            keys = shortened(verdict.failure.keys)
+            raise Violation(NOT_LINEARIZABLE, f"the operations on {keys} among the first {verdict.failure.prefix} calls have no order")
 
     def _run_until(self, deadline_ns: int, what: Callable[[], str]) -> None:
         if not self.world.run(deadline_ns, self._max_events):
@@ -184,27 +223,58 @@ class Simulation:
             self.world.stop()
 
     def _laggards(self) -> list[Address]:
-        """The living replicas that have not committed what another has."""
-        return [machine.address for machine in self._stricken.living() if machine.node.committed < self._logs.committed]
+        """The living replicas that have not committed what another has, or are not in service."""
+        living = self.lives.living()
+        return [machine.address for machine in living if machine.node.committed < self._logs.committed or not in_service(machine)]
 
     def _uncommitted(self) -> str:
         return f"{self._calls.uncommitted} accepted results are not committed, and replicas {self._laggards()} lag behind: these"
 
     # Building and watching
 
-    def _start_nodes(self, protocol: ProtocolDefinition, config: ClusterConfig, machine: Callable[[], StateMachine]) -> None:
-        def replica(index: Address) -> Callable[[Port], Node]:
-            return lambda port: protocol.replica(port, config, index, machine(), BOOTSTRAP)
+    def _replica_host(self, address: Address, protocol: ProtocolDefinition) -> Machine:
+        spec = self.spec
+        random = Random(f"{spec.seed}/{address}")
+        if spec.durability == "memory":
+            return self.world.add(Machine(self.world, address, spec.costs, random))
+        identity = Identity(spec.config().digest(), address, protocol.name)
+        open_store = partial(Store, identity=identity, record_types=protocol.record_types)
+        return self.world.add(DurableMachine(self.world, address, spec.costs, random, spec.disk, open_store))
 
+    def _start_nodes(self, protocol: ProtocolDefinition, config: ClusterConfig, machine: Callable[[], StateMachine]) -> None:
+        def new_replica(port: Port, start: Start) -> Replica:
+            return protocol.replica(port, config, port.address, machine(), start)
+
+        self._new_replica = new_replica
         for host in self._replicas:
-            host.start(replica(host.address))
+            host.start(partial(self._new_replica, start=BOOTSTRAP))
         for host in self._clients:
             host.start(lambda port: protocol.client(port, config))
 
+    def _begin_again(self, host: Machine, start: Start, remembers: bool) -> None:
+        def begin(port: Port) -> Node:
+            replica = self._new_replica(port, start)
+            if self.spec.checks:
+                self._logs.began_again(host.address, replica, remembers)
+            return replica
+
+        host.start(begin)
+
+    def _reported(self, address: Address, event: str, details: dict[str, Any]) -> None:
+        self._coverage.reported(address, event, details)
+        self._faults.noticed()
+        if event == "stopped":
+            raise Violation("node stopped", f"replica {address} says: {details['reason']}")
+
     def _watch(self, machine: Machine) -> None:
         machine.node.check_invariants()
-        if machine.address < CLIENT_ADDRESSES:
+        if machine.durable:
+            self._logs.during_burst(machine.address)
+        elif machine.address < CLIENT_ADDRESSES:
             self._logs.after_step(machine.address)
+
+    def _watch_disk(self, machine: Machine) -> None:
+        self._logs.after_step(machine.address)
 
     def _found(self, error: Exception) -> FoundViolation:
         if isinstance(error, Violation):
@@ -235,6 +305,12 @@ class Simulation:
             rolled_back_operations=sum(replica.get("rolled_back_operations", 0) for replica in metrics),
             committed=max(machine.node.committed for machine in self._replicas),
             crashed=[machine.address for machine in self._replicas if machine.crashed],
+            restarts=self.lives.begun_again,
+            recoveries=self.lives.recovered,
+            struck=self._faults.struck,
+            events=self._coverage.events,
+            features=sorted(self._coverage.features),
+            history=self._history_verdict,
             metrics=metrics,
             violation=violation,
         )
@@ -258,10 +334,11 @@ def simulate(
     machine: Callable[[], StateMachine] = NullMachine,
     workload: Workload = short_bytes,
     trace: Tracer | None = None,
+    model: Model | None = None,
 ) -> SimulationResult:
     """Run `spec` with the nodes of `protocol`. The same arguments give the same result, and the same trace to the byte.
 
-    Parameters: `machine`, which makes the replicated state machine; `workload`, which draws operations for it; `trace`, where records go.
-    Violations do not raise: they are in the result.
+    Parameters: `machine`, which makes the replicated state machine; `workload`, which draws operations for it; `trace`, where records go;
+    `model`, by which the history is checked in the end, if there are checks and a model. Violations do not raise: they are in the result.
     """
-    return Simulation(spec, protocol, machine, workload, trace).run()
+    return Simulation(spec, protocol, machine, workload, trace, model).run()

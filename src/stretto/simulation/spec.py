@@ -1,23 +1,24 @@
-"""What is to be simulated, as plain data: it can be stored, printed as a command line, and drawn at random."""
+"""What is to be simulated, as plain data: it can be stored, and printed as a command line."""
 
 from __future__ import annotations
 
 import shlex
 from difflib import get_close_matches
-from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from stretto.core.config import ClusterConfig, Limits, Member, Timeouts
 from stretto.core.errors import ConfigurationError
+from stretto.simulation.disk import DiskTimes
 from stretto.simulation.fabric import Fabric
-from stretto.simulation.faults import FAULTS, check_names
-from stretto.simulation.network import Delay, Links
+from stretto.simulation.faults import check_names
+from stretto.simulation.faults.base import Strength
+from stretto.simulation.network import Links
 from stretto.simulation.world import Costs
 
 NULL_SERVICE = "stretto.core.state_machine:NullMachine"
-_TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs")
+_TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs", "disk")
 
 
 class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,12 +26,15 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     - `protocol`, `service`: names, as in a cluster's configuration;
     - `replicas`, `clients`: how many nodes of each; `sessions`: how many calls are outstanding, over all clients;
-    - `operations`: how many calls are made in all; `think_ns`: the mean time between a return and the next call of that session;
-    - `faults`: names from `stretto.simulation.faults.FAULTS`;
+    - `operations`: how many calls are made in all; `keys`: how many keys they are about, if the service has keys; `think_ns`: the mean
+      time between a return and the next call of that session;
+    - `durability`: as in a cluster's configuration; with "disk", each replica has one, which faults can strike too;
+    - `faults`: names from `stretto.simulation.faults.FAULTS`; `strengths`: how much of each there is, where that is not the usual;
     - `fault_ns`: faults are healed after this virtual time, if the operations have not come to an end before; `settle_ns`: how much
       there is then for everything to complete;
     - `checks`: observe every step. Messages are then encoded and decoded too, so that nodes share no object;
     - `timeouts`, `limits`: the configuration; `costs`, `client_costs`: what machines of replicas and clients spend;
+    - `disk`: how long a replica's takes, if it has one;
     - `links`: delays; or `fabric`: a data-centre network in their place, if it names a topology.
     """
 
@@ -40,8 +44,11 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clients: int = 1
     sessions: int = 4
     operations: int = 1_000
+    keys: int = 1_000
     think_ns: int = 0
+    durability: Literal["memory", "disk"] = "memory"
     faults: tuple[str, ...] = ()
+    strengths: dict[str, Strength] = {}
     seed: int = 0
     fault_ns: int = 20_000_000_000
     settle_ns: int = 120_000_000_000
@@ -52,18 +59,30 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fabric: Fabric = Fabric()
     costs: Costs = Costs()
     client_costs: Costs = Costs()
+    disk: DiskTimes = DiskTimes()
 
     def config(self) -> ClusterConfig:
         """The configuration that the nodes see."""
         members = tuple(Member(f"replica-{index}", 1) for index in range(self.replicas))
-        return ClusterConfig(members, self.protocol, self.service, timeouts=self.timeouts, limits=self.limits)
+        return ClusterConfig(members, self.protocol, self.service, self.durability, timeouts=self.timeouts, limits=self.limits)
+
+    def strength_of(self, fault: str) -> Strength:
+        """How much of a fault there is."""
+        return self.strengths.get(fault, Strength())
 
     def validate(self) -> SimulationSpec:
         """This specification, if it makes sense. Raises ConfigurationError with the key and what would be right."""
-        for name in ("replicas", "clients", "sessions", "operations", "fault_ns", "settle_ns"):
+        for name in ("replicas", "clients", "sessions", "operations", "keys", "fault_ns", "settle_ns"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{getattr(self, name)} is too small; 1 or more", key=name)
-        check_names(self.faults)
+        check_names(self.faults, self.durability)
+        for name in self.strengths:
+            if name not in self.faults:
+                raise ConfigurationError(f"{name!r} is not among the faults of this run", key="strengths")
+            if not 0 <= self.strengths[name].severity <= 1:
+                raise ConfigurationError(f"{self.strengths[name].severity} is outside 0 to 1", key=f"strengths.{name}.severity")
+            if min(self.strengths[name].frequency, self.strengths[name].duration) <= 0:
+                raise ConfigurationError("frequency and duration are more than 0", key=f"strengths.{name}")
         self.config().validate()
         self.fabric.validate()
         for name, value in self._settings():
@@ -76,16 +95,17 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def command(self) -> str:
         """The command line that does this run again."""
-        default = SimulationSpec(self.protocol)
         words = ["stretto", "simulate", "--protocol", self.protocol]
         for option in ("service", "replicas", "clients", "sessions", "operations"):
             words += [f"--{option}", str(getattr(self, option))]
         if self.faults:
             words += ["--faults", ",".join(self.faults)]
+        if self.durability != "memory":
+            words += ["--durability", self.durability]
         words += ["--seed", str(self.seed)]
         if not self.checks:
             words.append("--no-checks")
-        before = dict(default._settings())
+        before = dict(SimulationSpec(self.protocol, faults=self.faults)._settings())
         for name, value in self._settings():
             if value != before[name]:
                 words += ["--set", f"{name}={value}"]
@@ -93,9 +113,11 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _settings(self) -> list[tuple[str, Any]]:
         """What has no option of its own, with dotted names."""
-        settings: list[tuple[str, Any]] = [(name, getattr(self, name)) for name in ("think_ns", "fault_ns", "settle_ns")]
+        settings: list[tuple[str, Any]] = [(name, getattr(self, name)) for name in ("keys", "think_ns", "fault_ns", "settle_ns")]
         for table in _TABLES:
             settings += _flat(table, getattr(self, table))
+        for fault in self.faults:
+            settings += _flat(f"strengths.{fault}", self.strength_of(fault))
         return settings
 
     def with_settings(self, settings: dict[str, str]) -> SimulationSpec:
@@ -109,7 +131,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             *path, last = name.split(".")
             table = tree
             for part in path:
-                table = table[part]
+                table = table.setdefault(part, {})
             table[last] = text
         try:
             return msgspec.convert(tree, SimulationSpec, strict=False)
@@ -122,47 +144,3 @@ def _flat(prefix: str, table: Any) -> list[tuple[str, Any]]:
     if not isinstance(table, msgspec.Struct):
         return [(prefix, table)]
     return [pair for name in table.__struct_fields__ for pair in _flat(f"{prefix}.{name}", getattr(table, name))]
-
-
-def draw_spec(protocol: str, service: str, seed: int, max_replicas: int | None = None) -> SimulationSpec:
-    """A specification with everything drawn from the seed: sizes, faults, timeouts, delays, costs."""
-    random = Random(f"spec/{seed}")
-
-    def log_uniform(low: float, high: float) -> float:
-        return float(low * (high / low) ** random.random())
-
-    sizes = [n for n in (3, 3, 5, 7) if max_replicas is None or n <= max_replicas]
-    sessions = round(log_uniform(1, 40))
-    # Several client nodes are what makes orders differ.
-    clients = random.randint(1, min(4, sessions))
-    faults = tuple(name for name in FAULTS if random.random() < 0.35)
-    pace = log_uniform(0.05, 1)
-    timeouts = {name: round(getattr(Timeouts(), name) * pace * log_uniform(0.5, 2), 3) for name in Timeouts.__struct_fields__}
-    limits = Limits()
-    if random.random() < 0.3:
-        limits = msgspec.structs.replace(limits, max_sessions=random.randint(sessions // 2 + 2, 2 * sessions + 2))
-    if random.random() < 0.3:
-        limits = msgspec.structs.replace(limits, sync_operations=round(log_uniform(1, 200)), max_held_requests=round(log_uniform(1, 500)))
-    if random.random() < 0.3:
-        limits = msgspec.structs.replace(limits, max_transfer_bytes=round(log_uniform(64, 100_000)))
-    transit = Delay("uniform", round(log_uniform(1_000, 200_000)), round(log_uniform(10, 50_000)))
-    skew = Delay(random.choice(("uniform", "exponential", "lognormal")), 0, round(log_uniform(1, 20_000)))
-    costs = Costs()
-    if random.random() < 0.5:
-        datagram, message = round(log_uniform(100, 20_000)), round(log_uniform(100, 10_000))
-        costs = Costs(datagram, message, datagram, message, queue=round(log_uniform(16, 4_096)))
-    return SimulationSpec(
-        protocol,
-        service,
-        replicas=random.choice(sizes) if sizes else 1,
-        clients=clients,
-        sessions=sessions,
-        operations=round(log_uniform(30, 600)),
-        think_ns=0 if random.random() < 0.5 else round(log_uniform(1_000, 5_000_000)),
-        faults=faults,
-        seed=seed,
-        timeouts=Timeouts(**timeouts),
-        limits=limits,
-        links=Links(transit, skew),
-        costs=costs,
-    )

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import reduce
 from heapq import heappop, heappush
+from math import ceil
 from operator import or_
 from random import Random
 from typing import Any, TypeAlias
@@ -60,7 +61,9 @@ class World:
     """Virtual time, the machines in it, and what connects them.
 
     Parameters: `network`, what carries datagrams; `group`, the addresses of the replicas; `codec`, through which all messages go, if
-    there is one; `tracer`, where records go, if anywhere. `watch` may be set to what is to be called after every step of a node.
+    there is one; `tracer`, where records go, if anywhere. What is to be called may be set: `watch`, after every step of a node;
+    `watch_disk`, when a burst of a machine with a disk is over, and what the node persisted in it is there; `on_report`, with the address,
+    event and details of every report.
     """
 
     def __init__(self, network: Network, group: Sequence[Address], codec: Codec | None = None, tracer: Tracer | None = None) -> None:
@@ -68,6 +71,8 @@ class World:
         self.machines: dict[Address, Machine] = {}
         self.tracer = tracer
         self.watch: Callable[[Machine], None] | None = None
+        self.watch_disk: Callable[[Machine], None] | None = None
+        self.on_report: Callable[[Address, str, dict[str, Any]], None] | None = None
         self._network = network
         self._group = group
         self._codec = codec
@@ -75,9 +80,9 @@ class World:
         self._sequence = 0
         self._stopped = False
 
-    def add(self, address: Address, costs: Costs, random: Random) -> Machine:
-        """A new machine, without a node so far."""
-        machine = self.machines[address] = Machine(self, address, costs, random)
+    def add(self, machine: Machine) -> Machine:
+        """Let a machine, without a node so far, be reached under its address."""
+        self.machines[machine.address] = machine
         return machine
 
     def at(self, time_ns: int, action: Action, first: Any = None, second: Any = None) -> None:
@@ -138,15 +143,25 @@ class World:
 class Machine:
     """One node, what waits for it, and the port through which it acts.
 
+    A machine that has crashed may `start` again, with a new node: that is its next life, and nothing of the one before is left but
+    the time on its clock.
+
     Invariants: while `_holds` is 0 nothing waits; `_deadlines` has the timers that are set, `_wakeups` the time of the event that the heap
     has for a timer (a timer that is set again and again keeps its first event, which then looks at the deadline).
     """
+
+    durable = False
+
+    served = False
+    """Whether its disk tells that it was in service."""
 
     def __init__(self, world: World, address: Address, costs: Costs, random: Random) -> None:
         self.address = address
         self.random = random
         self.node: Any = None
         self.crashed = False
+        self.life = 0
+        """Goes up whenever a life begins or ends."""
         self.slowdown_ns = 0
         """What every burst takes on top of its costs."""
         self.messages_received = 0
@@ -160,34 +175,61 @@ class Machine:
         self._outbox: dict[Address, list[Message]] = {}
         self._deadlines: dict[str, int] = {}
         self._wakeups: dict[str, int] = {}
+        self._clock_rate = 1.0
+        self._clock_set_ns = (0, 0)
+        """When its rate was last changed, in the world's time and in its own."""
 
     # What its host does
 
     def start(self, factory: Callable[[Port], Node]) -> None:
-        """Build the node, which may act at once."""
+        """Begin a life: build the node, which may act at once."""
+        self.crashed = False
+        self.life += 1
+        self._holds = 0
+        self._room = self._costs.queue
+        self._deadlines.clear()
+        self._wakeups.clear()
         self.node = factory(self)
-        self._flush(0)
+        self._finish(0)
 
     def submit(self, action: Action, first: Any = None, second: Any = None) -> None:
         """Call `action(first, second)` as a step of the node: when the machine is free, and what it sends leaves then."""
         self._enqueue(self._run, action, (first, second))
 
-    def hold(self) -> None:
-        """Freeze the machine until as many `release`: input waits, timers fire late."""
+    def hold(self) -> int:
+        """Freeze the machine until as many `release`: input waits, timers fire late. The answer is for `release`."""
         self._holds += 1
+        return self.life
 
-    def release(self, _first: Any = None, _second: Any = None) -> None:
-        """Take one `hold` back."""
+    def release(self, life: int, _: Any = None) -> None:
+        """Take back one `hold` of this life, if it has not ended."""
+        if life != self.life:
+            return
         self._holds -= 1
         while self._queue and not self._holds:
             self._work()
 
     def crash(self) -> None:
-        """Stop for good."""
+        """End this life: what waits is lost, and so is all that comes until the next."""
         self.crashed = True
-        self._holds += 1
+        self.life += 1
+        self._holds = 1
         self._room = 0
         self._queue.clear()
+        self._outbox.clear()
+        self._wakeups.clear()
+
+    def recall(self) -> Sequence[Message]:
+        """What the lives before leave to the next: nothing."""
+        return ()
+
+    def forget(self) -> None:
+        """Lose that."""
+
+    def set_clock_rate(self, rate: float) -> None:
+        """From now on, let the node's clock run `rate` times as fast as time passes. Timers that are set already keep their time."""
+        self._clock_set_ns = self._world.now_ns, self.now_ns
+        self._clock_rate = rate
 
     def arrive(self, source: Address, messages: list[Message]) -> None:
         """A datagram is there."""
@@ -210,8 +252,9 @@ class Machine:
 
     @property
     def now_ns(self) -> int:
-        """Virtual time."""
-        return self._world.now_ns
+        """The time on this machine's clock."""
+        since_ns, clock_ns = self._clock_set_ns
+        return clock_ns + int((self._world.now_ns - since_ns) * self._clock_rate)
 
     def send(self, destination: Address, message: Message) -> None:
         """See `stretto.core.node.Port`."""
@@ -227,6 +270,8 @@ class Machine:
 
     def set_timer(self, name: str, delay_ns: int) -> None:
         """See `stretto.core.node.Port`."""
+        if self._clock_rate != 1.0:
+            delay_ns = ceil(delay_ns / self._clock_rate)
         deadline = self._world.now_ns + delay_ns
         self._deadlines[name] = deadline
         wakeup = self._wakeups.get(name)
@@ -238,25 +283,24 @@ class Machine:
         """See `stretto.core.node.Port`."""
         self._deadlines.pop(name, None)
 
-    durable = False
-
     def persist(self, record: Message) -> None:
-        """Nothing: these machines have no disk."""
+        """Nothing: this machine has no disk."""
 
     def compact(self, records: Sequence[Message]) -> None:
         """Nothing."""
 
     def stop(self, reason: str) -> None:
-        """See `stretto.core.node.Port`."""
+        """See `stretto.core.node.Port`. This life ends with a report."""
         self.report("stopped", reason=reason)
-        self._outbox.clear()
         self.crash()
 
     def report(self, event: str, **details: Any) -> None:
         """See `stretto.core.node.Port`. Reports go to the trace."""
-        tracer = self._world.tracer
-        if tracer is not None:
-            tracer(Reported(self._world.now_ns, self.address, event, details))
+        world = self._world
+        if world.on_report is not None:
+            world.on_report(self.address, event, details)
+        if world.tracer is not None:
+            world.tracer(Reported(world.now_ns, self.address, event, details))
 
     # Working
 
@@ -274,18 +318,22 @@ class Machine:
         """Handle one burst of what waits."""
         queue = self._queue
         spent = self.slowdown_ns
-        for _ in range(min(len(queue), self._costs.burst)):
+        for _ in range(self._costs.burst):
+            if not queue:
+                break
             action, first, second = queue.popleft()
             spent += action(first, second)
         self._finish(spent)
 
     def _finish(self, spent: int) -> None:
         """The end of a burst: send, and be busy for as long as it all takes."""
+        if self.crashed:
+            self._outbox.clear()  # the node has stopped, and may have gone on to send before it returned
+            return
         if self._outbox:
             spent = self._flush(spent)
         if spent:
-            self._holds += 1
-            self._world.at(self._world.now_ns + spent, self.release)
+            self._world.at(self._world.now_ns + spent, self.release, self.hold())
 
     def _flush(self, spent: int) -> int:
         """Send what the node wants sent, from `spent` nanoseconds from now on. The answer: when that is done."""
@@ -308,6 +356,8 @@ class Machine:
         watch = world.watch
         on_message = self.node.on_message
         for message in messages:
+            if self.crashed:
+                break
             if tracer is not None:
                 tracer(Delivered(world.now_ns, self.address, source, described(message)))
             on_message(source, message)
@@ -320,8 +370,8 @@ class Machine:
 
     def _run(self, action: Action, arguments: tuple[Any, Any]) -> int:
         action(*arguments)
-        if self._world.watch is not None:
-            self._world.watch(self)
+        if (watch := self._world.watch) is not None:
+            watch(self)
         return 0
 
     def _wake(self, name: str, due_ns: int) -> None:
@@ -345,8 +395,8 @@ class Machine:
         if world.tracer is not None:
             world.tracer(TimerFired(world.now_ns, self.address, name))
         self.node.on_timer(name)
-        if world.watch is not None:
-            world.watch(self)
+        if (watch := self._world.watch) is not None:
+            watch(self)
         return 0
 
 

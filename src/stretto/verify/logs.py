@@ -1,11 +1,12 @@
 """Watches the logs of all replicas: what is committed is the same everywhere and stays, nothing runs twice, and the state is the log's.
 
-It reads nothing but `stretto.core.node.Replica`, and after each step only what the step changed.
+It reads nothing but `stretto.core.node.Replica`, and after each step only what the step changed. Replicas may end and begin again, with
+their memory or without; what was committed outlives them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from stretto.core.node import Replica
@@ -18,28 +19,44 @@ OPENING = 0
 OnCommitted = Callable[[int, Any, "bytes | None"], None]
 
 
-class _Seen:
-    """What a replica looked like after its last step.
+Commit = tuple[int, bytes, Any, "bytes | None"]
+"""Position, hash there, entry and result."""
 
-    Invariants: `hashes` are those of positions `base` + 1 to the tip; `executed` has the position of every operation in that log that
-    has a result.
+Outline = tuple[int, int, int, bytes]
+"""View, committed, tip and the hash there: while these and the base stay, so does all else."""
+
+
+def outline_of(replica: Replica) -> Outline:
+    """What tells whether a replica has changed, or has come back as it was."""
+    tip = replica.tip
+    return (replica.view, replica.committed, tip, replica.hash_at(tip))
+
+
+class _Seen:
+    """What a life of a replica looked like after its last step.
+
+    Invariants: `hashes` are those of positions `base` + 1 to the tip; `executed` has the position of every operation in that log, and
+    before it, that has a result.
     """
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
-        self.outline: tuple[int, int, int, int, bytes] = (0, 0, 0, -1, b"")
-        """View, base, committed, tip and the hash there: while these stay, so does all else."""
-        self.committed = replica.committed
+        self.outline: Outline = (0, 0, -1, b"")
+        self.committed = 0
         self.base = replica.base
         self.hashes: list[bytes] = []
         self.keys: list[tuple[int, int] | None] = []
         self.executed: dict[tuple[int, int], int] = {}
+        self.commits: list[Commit] = []
+        """What the burst has committed that is under way."""
         self.unchecked_work = 0
         """Steps since the state was last compared with the log's execution; a roll-back counts for many."""
 
 
 class LogObserver:
-    """Call `after_step` with the index of a replica that took a step. Raises Violation.
+    """Call `after_step` with the index of a replica that took a step, `began_again` with one that has a new node. Raises Violation.
+
+    The steps of a replica with a disk count when they are on it: call `during_burst` after each, and `after_step` when they are there.
 
     Parameters: `replicas`; `machine`, which makes a fresh state machine; `on_committed`, which is called once for each position, in order,
     with the entry and its result, when the first replica has committed it.
@@ -60,21 +77,40 @@ class LogObserver:
         """The last position that any replica has committed."""
         return len(self._hashes)
 
+    def during_burst(self, index: int) -> None:
+        """Note what the step committed: before the burst is over, it may have been given up to a checkpoint."""
+        seen = self._seen[index]
+        seen.commits += _commits_after(seen.commits[-1][0] if seen.commits else seen.committed, seen.replica)
+
     def after_step(self, index: int) -> None:
         """Look at what the step changed."""
         seen = self._seen[index]
         replica = seen.replica
-        tip = replica.tip
         seen.unchecked_work += 1
-        outline = (replica.view, replica.base, replica.committed, tip, replica.hash_at(tip))
-        if outline != seen.outline:
+        outline = outline_of(replica)
+        if outline != seen.outline or replica.base != seen.base:
             if replica.view < seen.outline[0]:
                 raise Violation("view went down", f"replica {index} was in view {seen.outline[0]} and is in view {replica.view}")
             seen.outline = outline
             self._follow_log(index, seen)
             self._check_committed(index, seen)
-        if seen.unchecked_work > self.first_check + 4 * (tip - replica.base):
+        if seen.unchecked_work > self.first_check + 4 * (replica.tip - replica.base):
             self.check_state(index)
+
+    def began_again(self, index: int, replica: Replica, remembers: bool) -> None:
+        """This replica has a new node, before its first step. One that remembers is as the last step left the former one.
+
+        What it did in the burst in which it ended may be remembered or not; all or nothing of it.
+        """
+        former = self._seen[index]
+        self._seen[index] = seen = _Seen(replica)
+        if not remembers:
+            return
+        lived, died, lives = former.outline, outline_of(former.replica), outline_of(replica)
+        if lives not in (lived, died):
+            reason = f"replica {index} comes back as {_told(lives)}; it was {_told(lived)}, or {_told(died)} with its last burst"
+            raise Violation("memory lost", reason)
+        seen.outline = (replica.view, *seen.outline[1:])
 
     def check_state(self, index: int) -> None:
         """Compare a replica's state with what executing its log gives. As long as the log is long."""
@@ -84,6 +120,18 @@ class LogObserver:
         if executed != replayed:
             reason = f"replica {index} at position {seen.replica.tip} has {shortened(executed)}; its log gives {shortened(replayed)}"
             raise Violation("state is not the log's", reason)
+
+    def check_agreement(self, indices: Iterable[int]) -> None:
+        """Check the states of these replicas: each is what its log gives, and equal logs, whatever they began with, give equal states."""
+        states: dict[bytes, tuple[int, Any]] = {}
+        for index in indices:
+            self.check_state(index)
+            replica = self._seen[index].replica
+            executed = replica.executed_state()
+            other, expected = states.setdefault(replica.hash_at(replica.tip), (index, executed))
+            if executed != expected:
+                reason = f"replica {index} at position {replica.tip} has {shortened(executed)}; replica {other} has {shortened(expected)}"
+                raise Violation("states differ", reason)
 
     def _follow_log(self, index: int, seen: _Seen) -> None:
         """Bring `seen` up to the replica's log: drop what is no longer in it, add what is new."""
@@ -112,9 +160,13 @@ class LogObserver:
             seen.keys.append(key)
 
     def _follow_base(self, seen: _Seen) -> None:
+        """Entries have been given up to a checkpoint: those that are in it stay executed."""
         base = seen.replica.base
         gone = base - seen.base
         assert gone > 0, "a log's base only moves up"
+        for position, hash_, key in zip(range(seen.base + 1, base + 1), seen.hashes, seen.keys, strict=False):
+            if key is not None and self._hashes[position - 1 : position] != [hash_]:
+                del seen.executed[key]
         del seen.hashes[:gone], seen.keys[:gone]
         seen.base = base
 
@@ -126,22 +178,38 @@ class LogObserver:
         hashes = self._hashes
         # A hash stands for the whole log up to it, so one comparison covers everything that was committed before.
         known = min(committed, len(hashes))
-        if known > replica.base and replica.hash_at(known) != hashes[known - 1]:
-            first = next(p for p in range(replica.base + 1, known + 1) if replica.hash_at(p) != hashes[p - 1])
+        first_kept = max(replica.base, 1)
+        if known >= first_kept and replica.hash_at(known) != hashes[known - 1]:
+            first = next(p for p in range(first_kept, known + 1) if replica.hash_at(p) != hashes[p - 1])
             raise Violation("commits differ", f"replica {index} has committed another log at position {first} than was committed before")
-        for position in range(max(seen.committed, replica.base) + 1, committed + 1):
-            result = replica.result_at(position)
+        commits = seen.commits or _commits_after(seen.committed, replica)
+        for position, summary, entry, result in commits:
             if position <= len(hashes):
+                if summary != hashes[position - 1]:
+                    raise Violation("commits differ", f"replica {index} has committed another log at position {position} than was before")
                 others = self._results[position - 1]
                 if result != others:
                     reason = f"replica {index} has {shortened(result)} at position {position}, others {shortened(others)}"
                     raise Violation("results differ", reason)
             else:
-                assert position == len(hashes) + 1, "a position that nobody has committed lies behind a checkpoint"
-                hashes.append(replica.hash_at(position))
+                if position != len(hashes) + 1:
+                    raise Violation("commits differ", f"replica {index} has a checkpoint at {replica.base}, which nobody has committed")
+                hashes.append(summary)
                 self._results.append(result)
-                self._on_committed(position, replica.entry_at(position), result)
+                self._on_committed(position, entry, result)
+        seen.commits = []
         seen.committed = committed
+
+
+def _commits_after(position: int, replica: Replica) -> list[Commit]:
+    """What a replica has committed after a position, so far as it is not behind a checkpoint."""
+    positions = range(max(position, replica.base) + 1, replica.committed + 1)
+    return [(place, replica.hash_at(place), replica.entry_at(place), replica.result_at(place)) for place in positions]
+
+
+def _told(outline: Outline) -> str:
+    view, committed, tip, summary = outline
+    return f"(view {view}, committed {committed}, tip {tip} {summary.hex()[:8]})"
 
 
 def _executed_key(replica: Replica, position: int) -> tuple[int, int] | None:

@@ -1,0 +1,36 @@
+"""What a run has reached: a cheap signature of the rare things that its nodes report, so that runs that reach something new can be kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stretto.core.node import Address
+
+_NUMBERS = re.compile(r"\d+")
+
+
+class Coverage:
+    """Told of every report. `active` names the faults that are striking at the moment.
+
+    - `events`: how often each kind of event was reported; an event's reason is part of its kind, without the numbers in it;
+    - `features`: what tells runs apart: which event followed which, under which fault, and about how often.
+    """
+
+    def __init__(self, active: Callable[[], Iterable[str]]) -> None:
+        self.events: dict[str, int] = {}
+        self.features: set[str] = set()
+        self._active = active
+        self._last = "the beginning"
+
+    def reported(self, address: Address, event: str, details: dict[str, Any]) -> None:
+        """A node has reported an event."""
+        reason = details.get("reason")
+        kind = event if reason is None else f"{event}: {_NUMBERS.sub('N', str(reason))}"
+        times = self.events[kind] = self.events.get(kind, 0) + 1
+        if times & (times - 1) == 0:
+            self.features.add(f"{kind} x {times}")
+        self.features.add(f"{kind} after {self._last}")
+        self.features.update(f"{kind} under {fault}" for fault in self._active())
+        self._last = kind

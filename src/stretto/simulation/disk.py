@@ -1,0 +1,181 @@
+"""A disk in virtual time: it takes its time, tears what a crash overtakes, fills up, fails, and lets bits flip.
+
+Everything that a burst does with its files happens at one moment of virtual time, and is then *under way* for as long as it takes. If the
+machine crashes meanwhile, it comes to an end at a random point in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import TypeAlias
+
+import msgspec
+
+from stretto.simulation.network import Delay
+from stretto.storage.files import StorageFailure
+
+SECTOR_BYTES = 512
+
+Change: TypeAlias = Callable[[], None]
+
+
+class DiskTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long things take: `sync`, one sync or the replacing of a file; `compaction`, a checkpoint in the background."""
+
+    sync: Delay = Delay("exponential", 50_000, 50_000)
+    compaction: Delay = Delay("exponential", 1_000_000, 5_000_000)
+
+
+class _File:
+    """A file: what is in it, and how much of that is durable."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.content = bytearray(content)
+        self.durable = len(content)
+
+
+class Disk:
+    """The directory of one replica: `stretto.storage.files.Files` for its store, and what faults do to it.
+
+    - `slowdown`: how many times as long everything takes; `full`: nothing more fits; `failing`: the next sync fails.
+
+    `_undos` take back, the last first, what is under way; `_removed` are files whose removal is not durable.
+    """
+
+    def __init__(self, place: str, times: DiskTimes, random: Random) -> None:
+        self.place = place
+        self.slowdown = 1.0
+        self.full = False
+        self.failing = False
+        self._random = random
+        self._sync_ns = times.sync.sampler(random)
+        self._spent_ns = 0
+        self._files: dict[str, _File] = {}
+        self._removed: dict[str, _File] = {}
+        self._undos: list[Change] = []
+
+    # What the store does
+
+    def names(self) -> list[str]:
+        """See `Files`."""
+        return list(self._files)
+
+    def read(self, name: str) -> bytes:
+        """See `Files`."""
+        if name not in self._files:
+            raise FileNotFoundError(name)
+        return bytes(self._files[name].content)
+
+    def append(self, name: str, data: bytes | bytearray) -> None:
+        """See `Files`."""
+        content = self._files[name].content
+        length = len(content)
+        self._undos.append(lambda: content.__delitem__(slice(length, None)))
+        if self.full:
+            content += data[: self._random.randrange(len(data))]
+            raise StorageFailure(f"{self.place}/{name}: no space left on device")
+        content += data
+
+    def sync(self, name: str) -> None:
+        """See `Files`."""
+        file = self._files[name]
+        durable = file.durable
+        self._spend()
+        if self.failing:
+            raise StorageFailure(f"{self.place}/{name}: input/output error")
+        self._undos.append(lambda: setattr(file, "durable", durable))
+        file.durable = len(file.content)
+
+    def replace(self, name: str, chunks: Iterable[bytes | bytearray]) -> None:
+        """See `Files`. It makes removals durable that came before it."""
+        former, removed = self._files.get(name), self._removed
+        self._spend()
+        if self.full:
+            raise StorageFailure(f"{self.place}/{name}: no space left on device")
+
+        def undo() -> None:
+            self._removed = removed
+            self._put(name, former)
+
+        self._undos.append(undo)
+        self._removed = {}
+        self._files[name] = _File(b"".join(chunks))
+
+    def remove(self, name: str) -> None:
+        """See `Files`."""
+        file = self._removed[name] = self._files.pop(name)
+
+        def undo() -> None:
+            self._removed.pop(name, None)
+            self._put(name, file)
+
+        self._undos.append(undo)
+
+    def _put(self, name: str, file: _File | None) -> None:
+        if file is None:
+            del self._files[name]
+        else:
+            self._files[name] = file
+
+    def _spend(self) -> None:
+        self._spent_ns += int(self._sync_ns() * self.slowdown)
+
+    # What its machine does
+
+    def take_spent_ns(self) -> int:
+        """How long it takes, what has been asked for since this was called last."""
+        spent, self._spent_ns = self._spent_ns, 0
+        return spent
+
+    def settle(self) -> None:
+        """What was under way has come to its end."""
+        self._undos.clear()
+
+    def crash(self) -> None:
+        """What was under way stops somewhere; of what was written and not synced any part is there, and so are removed files, or not."""
+        for _ in range(self._random.randint(0, len(self._undos))):
+            self._undos.pop()()
+        self._undos.clear()
+        for name, file in self._removed.items():
+            if self._random.random() < 0.5:
+                self._files.setdefault(name, file)
+        self._removed.clear()
+        for file in self._files.values():
+            self._tear(file)
+
+    def _tear(self, file: _File) -> None:
+        """Keep nothing, all, a beginning, or any sectors of what was written since the last sync."""
+        content, durable, random = file.content, file.durable, self._random
+        kind = random.randrange(4)
+        if kind == 3:
+            for sector in range(durable - durable % SECTOR_BYTES, len(content), SECTOR_BYTES):
+                first, end = max(sector, durable), min(sector + SECTOR_BYTES, len(content))
+                if random.random() < 0.5:
+                    content[first:end] = bytes(end - first)
+        if kind != 1:
+            del content[durable if kind == 0 else random.randint(durable, len(content)) :]
+        file.durable = len(content)
+
+    # What only faults do
+
+    def keep_all(self) -> None:
+        """Make durable all that was written: the process alone ends, and not the machine."""
+        self.settle()
+        self._removed.clear()
+        for file in self._files.values():
+            file.durable = len(file.content)
+
+    def wipe(self) -> None:
+        """Lose everything."""
+        self._files.clear()
+        self._removed.clear()
+        self._undos.clear()
+
+    def flip_bit(self) -> dict[str, int | str]:
+        """Change one bit of one file; which."""
+        files = {name: len(file.content) for name, file in self._files.items()}
+        (name,) = self._random.choices(list(files), list(files.values()))
+        byte, bit = self._random.randrange(files[name]), self._random.randrange(8)
+        self._files[name].content[byte] ^= 1 << bit
+        return {"file": name, "byte": byte, "bit": bit}

@@ -1,0 +1,111 @@
+"""A machine with a disk: no message leaves it that rests on what is not on the disk yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TypeAlias
+
+from stretto.core.node import Address, Message
+from stretto.simulation.disk import Disk, DiskTimes
+from stretto.simulation.lives import in_service
+from stretto.simulation.world import Costs, Machine, World
+from stretto.storage.files import Corrupt, StorageFailure
+from stretto.storage.store import Compaction, Store
+
+OpenStore: TypeAlias = Callable[[Disk], Store]
+
+
+class DurableMachine(Machine):
+    """After a burst in which its node persisted something, it is busy until that is on the disk, and only then sends.
+
+    If it crashes before that, the burst may be on the disk or not, and what it would have sent is lost. A disk that fails ends its life.
+    """
+
+    durable = True
+
+    def __init__(self, world: World, address: Address, costs: Costs, random: Random, times: DiskTimes, open_store: OpenStore) -> None:
+        super().__init__(world, address, costs, random)
+        self.disk = Disk(f"disk-{address}", times, Random(random.random()))
+        self._open_store = open_store
+        self._compaction_ns = times.compaction.sampler(random)
+        self._store = self._open()
+
+    def _open(self) -> Store:
+        """Open the store, which takes a part of the time that the machine is down."""
+        store = self._open_store(self.disk)
+        self.disk.take_spent_ns()
+        return store
+
+    def recall(self) -> Sequence[Message]:
+        """What earlier lives left on the disk. If that is damaged, all of it is set aside. Raises StorageFailure."""
+        try:
+            self._store = self._open()
+        except Corrupt as corrupt:
+            self.report("corrupt", reason=corrupt.reason)
+            self.forget()
+            self._store = self._open()
+        records, self._store.records = self._store.records, ()
+        return records
+
+    def forget(self) -> None:
+        """Lose what is on the disk."""
+        self.disk.wipe()
+        self.served = False
+
+    def crash(self) -> None:
+        """See `Machine`."""
+        super().crash()
+        self.disk.crash()
+
+    def persist(self, record: Message) -> None:
+        """See `stretto.core.node.Port`."""
+        self._store.append(record)
+
+    def compact(self, records: Sequence[Message]) -> None:
+        """See `stretto.core.node.Port`."""
+        self._store.compact(records)
+
+    def _finish(self, spent: int) -> None:
+        if self.crashed or not self._store.pending:
+            self._look()
+            super()._finish(spent)
+            return
+        try:
+            compaction = self._store.sync()
+        except StorageFailure as failure:
+            self._fail(failure)
+            return
+        self._world.at(self._world.now_ns + spent + self.disk.take_spent_ns(), self._synced, self.hold(), compaction)
+
+    def _synced(self, life: int, compaction: Compaction | None) -> None:
+        """The burst is on the disk: what rests on it may be seen."""
+        if life != self.life:
+            return
+        self.disk.settle()
+        self.served = self.served or in_service(self)
+        self._look()
+        super()._finish(0)
+        if compaction is not None:
+            self._world.at(self._world.now_ns + self._compaction_ns(), self._compact, life, compaction)
+        self.release(life)
+
+    def _compact(self, life: int, compaction: Compaction) -> None:
+        """A thread beside the node has written the checkpoint."""
+        if life != self.life:
+            return
+        try:
+            compaction.run()
+        except StorageFailure as failure:
+            self._fail(failure)
+        self.disk.take_spent_ns()
+
+    def _look(self) -> None:
+        watch = self._world.watch_disk
+        if watch is not None and not self.crashed:
+            watch(self)
+
+    def _fail(self, failure: StorageFailure) -> None:
+        """The process ends; it does not try again."""
+        self.report("disk failed", reason=str(failure))
+        self.crash()

@@ -1,0 +1,126 @@
+"""What every fault is: something that begins, hard or softly, and ends, again and again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, TypeAlias
+
+import msgspec
+
+from stretto.core.node import Address
+from stretto.simulation.lives import Lives
+from stretto.simulation.network import Deliver, Network
+from stretto.simulation.world import Machine, World
+
+Copies: TypeAlias = list[tuple[Address, int]]
+Tampering: TypeAlias = Callable[[Address, Copies], Copies]
+"""What a fault does to the copies of a datagram of a sender: where they arrive, and when."""
+
+MICROSECOND = 1_000
+MILLISECOND = 1_000_000
+NETWORK: Address = -1
+SHORTEST_NS = 10 * MICROSECOND
+
+
+def log_uniform(random: Random, low: float, high: float) -> float:
+    """A draw that is as likely in each order of magnitude between the two."""
+    return float(low * (high / low) ** random.random())
+
+
+class FaultyNetwork:
+    """A network with what is wrong with it at the moment."""
+
+    def __init__(self, network: Network) -> None:
+        self.tamperings: list[Tampering] = []
+        self._network = network
+        self.at_once = network.at_once
+
+    def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
+        """See `stretto.simulation.network.Network`."""
+
+        def tamper(receiver: Address, arrives_ns: int) -> None:
+            copies = [(receiver, arrives_ns)]
+            for tampering in self.tamperings:
+                copies = tampering(source, copies)
+            for copy in copies:
+                deliver(*copy)
+
+        self._network.carry(leaves_ns, source, destination, size, tamper if self.tamperings else deliver)
+
+
+class Stricken:
+    """What faults can strike: the world's network, the replicas' machines and their lives, and the machines of clients."""
+
+    def __init__(self, world: World, network: FaultyNetwork, lives: Lives, clients: Sequence[Machine]) -> None:
+        self.world = world
+        self.network = network
+        self.lives = lives
+        self.replicas = lives.replicas
+        self.machines = [*lives.replicas, *clients]
+
+
+class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a fault there is, against what it has by itself.
+
+    - `frequency`: how often it strikes: its rests are divided by this;
+    - `duration`: its strikes last so many times as long;
+    - `severity`, from 0 to 1: the part of its range that it draws from, from the mildest on, by orders of magnitude.
+    """
+
+    frequency: float = 1.0
+    duration: float = 1.0
+    severity: float = 1.0
+
+
+class Fault(ABC):
+    """One kind of fault. `begin` draws how it strikes this time and says so; `end` takes back what `begin` did.
+
+    `end` is not called of a fault `for_good`.
+    """
+
+    for_good = False
+
+    needs_disk = False
+    """Whether only machines with a disk can have it."""
+
+    longest_ns = 200 * MILLISECOND
+    longest_rest_ns = 20 * MILLISECOND
+    """How long it strikes, and rests, at most; how long it does is spread evenly over the orders of magnitude from `SHORTEST_NS`."""
+
+    def __init__(self, stricken: Stricken, random: Random, severity: float) -> None:
+        self.stricken = stricken
+        self.lives = stricken.lives
+        self.random = random
+        self.target: Address = NETWORK
+        self._severity = severity
+
+    @classmethod
+    def at_once(cls, lives: Lives) -> int:
+        """How many of this kind there may be at a time."""
+        return 1
+
+    @abstractmethod
+    def begin(self) -> dict[str, Any] | None:
+        """Strike; what with, for the trace. None: it cannot strike now."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Stop."""
+
+    def draw_strength(self, low: float, high: float) -> float:
+        """A draw that is as likely in each order of magnitude from `low` to `high`, so far as the fault's severity reaches."""
+        return log_uniform(self.random, low, low * (high / low) ** self._severity)
+
+
+class MachineFault(Fault):
+    """A fault of one machine at a time."""
+
+    machine: Machine
+
+    def choose(self, machines: Sequence[Machine]) -> Machine:
+        """Draw whom to strike."""
+        self.machine = self.random.choice(machines)
+        self.target = self.machine.address
+        return self.machine

@@ -1,0 +1,55 @@
+"""Faults of machines that go on: they stand still, are slow, or have clocks that run fast or slow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stretto.simulation.faults.base import MICROSECOND, MILLISECOND, MachineFault
+
+
+class Pause(MachineFault):
+    """A node stops for a long time and then goes on as if nothing had been: input waits, timers fire late."""
+
+    longest_ns = 1_000 * MILLISECOND
+
+    def begin(self) -> dict[str, Any]:
+        """Freeze any node."""
+        self._life = self.choose(self.stricken.machines).hold()
+        return {}
+
+    def end(self) -> None:
+        """Let it go on, if it has not crashed meanwhile."""
+        self.machine.release(self._life)
+
+
+class SlowNode(MachineFault):
+    """A node takes longer for everything."""
+
+    def begin(self) -> dict[str, Any]:
+        """By 1 us to 10 ms for every burst."""
+        slowdown = int(self.draw_strength(MICROSECOND, 10 * MILLISECOND))
+        self.choose(self.stricken.machines).slowdown_ns += slowdown
+        self._slowdown = slowdown
+        return {"slowdown_ns": slowdown}
+
+    def end(self) -> None:
+        """Let it be as fast as it was."""
+        self.machine.slowdown_ns -= self._slowdown
+
+
+class ClockDrift(MachineFault):
+    """A node's clock runs fast or slow, and so do its timers, at a rate that stays the same for a while."""
+
+    longest_ns = 1_000 * MILLISECOND
+
+    def begin(self) -> dict[str, Any] | None:
+        """Up to twice as fast, or half as fast."""
+        rate = self.draw_strength(1, 2)
+        if self.random.random() < 0.5:
+            rate = 1 / rate
+        self.choose(self.stricken.machines).set_clock_rate(rate)
+        return {"rate": rate}
+
+    def end(self) -> None:
+        """Let it run as fast as time passes; what it is ahead or behind, it stays."""
+        self.machine.set_clock_rate(1.0)
