@@ -96,6 +96,16 @@ def test_a_killed_replica(capsys: pytest.CaptureFixture[str], target: str) -> No
     assert figures["reconciliations"] > 0
 
 
+def test_a_killed_replica_that_is_started_again(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--kill", "follower", "--restart", "--memory", "--sessions", "8", "--seconds", "4")
+    check(figures)
+    assert figures["kill"]["back_in_service_ms"] > 0
+    assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]].index(True) == figures["kill"]["replica"]
+    samples = figures["memory"]
+    assert samples[-1]["operations"] >= 1_000
+    assert all(5 < rss < 500 for sample in samples for rss in sample["rss_mb"] if rss is not None)
+
+
 def test_a_running_cluster_several_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cluster = LocalCluster.create(tmp_path, loopback_config(3, "speculative", "stretto.apps.kv:KeyValueStore"))
     cluster.start()
@@ -128,6 +138,7 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         (["--seconds", "nan"], "--seconds"),
         (["--warm-up", "-1"], "--warm-up"),
         (["--protocol", "unreplicated", "--kill", "leader"], "--kill"),
+        (["--restart"], "--restart: starts a killed replica again; say which one is killed with --kill"),
         (["--config", "no.toml"], "no.toml"),
         (["--operation", "sql"], "'sql'"),
     ],

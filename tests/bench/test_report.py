@@ -100,6 +100,32 @@ def test_a_kill_is_followed_by_its_gap() -> None:
     assert kill["latency_us"]["p99"] == 900
 
 
+def test_a_restart_is_followed_by_its_return() -> None:
+    def back(kill: Kill) -> float | None:
+        figure: float | None = figures_of(Plan(seconds=2), CONFIG, measurement([client_run([100])], kill))["kill"]["back_in_service_ms"]
+        return figure
+
+    assert back(Kill("leader", 1, 11_000 * MS)) is None
+    assert back(Kill("leader", 1, 11_000 * MS, restarted_ns=11_010 * MS)) is None
+    assert back(Kill("leader", 1, 11_000 * MS, restarted_ns=11_010 * MS, back_ns=11_460 * MS)) == 450.0
+
+
+def test_a_process_that_was_started_again_has_no_rates() -> None:
+    seen = measurement([client_run([100])])
+    seen.before[0]["pid"], seen.after[0]["pid"] = 7, 8
+    figures = figures_of(Plan(seconds=2), CONFIG, seen)
+    assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]] == [True, False, True]
+
+
+def test_memory_is_told_at_1_2_and_5_times_powers_of_ten_and_at_the_end() -> None:
+    seen = measurement([client_run([100])])
+    counts = [0, 900, 1_000, 1_500, 2_100, 2_400, 30_000, 40_000, 60_000, 61_000]
+    seen.memory.extend((count, [1_000_000 + count, None]) for count in counts)
+    told = figures_of(Plan(seconds=2), CONFIG, seen)["memory"]
+    assert [one["operations"] for one in told] == [1_000, 2_100, 30_000, 60_000, 61_000]
+    assert told[0]["rss_mb"] == [1.001, None]
+
+
 def test_several_runs_become_their_medians() -> None:
     runs = [
         {

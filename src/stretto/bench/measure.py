@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -17,29 +17,37 @@ from stretto.bench.plan import Plan
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
 from stretto.runtime.local_cluster import ClusterFailure, LocalCluster
-from stretto.runtime.metrics import fetch_metrics
+from stretto.runtime.metrics import is_normal, metrics_or_none
 
 Progress = Callable[[str, float | None], None]
 """Told what goes on, and how much of it is done, from 0 to 1, if that is known."""
 
 _LEAD_NS = 20_000_000
 _WAKE_S = 0.25
+_POLL_NS = 10_000_000
+_END_SECONDS = 5.0
+_PROBE_SECONDS = 0.25
 
 Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A replica was ended at that time."""
+    """A replica was ended at that time. `restarted_ns`: when it was started again; `back_ns`: when it said that it served."""
 
     target: str
     replica: int
     at_ns: int
+    restarted_ns: int | None = None
+    back_ns: int | None = None
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was seen from `start_ns` to `end_ns`. `before` and `after`: the replicas' metrics, None of one that did not answer."""
+    """What was seen from `start_ns` to `end_ns`. `before` and `after`: the replicas' metrics, None of one that did not answer.
+
+    `memory`: how many operations the cluster had committed, and the resident bytes of each replica then.
+    """
 
     start_ns: int
     end_ns: int
@@ -47,6 +55,7 @@ class Measurement:
     after: list[Metrics | None]
     clients: list[ClientRun]
     kill: Kill | None
+    memory: list[tuple[int, list[int | None]]] = field(default_factory=list)
 
 
 def measure(plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, progress: Progress) -> Measurement:
@@ -70,15 +79,16 @@ def measure(plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, pro
             watch.look(now_ns - start_ns)
             _sleep_until(min(end_ns, now_ns + round(_WAKE_S * 1e9), start_ns + watch.next_event_ns(now_ns - start_ns)))
         after = _all_metrics(config)
-        return Measurement(start_ns, end_ns, before, after, clients.stop(), watch.kill)
+        return Measurement(start_ns, end_ns, before, after, clients.stop(), watch.kill, watch.memory)
 
 
 class _Watch:
-    """Sees that all live, and ends a replica half-way if the plan says so."""
+    """Sees that all live, and does half-way what the plan says: end a replica, and start it again."""
 
     def __init__(self, plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, clients: Clients) -> None:
         self.kill: Kill | None = None
-        self._target = plan.kill
+        self.memory: list[tuple[int, list[int | None]]] = []
+        self._plan = plan
         self._kill_after_ns = round(plan.seconds * 1e9 / 2)
         self._config = config
         self._cluster = cluster
@@ -86,19 +96,42 @@ class _Watch:
 
     def next_event_ns(self, elapsed_ns: int) -> int:
         """When there is something to do, counted from the start."""
-        return self._kill_after_ns if self._target and elapsed_ns < self._kill_after_ns else 1 << 62
+        if self._plan.kill and elapsed_ns < self._kill_after_ns:
+            return self._kill_after_ns
+        return elapsed_ns + _POLL_NS if self._awaited() is not None else 1 << 62
 
     def look(self, elapsed_ns: int) -> None:
         """Raise if something has died that should not; do what is due."""
         self._clients.check()
+        if self._plan.memory:
+            self._look_at_memory()
         if self._cluster is None:
             return
         refuse_the_dead(self._cluster, self.kill.replica if self.kill else None)
-        if self._target is not None and self.kill is None and elapsed_ns >= self._kill_after_ns:
-            leader = _leader(_all_metrics(self._config))
-            replica = leader if self._target == "leader" else (leader + 1) % self._config.n
-            self._cluster.kill(replica)
-            self.kill = Kill(self._target, replica, time.monotonic_ns())
+        if self._plan.kill is not None and self.kill is None and elapsed_ns >= self._kill_after_ns:
+            self.kill = self._kill(self._cluster, self._plan.kill)
+        elif (kill := self._awaited()) is not None and is_normal(metrics_or_none(self._config, kill.replica, _PROBE_SECONDS)):
+            self.kill = replace(kill, back_ns=time.monotonic_ns())
+
+    def _awaited(self) -> Kill | None:
+        """The kill of a replica that was started again and is not back in service."""
+        return self.kill if self.kill and self.kill.restarted_ns is not None and self.kill.back_ns is None else None
+
+    def _kill(self, cluster: LocalCluster, target: str) -> Kill:
+        leader = _leader(_all_metrics(self._config))
+        replica = leader if target == "leader" else (leader + 1) % self._config.n
+        cluster.kill(replica)
+        kill = Kill(target, replica, time.monotonic_ns())
+        if self._plan.restart:
+            cluster.pid_files[replica].wait(_END_SECONDS)
+            kill = replace(kill, restarted_ns=time.monotonic_ns())
+            cluster.restart(replica)
+        return kill
+
+    def _look_at_memory(self) -> None:
+        metrics = _all_metrics(self._config)
+        committed = max((int(one["committed"]) for one in metrics if one is not None), default=0)
+        self.memory.append((committed, [None if one is None else int(one["rss_bytes"]) for one in metrics]))
 
 
 @contextmanager
@@ -145,14 +178,7 @@ def _wait_until_open(clients: Clients, cluster: LocalCluster | None) -> None:
 
 
 def _all_metrics(config: ClusterConfig) -> list[Metrics | None]:
-    return [_metrics(config, index) for index in range(config.n)]
-
-
-def _metrics(config: ClusterConfig, index: int) -> Metrics | None:
-    try:
-        return fetch_metrics(config, index)
-    except StrettoError:
-        return None
+    return [metrics_or_none(config, index) for index in range(config.n)]
 
 
 def _leader(metrics: list[Metrics | None]) -> int:

@@ -19,6 +19,7 @@ _DRAWN_OPERATIONS = 4_096
 class Plan:
     """One measurement. `sessions` is the total over all client processes; `kill` is `leader`, `follower` or None.
 
+    `restart`: the killed replica is started again at once. `memory`: replicas are asked now and then how much memory they have.
     `warm_up_s`: how long the load runs between the first result of the last session and the start of the measured `seconds`.
     """
 
@@ -28,6 +29,8 @@ class Plan:
     operation: str = NULL
     one_request_per_datagram: bool = False
     kill: str | None = None
+    restart: bool = False
+    memory: bool = False
     warm_up_s: float = 1.0
 
     def validate(self, config: ClusterConfig) -> Plan:
@@ -43,6 +46,8 @@ class Plan:
             raise ConfigurationError(f"{self.warm_up_s} seconds is no time to warm up; 0 to 3600", key="--warm-up")
         if self.kill is not None and config.n == 1:
             raise ConfigurationError("there is one replica, and nothing is left without it", key="--kill")
+        if self.restart and self.kill is None:
+            raise ConfigurationError("starts a killed replica again; say which one is killed with --kill", key="--restart")
         if config.service != SERVICES[self.operation]:
             reason = f"{self.operation} is an operation of {SERVICES[self.operation]}; the cluster runs {config.service}"
             raise ConfigurationError(reason, key="--operation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import count
 from statistics import median
 from typing import Any
 
@@ -64,6 +65,7 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
         "seconds": plan.seconds,
         "operation": plan.operation,
         "one_request_per_datagram": plan.one_request_per_datagram,
+        "restart": plan.restart,
         "operations": operations,
         "throughput_ops_s": operations / seconds,
         "operations_by_second": np.bincount((ended_ns - seen.start_ns) // 10**9, minlength=int(np.ceil(seconds))).tolist(),
@@ -90,6 +92,7 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
             "start": [_megabytes(metrics) for metrics in seen.before],
             "end": [_megabytes(metrics) for metrics in seen.after],
         },
+        "memory": _memory(seen.memory),
         "kill": None if seen.kill is None else _after_kill(seen.kill, ended_ns, latency_ns, seen),
         "batched_sockets": all(metrics["batched_sockets"] for metrics in _known(seen)),
     }
@@ -117,8 +120,22 @@ def _longest_gap(ended_ns: Times, start_ns: int, end_ns: int) -> tuple[int, int]
     return int(times[longest + 1]), int(gaps[longest])
 
 
+def _memory(samples: list[tuple[int, list[int | None]]]) -> list[Figures]:
+    """The replicas' resident memory when they had committed 1, 2, 5, 10, ... thousand operations, and the last that was seen."""
+    marks = (digit * 1_000 * 10**power for power in count() for digit in (1, 2, 5))
+    mark = next(marks)
+    kept = []
+    for sample in samples:
+        if sample[0] >= mark or sample is samples[-1]:
+            kept.append({"operations": sample[0], "rss_mb": [None if rss is None else rss / 1e6 for rss in sample[1]]})
+            mark = next(mark for mark in marks if mark > sample[0])
+    return kept
+
+
 def _after_kill(kill: Kill, ended_ns: Times, latency_ns: Times, seen: Measurement) -> Figures:
-    """`gap_ms`: the longest time without results that ended after the kill. The rest is of the operations that ended after it."""
+    """`gap_ms`: the longest time without results that ended after the kill. `back_in_service_ms`: from the start of the replica's new
+    process until it served; None if there is none, or it did not. The rest is of the operations that ended after the kill.
+    """
     first = int(np.searchsorted(ended_ns, kill.at_ns))
     before_ns = int(ended_ns[first - 1]) if first else seen.start_ns
     resumed_ns, gap_ns = _longest_gap(ended_ns[first:], before_ns, seen.end_ns)
@@ -128,18 +145,19 @@ def _after_kill(kill: Kill, ended_ns: Times, latency_ns: Times, seen: Measuremen
         "at_ms": (kill.at_ns - seen.start_ns) / 1e6,
         "gap_ms": gap_ns / 1e6,
         "resumed_after_ms": (resumed_ns - kill.at_ns) / 1e6,
+        "back_in_service_ms": None if kill.back_ns is None or kill.restarted_ns is None else (kill.back_ns - kill.restarted_ns) / 1e6,
         "throughput_ops_s": (len(ended_ns) - first) / ((seen.end_ns - kill.at_ns) / 1e9),
         "latency_us": latencies(latency_ns[first:]),
     }
 
 
 class _Rates:
-    """What one process did in the measured time, from its metrics before and after; nothing if it did not answer both times."""
+    """What one process did in the measured time, from its metrics before and after; nothing if it was not there both times."""
 
     def __init__(self, before: Metrics | None, after: Metrics | None, seconds: float) -> None:
         self.before: Metrics = before or {}
         self.after: Metrics = after or {}
-        self.known = bool(before and after)
+        self.known = bool(before and after) and self.before.get("pid") == self.after.get("pid")
         self._share = seconds / (self.after["uptime_s"] - self.before["uptime_s"]) if self.known else 0.0
 
     def increase(self, name: str) -> int:

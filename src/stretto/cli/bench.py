@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from stretto.bench.plan import Plan
     from stretto.core.config import ClusterConfig, Durability
 
-OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "floor")
+OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floor")
 """Options that make no sense for a cluster that runs already."""
+OF_PLAN = ("client_processes", "sessions", "seconds", "operation", "one_request_per_datagram", "kill", "restart", "memory", "warm_up_s")
+"""Options that are parts of a Plan."""
 
 
 @click.command(name="bench")
@@ -33,6 +35,8 @@ OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "floor")
 @click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="What is replicated.")
 @click.option("--one-request-per-datagram", is_flag=True, help="Keep requests of one client from sharing datagrams; answers still do.")
 @click.option("--kill", type=click.Choice(["leader", "follower"]), help="End this replica half-way, as a crash would.")
+@click.option("--restart", is_flag=True, help="Start it again at once, and measure how long it takes to be back in service.")
+@click.option("--memory", is_flag=True, help="Watch the replicas' resident memory as operations go by.")
 @click.option("--floor", is_flag=True, help="First measure a bare multicast echo of the same sizes.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the cluster of this file, which runs already.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Measure so often, and give medians.")
@@ -48,8 +52,7 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     from stretto.bench.report import combined
     from stretto.core.config import load
 
-    plan_options = ("client_processes", "sessions", "seconds", "operation", "one_request_per_datagram", "kill", "warm_up_s")
-    plan = Plan(**{name: options[name] for name in plan_options})
+    plan = Plan(**{name: options[name] for name in OF_PLAN})
     if config_file is not None:
         _refuse_options_of_own_cluster()
         config = load(config_file)
@@ -168,7 +171,12 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if figures["kill"]:
         kill = figures["kill"]
         gap = f"replica {kill['replica']} ({kill['target']}): {kill['gap_ms']:.1f} ms without results"
+        if figures["restart"]:
+            gap += f", back in service {_number(kill['back_in_service_ms'])} ms after its restart"
         yield "kill", f"{gap}; operations that ended after it: {_latency(kill['latency_us'])}"
+    for sample in figures["memory"]:
+        each = ", ".join("-" if rss is None else f"{rss:.1f}" for rss in sample["rss_mb"])
+        yield "memory", f"{each} MB resident at {sample['operations']:,} operations"
     for name, title in (("failures", "failed calls"), ("ignored_messages", "ignored")):
         if figures[name]:
             yield title, ", ".join(f"{count:,} {reason}" for reason, count in figures[name].items())

@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple
 
 from stretto.core.config import FILE_NAME, ClusterConfig, Durability, Limits, Member, Multicast, load
 from stretto.core.errors import ConfigurationError, StrettoError
-from stretto.runtime.metrics import fetch_metrics
+from stretto.runtime.metrics import metrics_or_none
 from stretto.runtime.pid_file import PidFile
 
 LOOPBACK = "127.0.0.1"
@@ -177,10 +177,7 @@ class LocalCluster:
         }
 
     def _metrics(self, index: int) -> dict[str, Any] | None:
-        try:
-            return fetch_metrics(self.config, index, PROBE_SECONDS)
-        except StrettoError:
-            return None
+        return metrics_or_none(self.config, index, PROBE_SECONDS)
 
     @property
     def _on_disk(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from stretto.core.config import ClusterConfig
-from stretto.core.errors import ClusterUnavailable
+from stretto.core.errors import ClusterUnavailable, StrettoError
 from stretto.runtime.addresses import endpoint_of, member_endpoint
 from stretto.runtime.streams import LENGTH_BYTES, question, with_length
 
@@ -32,3 +32,16 @@ def fetch_metrics(config: ClusterConfig, index: int, timeout_s: float = 1.0) -> 
     except msgspec.DecodeError:
         raise ClusterUnavailable(f"replica {index} at {host}:{port} refused the question: it runs with another configuration") from None
     return metrics
+
+
+def metrics_or_none(config: ClusterConfig, index: int, timeout_s: float = 1.0) -> dict[str, Any] | None:
+    """The metrics of a replica that may be down: None if it does not answer."""
+    try:
+        return fetch_metrics(config, index, timeout_s)
+    except StrettoError:
+        return None
+
+
+def is_normal(metrics: dict[str, Any] | None) -> bool:
+    """Whether a replica with these metrics serves clients at this moment: it neither starts, nor recovers, nor looks for a view."""
+    return metrics is not None and metrics.get("status", "normal") == "normal"
