@@ -1,0 +1,146 @@
+"""Hosts on one machine: a network namespace for each replica, one for the clients, and a switch between them that can drop packets.
+
+    NAME-switch:  bridge, with the ports replica-0, replica-1, ..., clients
+    NAME-replica-0:  eth0, 10.83.84.1/24     NAME-replica-1:  eth0, 10.83.84.2/24     ...     NAME-clients:  eth0, 10.83.84.254/24
+
+No address outside of these namespaces is touched. The bridge does not watch who joined a group (multicast snooping), which takes a
+querier that is not there, and floods multicasts. Packets are dropped in the bridge, so that both ends believe in their link. Hosts know
+each other's hardware addresses, since a host that is cut off in one direction could not ask for them in the other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from stretto.core.errors import StrettoError
+
+CLIENTS = "clients"
+_TOOLS = {"ip": "iproute2", "nft": "nftables"}
+WHERE = Path("/run/netns")
+"""Where ip(8) keeps namespaces by their names."""
+_LAST_HOST = 254
+_CLONE_NEWNET = 0x40000000
+
+
+class NoNetwork(StrettoError):
+    """The machine does not allow such a network; the text says what is missing."""
+
+
+def replica_port(index: int) -> str:
+    """The name of the switch's port, and the end of the namespace's name."""
+    return f"replica-{index}"
+
+
+def replica_address(index: int) -> str:
+    """The replica's address in its namespace."""
+    return _address(index + 1)
+
+
+class Network:
+    """The namespaces of `replicas` hosts and their clients, whose names begin with `name`; not there before `up`."""
+
+    def __init__(self, name: str, replicas: int) -> None:
+        self.replicas = replicas
+        self._name = name
+        self._cuts: dict[Hashable, list[str]] = {}
+
+    def up(self) -> None:
+        """Make it. Raises NoNetwork, with nothing left behind, if that is not possible here."""
+        if os.geteuid() != 0:
+            raise NoNetwork("network namespaces need root")
+        for tool, package in _TOOLS.items():
+            if shutil.which(tool) is None:
+                raise NoNetwork(f"the command {tool} is not installed (Debian has it in {package})")
+        try:
+            self._make()
+            self._apply()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Remove it, or what there is of it."""
+        remove_namespaces(self._name)
+
+    def command(self, index: int) -> tuple[str, ...]:
+        """What to put before a command so that it runs on the replica's host; its process id stays the one that was started."""
+        return ("ip", "netns", "exec", self._namespace(replica_port(index)))
+
+    @contextmanager
+    def entered(self, host: str) -> Iterator[None]:
+        """This thread, and threads and processes that it starts, are on that host: `CLIENTS`, or what `replica_port` names."""
+        with open("/proc/thread-self/ns/net", "rb") as home, (WHERE / self._namespace(host)).open("rb") as there:
+            _set_namespace(there.fileno())
+            try:
+                yield
+            finally:
+                _set_namespace(home.fileno())
+
+    def cut(self, name: Hashable, rules: Sequence[str]) -> None:
+        """Drop the packets that the rules (of nft, in a bridge's forward chain) match, until `mend(name)`."""
+        self._cuts[name] = [f"{rule} drop" for rule in rules]
+        self._apply()
+
+    def mend(self, name: Hashable) -> None:
+        """Take the rules back."""
+        del self._cuts[name]
+        self._apply()
+
+    def _namespace(self, host: str) -> str:
+        return f"{self._name}-{host}"
+
+    def _make(self) -> None:
+        hosts = {replica_port(index): index + 1 for index in range(self.replicas)} | {CLIENTS: _LAST_HOST}
+        switch = self._namespace("switch")
+        _run("ip", "netns", "add", switch)
+        wires = ["link add bridge type bridge mcast_snooping 0", "link set bridge up"]
+        for host, number in hosts.items():
+            namespace = self._namespace(host)
+            _run("ip", "netns", "add", namespace)
+            wires.append(f"link add {host} type veth peer name eth0 address {_hardware(number)} netns {namespace}")
+            wires.append(f"link set {host} master bridge up")
+        _run("ip", "-n", switch, "-batch", "-", text="\n".join(wires))
+        for host, number in hosts.items():
+            up = [f"address add {_address(number)}/24 dev eth0", "link set lo up", "link set eth0 up"]
+            up += [f"neighbour add {_address(other)} lladdr {_hardware(other)} dev eth0" for other in hosts.values() if other != number]
+            _run("ip", "-n", self._namespace(host), "-batch", "-", text="\n".join(up))
+
+    def _apply(self) -> None:
+        """Replace all rules at once."""
+        rules = "\n".join(rule for cut in self._cuts.values() for rule in cut)
+        chain = f"chain forward {{\ntype filter hook forward priority 0\n{rules}\n}}"
+        table = f"table bridge stretto\ndelete table bridge stretto\ntable bridge stretto {{\n{chain}\n}}\n"
+        _run("ip", "netns", "exec", self._namespace("switch"), "nft", "-f", "-", text=table)
+
+
+def remove_namespaces(name: str) -> None:
+    """Remove every namespace whose name begins with `name` and a dash, and with it the links that are in it."""
+    for path in WHERE.glob(f"{name}-*"):
+        _run("ip", "netns", "delete", path.name)
+
+
+def _address(number: int) -> str:
+    return f"10.83.84.{number}"
+
+
+def _hardware(number: int) -> str:
+    return f"02:53:54:00:00:{number:02x}"
+
+
+def _set_namespace(descriptor: int) -> None:
+    """setns(2), which the os module of Python 3.11 does not have."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns failed")
+
+
+def _run(*command: str, text: str | None = None) -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NoNetwork(f"{' '.join(command)} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[0]}")
