@@ -1,0 +1,129 @@
+"""What a run leaves: nothing; and what is left of a run that was killed half-way is removed by the next one, and only that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stretto.runtime.pid_file import PidFile
+from stretto.torture.disk import NoDisk, SmallDisk
+from stretto.torture.namespaces import WHERE
+from stretto.torture.remains import own_directory, remove_leftovers
+
+pytestmark = pytest.mark.xdist_group("namespaces")
+
+HALF_A_RUN = """
+import os, signal, subprocess, sys
+from stretto.runtime.pid_file import PidFile
+from stretto.torture.disk import NoDisk, SmallDisk
+from stretto.torture.namespaces import Network, NoNetwork
+from stretto.torture.remains import own_directory
+
+with own_directory() as directory:
+    (directory / "cluster").mkdir()
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL, start_new_session=True)
+    PidFile(directory / "cluster" / "replica-0.pid").write(process.pid)
+    for part in (Network(directory.name, 3), SmallDisk(directory / "disk", 1)):
+        try:
+            part.up()
+        except (NoNetwork, NoDisk):
+            pass
+    print(directory, process.pid, flush=True)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+"""
+
+
+def half_a_run(monkeypatch: pytest.MonkeyPatch, place: Path, number: str) -> tuple[Path, int]:
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    done = subprocess.run([sys.executable, "-c", HALF_A_RUN, number], capture_output=True, text=True, check=False)
+    directory, pid = done.stdout.split()
+    return Path(directory), int(pid)
+
+
+def traces_of(directory: Path) -> list[str]:
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(directory) in line]
+    return [*map(str, WHERE.glob(f"{directory.name}*")), *mounts, *([str(directory)] if directory.exists() else [])]
+
+
+def ended(pid: int) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_run_that_is_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    directory, pid = half_a_run(monkeypatch, tmp_path, "SIGINT")
+    assert traces_of(directory) == []
+    assert ended(pid)
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    directory, pid = half_a_run(monkeypatch, tmp_path, "SIGKILL")
+    assert directory.exists()
+    assert remove_leftovers() == [directory]
+    assert traces_of(directory) == []
+    assert ended(pid)
+    assert remove_leftovers() == []
+
+
+def test_runs_that_go_on_and_directories_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "stretto-torture-of-nobody").mkdir()
+    with own_directory() as directory:
+        assert remove_leftovers() == []
+        assert directory.exists()
+        if os.geteuid() == 0:
+            PidFile(directory / "owner.pid").path.write_text("1 1\n")  # an owner that has ended
+            os.chown(directory, 12_345, 12_345)
+            assert remove_leftovers() == []
+            os.chown(directory, 0, 0)
+        assert directory.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["stretto-torture-of-nobody"]
+
+
+def test_a_process_that_ended_and_whose_number_is_used_again_is_not_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        with own_directory() as directory:
+            (directory / "replica-0.pid").write_text(f"{stranger.pid} 1\n")
+        assert stranger.poll() is None
+        stranger.send_signal(signal.SIGKILL)
+
+
+def test_a_full_disk_takes_no_byte_until_it_is_freed(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "disk", 1)
+    try:
+        disk.up()
+    except NoDisk as reason:
+        pytest.skip(str(reason))
+    try:
+        file = disk.path / "file"
+        file.write_bytes(b"x" * 1_000)
+        disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            (disk.path / "other").write_bytes(b"x")
+        disk.free()
+        file.write_bytes(b"x" * 100_000)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk.path)], check=True)
+
+
+def test_without_root_there_is_no_small_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(NoDisk, match="needs root"):
+        SmallDisk(tmp_path / "disk", 1).up()
