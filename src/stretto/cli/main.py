@@ -23,6 +23,7 @@ _COMMANDS = {
     "bench": "Measure throughput and latency of real processes.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",
     "network": "Multicast through a data-centre network: topologies, rules, how much order they give.",
+    "torture": "Kill, pause and cut off real processes under load, and check what clients saw.",
     "verify": "Check recorded histories for linearizability.",
     "fuzz": "Simulate many random fault mixes and look for violations.",
 }

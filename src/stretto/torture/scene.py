@@ -1,0 +1,92 @@
+"""Where a run takes place: a cluster of processes of our own, behind a switch and with a small disk where the machine allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stretto.core.config import ClusterConfig, Durability, Limits, Member, Multicast
+from stretto.runtime.local_cluster import LocalCluster, loopback_config
+from stretto.torture.disk import NoDisk, SmallDisk
+from stretto.torture.namespaces import CLIENTS, Network, NoNetwork, replica_address
+from stretto.torture.remains import own_directory
+from stretto.torture.schedule import FULL_DISK, KINDS, with_small_disk
+
+CHECKPOINT_OPERATIONS = 5_000
+"""A checkpoint every few seconds, so that replicas come back by one as often as by a log."""
+_DISK_MEGABYTES = 256
+_PORT, _GROUP_PORT = 7000, 7100
+
+
+@dataclass
+class Scene:
+    """What was made: a directory, a cluster that runs, and what faults need. `skipped`: kinds that cannot strike here, and why."""
+
+    directory: Path
+    cluster: LocalCluster
+    network: Network | None
+    disk: SmallDisk | None
+    skipped: dict[str, str]
+
+
+@contextmanager
+def scene(
+    protocol: str, service: str, replicas: int, durability: Durability, kinds: Sequence[str]
+) -> Iterator[Scene]:
+    """Start a cluster for faults of these kinds, and remove in the end all that was made. Meanwhile this thread is where its clients are.
+
+    Raises ConfigurationError or ClusterFailure if the replicas cannot be started.
+    """
+    skipped: dict[str, str] = {}
+    if durability == "memory":
+        skipped |= {kind: "the replicas have no disk; --durability disk gives them one" for kind in kinds if KINDS[kind].durable}
+    with ExitStack() as made:
+        directory = made.enter_context(own_directory())
+        network = disk = None
+        try:
+            network = _network(directory, replicas, made) if any(KINDS[kind].network for kind in kinds) else None
+        except NoNetwork as error:
+            skipped |= {kind: str(error) for kind in kinds if KINDS[kind].network}
+        config = _config(network, protocol, service, replicas, durability)
+        cluster = LocalCluster.create(directory / "cluster", config, _here if network is None else network.command)
+        try:
+            disk = _small_disk(directory, cluster) if FULL_DISK in kinds and durability == "disk" else None
+        except NoDisk as error:
+            skipped[FULL_DISK] = str(error)
+        cluster.start()
+        yield Scene(directory, cluster, network, disk, skipped)
+
+
+def _here(index: int) -> tuple[str, ...]:
+    return ()
+
+
+def _network(directory: Path, replicas: int, made: ExitStack) -> Network:
+    network = Network(directory.name, replicas)
+    network.up()
+    made.enter_context(network.entered(CLIENTS))
+    return network
+
+
+def _small_disk(directory: Path, cluster: LocalCluster) -> SmallDisk:
+    """One replica has its data on a small disk. The others have theirs where writing takes the time that it takes."""
+    disk = SmallDisk(directory / "disk", _DISK_MEGABYTES)
+    disk.up()
+    (disk.path / "data").mkdir()
+    cluster.data[with_small_disk(cluster.config.n)].symlink_to(disk.path / "data")
+    return disk
+
+
+def _config(network: Network | None, protocol: str, service: str, replicas: int, durability: Durability) -> ClusterConfig:
+    if network is None:
+        return loopback_config(replicas, protocol, service, durability=durability, checkpoint_operations=CHECKPOINT_OPERATIONS)
+    return ClusterConfig(
+        tuple(Member(replica_address(index), _PORT) for index in range(replicas)),
+        protocol=protocol,
+        service=service,
+        durability=durability,
+        multicast=Multicast("239.83.84.1", _GROUP_PORT),
+        limits=Limits(checkpoint_operations=CHECKPOINT_OPERATIONS),
+    ).validate()
