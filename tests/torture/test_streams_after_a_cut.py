@@ -1,0 +1,74 @@
+"""Streams between hosts whose network is cut: what was cut off for seconds is reached again at once, and not when TCP tries again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import monotonic
+
+import pytest
+
+from stretto.runtime.addresses import endpoint_to_int
+from stretto.runtime.streams import Streams, frame_prefix
+from stretto.torture.namespaces import Network, replica_address, replica_port
+
+pytestmark = pytest.mark.xdist_group("namespaces")
+
+CLUSTER = bytes(8)
+FRAME = frame_prefix(CLUSTER) + bytes(100_000)
+
+
+class Owner:
+    """Counts the frames that arrive."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def on_frame(self, host: int, frame: bytes) -> None:
+        self.frames += 1
+
+    def refuse(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def answer(self) -> bytes:
+        return b""
+
+
+def listener(network: Network, index: int) -> socket.socket:
+    with network.entered(replica_port(index)):
+        sock = socket.socket()
+    sock.setblocking(False)
+    sock.bind((replica_address(index), 7000))
+    sock.listen()
+    return sock
+
+
+async def until(owner: Owner, frames: int, sender: Streams, endpoint: int, within_s: float) -> float:
+    """Send until that many frames have arrived; how long that took, in seconds."""
+    began = monotonic()
+    while owner.frames < frames:
+        assert monotonic() - began < within_s
+        sender.send(endpoint, FRAME)
+        await asyncio.sleep(0.02)
+    return monotonic() - began
+
+
+def test_a_peer_that_was_cut_off_is_reached_again_at_once(network: Network) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        owner = Owner()
+        receiver = Streams(loop, listener(network, 1), CLUSTER, 1 << 28, owner)
+        sender = Streams(loop, listener(network, 0), CLUSTER, 1 << 28, Owner())
+        endpoint = endpoint_to_int((replica_address(1), 7000))
+        await until(owner, 3, sender, endpoint, 5)
+        network.cut("test", [f'oifname "{replica_port(1)}"'])
+        sender.send(endpoint, FRAME)
+        await asyncio.sleep(1.6)  # TCP by itself tries after 0.2, 0.6, 1.4 and 3 s
+        network.mend("test")
+        assert await until(owner, owner.frames + 1, sender, endpoint, 5) < 1
+        sender.close()
+        receiver.close()
+        await asyncio.sleep(0)
+
+    with network.entered(replica_port(0)):
+        asyncio.run(main())
