@@ -20,6 +20,7 @@ pytestmark = pytest.mark.xdist_group("namespaces")
 
 HALF_A_RUN = """
 import os, signal, subprocess, sys
+from subprocess import DEVNULL as quiet
 from stretto.runtime.pid_file import PidFile
 from stretto.torture.disk import NoDisk, SmallDisk
 from stretto.torture.namespaces import Network, NoNetwork
@@ -27,7 +28,7 @@ from stretto.torture.remains import own_directory
 
 with own_directory() as directory:
     (directory / "cluster").mkdir()
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=quiet, stderr=quiet, start_new_session=True)
     PidFile(directory / "cluster" / "replica-0.pid").write(process.pid)
     for part in (Network(directory.name, 3), SmallDisk(directory / "disk", 1)):
         try:
