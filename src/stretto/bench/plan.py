@@ -12,7 +12,8 @@ NULL, KV = "null", "kv"
 SERVICES = {NULL: "stretto.core.state_machine:NullMachine", KV: "stretto.apps.kv:KeyValueStore"}
 """The operations that a load can be made of, and the service that each is for."""
 
-_DRAWN_OPERATIONS = 4_096
+_DRAWN_OPERATIONS = 65_536
+"""So many that each key is put or deleted among them: they come again and again, and a key only ever appended to would grow for ever."""
 
 
 @dataclass(frozen=True)
