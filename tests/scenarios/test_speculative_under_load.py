@@ -18,8 +18,9 @@ def test_a_paused_replica_of_three_catches_up_while_the_load_goes_on() -> None:
     world = simulation.world
     paused, replicas = world.machines[2], [world.machines[index].node for index in range(3)]
     behind = []
-    world.at(100 * MS, lambda *_: paused.hold())
-    world.at(250 * MS, paused.release)
+    life: list[int] = []
+    world.at(100 * MS, lambda *_: life.append(paused.hold()))
+    world.at(250 * MS, lambda *_: paused.release(life[0]))
     world.at(250 * MS, lambda *_: behind.append(replicas[0].committed - replicas[2].committed))
     world.at(900 * MS, lambda *_: behind.append(replicas[0].tip - replicas[2].tip))
     world.at(900 * MS, lambda *_: behind.append(replicas[0].metrics()["reconciliations"]))
