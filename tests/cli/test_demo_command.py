@@ -23,7 +23,7 @@ def test_service_goes_on_after_a_kill(capsys: pytest.CaptureFixture[str]) -> Non
     output = capsys.readouterr()
     result = json.loads(output.out)
     assert result["killed_was"] == "leader"
-    assert [phase["operations"] > 0 for phase in result["phases"]] == [True, True]
+    assert [phase["operations"] > 0 for phase in result["phases"]] == [True, True, True]
     assert result["wrong_answers"] == []
     assert f"{result['killed']} died" in output.err
 

@@ -1,4 +1,4 @@
-"""`stretto demo`: three replica processes under load, one of which is killed."""
+"""`stretto demo`: three replica processes under load, one of which is killed and comes back."""
 
 from __future__ import annotations
 
@@ -22,22 +22,27 @@ if TYPE_CHECKING:
 
 _SERVICE = "stretto.apps.kv:KeyValueStore"
 _TICK_SECONDS = 0.25
+_BACK_WITHIN_SECONDS = 20.0
+_PAUSE_SECONDS = 0.01
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
 @click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(min=3), help="How many replica processes.")
-@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(min=1), help="Length of the load, the kill half-way.")
+@click.option(
+    "--seconds", default=8.0, show_default=True, type=click.FloatRange(min=1), help="Length of the load: a third each before, killed, back."
+)
 @click.option("--sessions", default=32, show_default=True, type=click.IntRange(min=1), help="How many calls are outstanding at any time.")
 @click.option("--kill", type=click.Choice(["leader", "follower"]), default="leader", show_default=True, help="Which replica is killed.")
 @click.option("--multicast/--no-multicast", default=True, help="Send requests by IP multicast, or to each replica.  [default: multicast]")
 @json_option
 def command(protocol: str, replicas: int, seconds: float, sessions: int, kill: str, multicast: bool, as_json: bool) -> int:
-    """Three replicas on this machine, under load; one is killed and service goes on.
+    """Three replicas on this machine, under load; one is killed, service goes on, and it comes back.
 
     The replicas are processes that replicate a key-value store over UDP multicast on the loopback interface. Every session counts, and
-    checks each answer. All that is started is ended. Exit status 1 if an answer was wrong, or service did not go on.
+    checks each answer. All that is started is ended. Exit status 1 if an answer was wrong, service did not go on, or the killed one did not
+    come back.
     """
     from stretto.catalog import check
     from stretto.cli.demo_display import print_table
@@ -51,11 +56,11 @@ def command(protocol: str, replicas: int, seconds: float, sessions: int, kill: s
             network = f"multicast to {config.multicast.group}" if config.multicast is not None else "no multicast"
             click.echo(f"starting {replicas} replica processes of a key-value store: {protocol}, {network}, on loopback", err=True)
             cluster.start()
-            load, victim = asyncio.run(_run(cluster, sessions, seconds, kill))
+            load, victim, back_ms = asyncio.run(_run(cluster, sessions, seconds, kill))
         finally:
             with _signals_handled((signal.SIGINT, *_SIGNALS), signal.SIG_IGN):
                 cluster.stop()
-    result = _result(load, victim, kill)
+    result = _result(load, victim, kill, back_ms)
     title = f"{protocol}, {replicas} replicas, {sessions} sessions"
     if as_json:
         print_json({"protocol": protocol, "replicas": replicas, "sessions": sessions, **result})
@@ -65,8 +70,11 @@ def command(protocol: str, replicas: int, seconds: float, sessions: int, kill: s
     return 0 if result["ok"] else 1
 
 
-async def _run(cluster: LocalCluster, sessions: int, seconds: float, kill: str) -> tuple[Load, int]:
-    """Load the cluster, with a kill half-way. The load as it was when it ended, and which replica was killed."""
+async def _run(cluster: LocalCluster, sessions: int, seconds: float, kill: str) -> tuple[Load, int, float | None]:
+    """Load the cluster, with a kill and a restart.
+
+    The load as it was when it ended, which replica was killed, and how many milliseconds after its restart it was back; None if it was not.
+    """
     from stretto import connect_async
     from stretto.cli.demo_display import Display
     from stretto.cli.demo_load import Load
@@ -74,13 +82,30 @@ async def _run(cluster: LocalCluster, sessions: int, seconds: float, kill: str) 
     async with connect_async(cluster.config) as client, Load(client, sessions) as load:
         with Display(load) as display:
             load.enter("all replicas")
-            await _watch(cluster, load, seconds / 2, display)
+            await _watch(cluster, load, seconds / 3, display)
             victim = await asyncio.to_thread(_victim, cluster, kill)
             cluster.kill(victim)
             load.enter(f"replica {victim} killed")
-            await _watch(cluster, load, seconds / 2, display)
+            await _watch(cluster, load, seconds / 3, display)
+            load.enter(f"replica {victim} started again")
+            restarted = asyncio.create_task(asyncio.to_thread(_restart, cluster, victim))
+            await _watch(cluster, load, seconds / 3, display)
             load.end()
-    return load, victim
+            back_ms = await restarted
+    return load, victim, back_ms
+
+
+def _restart(cluster: LocalCluster, victim: int) -> float | None:
+    """Start a replica again, without memory, and wait until it is in service: how many milliseconds that took; None if it is not."""
+    from stretto.runtime.metrics import is_normal, metrics_or_none
+
+    began = time.monotonic()
+    cluster.restart(victim)
+    while time.monotonic() < began + _BACK_WITHIN_SECONDS:
+        if is_normal(metrics_or_none(cluster.config, victim, _TICK_SECONDS)):
+            return round((time.monotonic() - began) * 1_000, 1)
+        time.sleep(_PAUSE_SECONDS)
+    return None
 
 
 def _victim(cluster: LocalCluster, kill: str) -> int:
@@ -101,29 +126,33 @@ async def _watch(cluster: LocalCluster, load: Load, seconds: float, display: Dis
         display.show(throughput, await asyncio.to_thread(cluster.status))
 
 
-def _result(load: Load, victim: int, kill: str) -> dict[str, Any]:
+def _result(load: Load, victim: int, kill: str, back_ms: float | None) -> dict[str, Any]:
     phases = [phase.row() for phase in load.phases]
     return {
         "killed": victim,
         "killed_was": kill,
+        "back_in_service_ms": back_ms,
         "phases": phases,
         "failed_calls": len(load.failures),
         "last_failure": load.failures[-1] if load.failures else None,
         "wrong_answers": load.wrong,
-        "ok": not load.wrong and all(phase["operations"] for phase in phases),
+        "ok": not load.wrong and back_ms is not None and all(phase["operations"] for phase in phases),
     }
 
 
 def _conclusion(result: dict[str, Any]) -> str:
     if result["wrong_answers"]:
         return f"WRONG: {'; '.join(result['wrong_answers'][:3])}"
+    if result["back_in_service_ms"] is None:
+        return f"Replica {result['killed']} did not come back within {_BACK_WITHIN_SECONDS:g} s of its restart"
     if not result["ok"]:
         return f"Service did not go on: {result['last_failure'] or 'no call was answered'}"
     who = f"Replica {result['killed']}, {'the leader' if result['killed_was'] == 'leader' else 'a follower'},"
-    gap = result["phases"][-1]["longest_gap_ms"]
+    gap, back = result["phases"][1]["longest_gap_ms"], result["back_in_service_ms"]
     failed = result["failed_calls"]
     calls = "no call failed" if not failed else f"{failed} calls failed, the last one so: {result['last_failure']}"
-    return f"{who} was killed; service went on after at most {gap} ms. Every answer was right, and {calls}."
+    went_on = f"service went on after at most {gap} ms, and it was back {back} ms after its restart"
+    return f"{who} was killed; {went_on}. Every answer was right, and {calls}."
 
 
 def _end(number: int, frame: object) -> None:
