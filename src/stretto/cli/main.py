@@ -26,6 +26,7 @@ _COMMANDS = {
     "torture": "Kill, pause and cut off real processes under load, and check what clients saw.",
     "verify": "Check recorded histories for linearizability.",
     "fuzz": "Simulate many random fault mixes and look for violations.",
+    "explore": "Search small worlds through every order of what may happen.",
 }
 """Every subcommand with its summary. It stands here, not in the modules, so that `stretto --help` imports none of them."""
 

@@ -24,9 +24,13 @@ class LoggingReplica:
         self.n = config.n
         self.view = 0
         self.state = ReplicatedState(machine, config.limits.max_sessions, config.limits.checkpoint_operations)
-        self.state.clock = lambda: port.now_ns
+        self.state.clock = self.now_ns
         self.handlers: dict[type[Message], Callable[[Address, Any], None]] = {}
         self.ignored: dict[str, int] = {}
+
+    def now_ns(self) -> int:
+        """What time it is."""
+        return self.port.now_ns
 
     def replay(self, records: Sequence[Message]) -> None:
         """Be as the earlier life that persisted these records was, and persist from now on what changes."""

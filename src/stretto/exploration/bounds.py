@@ -1,0 +1,72 @@
+"""What is explored: how large a world, and how much may happen in it."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+import msgspec
+
+from stretto.core.config import ClusterConfig, Member, Timeouts
+from stretto.core.errors import ConfigurationError
+
+MAX_OPERATIONS = 26
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The size of a world and the most that happens in it.
+
+    - `replicas`, `clients`: how many nodes of each;
+    - `operations`: how many calls are made in all, the clients taking turns;
+    - `views`: the highest view that a replica may get to;
+    - `timers`: how many times a timer fires;
+    - `crashes`: how many times a replica crashes and starts again.
+
+    Nothing else is bounded. Messages may be lost, doubled, late, and in any order, and replicas may stop for good, as often as can be.
+    """
+
+    replicas: int = 3
+    clients: int = 2
+    operations: int = 2
+    views: int = 3
+    timers: int = 1
+    crashes: int = 0
+
+    def validate(self) -> Bounds:
+        """These bounds, if they make sense. Raises ConfigurationError with the key and what would be right."""
+        for name, least in (("replicas", 1), ("clients", 1), ("operations", 1), ("views", 0), ("timers", 0), ("crashes", 0)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"{getattr(self, name)} is too small; {least} or more", key=f"bounds.{name}")
+        if self.replicas % 2 == 0:
+            raise ConfigurationError(f"{self.replicas} is even; an odd number of replicas is needed", key="bounds.replicas")
+        if self.operations > MAX_OPERATIONS:
+            raise ConfigurationError(f"{self.operations} is too large; at most {MAX_OPERATIONS}", key="bounds.operations")
+        return self
+
+    def config(self, protocol: str) -> ClusterConfig:
+        """The configuration that the nodes see.
+
+        A call is given up when the client's timer fires: to send again is of no use where whatever was sent may arrive at any time.
+        """
+        members = tuple(Member(f"replica-{index}", 1) for index in range(self.replicas))
+        return ClusterConfig(members, protocol, timeouts=Timeouts(request_timeout_ms=1e-6))
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={getattr(self, name)}" for name in self.__struct_fields__)
+
+
+def parse_bounds(text: str) -> Bounds:
+    """Bounds from text such as `views=3,timers=2`; what is not named has its default. Raises ConfigurationError."""
+    known = Bounds.__struct_fields__
+    values: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? There are" if near else "there are"
+            raise ConfigurationError(f"{name!r} is not a bound; {hint} {', '.join(known)}", key="bounds")
+        if not equals or not number.isdecimal():
+            raise ConfigurationError(f"{part.strip()!r} is not of the form {name}=NUMBER", key="bounds")
+        if name in values:
+            raise ConfigurationError(f"{name} is given twice", key="bounds")
+        values[name] = int(number)
+    return Bounds(**values).validate()

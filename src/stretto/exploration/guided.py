@@ -1,0 +1,187 @@
+"""The guided search: seeded walks through a world that is too large to be searched whole, biased towards what breaks protocols.
+
+Random schedules hardly ever find what goes wrong when replicas recover. What does: few steps in all; votes that are held back while the
+others go on; a crash right after a vote, and an early recovery that only some hear of; whatever can be counted is counted at once; and
+whatever was ever sent may still arrive. No protocol is named: a vote is one kind of message from one node to another, so each walk holds
+back random kinds for a random while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from random import Random
+from typing import NamedTuple, TypeAlias
+
+from stretto.core.protocol import ProtocolDefinition
+from stretto.exploration.bounds import Bounds
+from stretto.exploration.nodes import CALL, LATE, RESTART, TIMER, Event, MessageId
+from stretto.exploration.search import Found
+from stretto.exploration.world import State, World
+from stretto.verify.violation import Violation
+
+_MAX_NODE_STATES = 50_000
+"""When the tables of a world have so many, the next walk begins with new ones."""
+_VAIN_PER_PHASE = 8
+_MAX_VAIN = 40
+"""How many choices in a row may come to nothing before something else is held back, and before the walk ends."""
+_WALKS_PER_PROGRESS = 10
+
+Kind: TypeAlias = tuple[int, int, str]
+"""A kind of message: who sends it, to whom, and its type's name."""
+Choice: TypeAlias = tuple[int, Event]
+
+
+class Habits(NamedTuple):
+    """How one walk chooses. `steps`: how long it is; `phase`: for how many of them the same kinds are held back; the others are rates.
+
+    `hold`: that a kind is held back; `timer`, `late`, `call`, `crash`: that such a step is taken; `crash_after_held`: that a node
+    crashes that has just sent what is held back; `again`: that what has arrived before may; `chase`: that what was sent last arrives.
+    """
+
+    steps: int
+    phase: int
+    hold: float
+    timer: float
+    late: float
+    call: float
+    crash: float
+    crash_after_held: float
+    again: float
+    chase: float
+
+    @classmethod
+    def drawn(cls, random: Random) -> Habits:
+        """Those of one walk."""
+        return cls(
+            steps=random.choice((30, 60, 120)),
+            phase=random.choice((6, 12, 24)),
+            hold=random.choice((0.05, 0.15, 0.3)),
+            timer=random.choice((0.02, 0.08)),
+            late=random.choice((0.02, 0.08)),
+            call=random.choice((0.05, 0.2)),
+            crash=random.choice((0.0, 0.02)),
+            crash_after_held=random.choice((0.0, 0.1, 0.4)),
+            again=random.choice((0.02, 0.2)),
+            chase=random.choice((0.3, 0.8)),
+        )
+
+
+class Walk:
+    """One walk from the start of a world.
+
+    `held`: of each kind of message that was met in this phase, whether it is held back; `arrived`: what the node, in its present life, has
+    received; `latest`: what the last step sent.
+    """
+
+    def __init__(self, world: World, random: Random) -> None:
+        self.world = world
+        self.state: State = world.start
+        self.events: list[Choice] = []
+        self._random = random
+        self._habits = Habits.drawn(random)
+        self._held: dict[Kind, bool] = {}
+        self._arrived: set[Choice] = set()
+        self._latest: list[tuple[int, MessageId]] = []
+
+    def run(self) -> None:
+        """Walk until the steps, or the possibilities, come to an end. Raises Violation; `events` are the steps up to there."""
+        vain = 0
+        while len(self.events) < self._habits.steps and vain < _MAX_VAIN:
+            choice = self._choose()
+            vain = 0 if choice is not None and self._take(*choice) else vain + 1
+            if vain % _VAIN_PER_PHASE == _VAIN_PER_PHASE - 1:
+                self._held = {}
+
+    def _take(self, index: int, event: Event) -> bool:
+        """Do it. The answer: whether it did anything, within the bounds."""
+        before = self.state
+        self.events.append((index, event))
+        after = self.world.after(before, index, event)
+        self._arrived.add((index, event))
+        if after is None or after == before or not self.world.within_bounds(after):
+            self.events.pop()
+            return False
+        self.state = after
+        self._latest = [
+            (destination, message)
+            for destination in range(self.world.size)
+            for message in sorted(self.world.inbox(after, destination) - self.world.inbox(before, destination))
+        ]
+        if event == RESTART:
+            self._arrived = {(node, message) for node, message in self._arrived if node != index}
+        if event == RESTART or len(self.events) % self._habits.phase == 0:
+            self._held = {}
+        return True
+
+    def _choose(self) -> Choice | None:
+        random, habits = self._random, self._habits
+        if random.random() < habits.crash_after_held:
+            held = {self.world.nodes.messages[message].source for _, message in self._latest if self._is_held(message)}
+            if voters := held & set(range(self.world.bounds.replicas)):
+                return self._own(RESTART[0], voters)
+        draw = random.random()
+        for kind, rate in ((TIMER, habits.timer), (LATE, habits.late), (CALL[0], habits.call), (RESTART[0], habits.crash)):
+            if draw < rate:
+                return self._own(kind, range(self.world.size))
+            draw -= rate
+        return self._message()
+
+    def _own(self, kind: str, nodes: Collection[int]) -> Choice | None:
+        """An event of that kind, of one of these nodes."""
+        events = [(index, event) for index in sorted(nodes) for event in self.world.own_events(self.state, index) if event[0] == kind]
+        return self._random.choice(events) if events else None
+
+    def _message(self) -> Choice | None:
+        """A message that arrives."""
+        if self._latest and self._random.random() < self._habits.chase:
+            sent = self._latest
+        else:
+            sent = [(index, message) for index in range(self.world.size) for message in sorted(self.world.inbox(self.state, index))]
+        again = self._random.random() < self._habits.again
+        ready = [choice for choice in sent if (again or choice not in self._arrived) and not self._is_held(choice[1])]
+        return self._random.choice(ready) if ready else None
+
+    def _is_held(self, message: MessageId) -> bool:
+        source, destination, content = self.world.nodes.messages[message]
+        kind = (source, destination, type(content).__name__)
+        if kind not in self._held:
+            self._held[kind] = self._random.random() < self._habits.hold
+        return self._held[kind]
+
+
+class GuidedSearch:
+    """Walk after walk, each decided by its own seed: `seed`, `seed` + 1 and so on. `walks`, `steps`: how many there were."""
+
+    def __init__(self, definition: ProtocolDefinition, bounds: Bounds, durable: bool, seed: int) -> None:
+        self.walks = 0
+        self.steps = 0
+        self.found: Found | None = None
+        self._definition = definition
+        self._bounds = bounds
+        self._durable = durable
+        self.seed = seed
+        self.world = self._new_world()
+
+    def _new_world(self) -> World:
+        return World(self._definition, self._bounds, self._durable, reduce=False)
+
+    def in_short(self) -> str:
+        """One line, for a display of progress."""
+        return f"{self.walks:,} walks from seed {self.seed}, {self.steps:,} steps"
+
+    def run(self) -> Iterator[None]:
+        """Walk until there is a violation. Yields every so often, so that whoever drives it can stop."""
+        while True:
+            walk = Walk(self.world, Random(f"walk/{self.seed + self.walks}"))
+            self.walks += 1
+            try:
+                walk.run()
+            except Violation as violation:
+                self.found = Found(violation, walk.events)
+                return
+            finally:
+                self.steps += len(walk.events)
+            if self.walks % _WALKS_PER_PROGRESS == 0:
+                yield
+            if len(self.world.nodes.states) > _MAX_NODE_STATES:
+                self.world = self._new_world()

@@ -1,0 +1,44 @@
+"""The service that explored clusters replicate: every result tells the whole history that led to it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from stretto.core.state_machine import Undo
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class Ledger:
+    """A state machine whose state is the sequence of its operations; the result of each is that sequence, itself included.
+
+    No other service could show more: whatever order of operations explains these results explains those of any service, so
+    one set of calls is linearizable for all services if it is for this one.
+    """
+
+    def __init__(self) -> None:
+        self.operations: list[bytes] = []
+
+    def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
+        """See `stretto.core.state_machine.StateMachine`."""
+        self.operations.append(operation)
+        return _encode(self.operations), operation
+
+    def undo(self, undo: Undo) -> None:
+        """See `stretto.core.state_machine.StateMachine`. Raises AssertionError if this was not the last operation."""
+        last = self.operations.pop()
+        assert last == undo, f"{undo!r} is undone, but the last operation was {last!r}"
+
+    def snapshot(self) -> bytes:
+        """See `stretto.core.state_machine.StateMachine`."""
+        return _encode(self.operations)
+
+    def restore(self, snapshot: bytes) -> None:
+        """See `stretto.core.state_machine.StateMachine`."""
+        self.operations = _decode(snapshot)
+
+
+def operations_of(result: bytes) -> tuple[bytes, ...]:
+    """The operations that a result tells of, the one that it is the result of being the last."""
+    return tuple(_decode(result))

@@ -1,0 +1,376 @@
+"""The real nodes as a table: what each state of a node becomes by each event, and what it sends then.
+
+A node is deterministic, and its snapshot determines what it does. So the code of a node runs once for each of its own states and each event
+that can meet that state, however many states of the world these are part of. To branch, a node is pickled with its port: one
+unpickling a step takes half the time of `copy.deepcopy`, and a state that waits is four kilobytes of bytes.
+
+Time is abstract. A message takes none; a timer that is set fires whenever the search wants, either at once, or late: after so long a
+silence that every timeout has passed. Whatever a node compares with a time that it remembers comes out both ways.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from random import Random
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from stretto.core.config import ClusterConfig
+from stretto.core.errors import StrettoError
+from stretto.core.node import Address, Client, Message, Node, Replica
+from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition, Start
+from stretto.core.values import encode
+from stretto.exploration.checks import Answer, Facts, check_step, facts_of
+from stretto.exploration.ledger import Ledger, operations_of
+from stretto.verify.violation import Violation
+
+CLIENT_BASE = 1 << 20
+"""The address of the first client."""
+
+SILENCE_NS = 3_600_000_000_000
+"""How long a late timer has waited: longer than any timeout."""
+
+MessageId: TypeAlias = int
+StateId: TypeAlias = int
+
+OwnEvent: TypeAlias = tuple[str, str]
+"""What a node does by itself: (TIMER or LATE, the timer's name), CALL, RESTART."""
+
+Event: TypeAlias = "MessageId | OwnEvent"
+"""What happens to a node: a message arrives, or something of its own."""
+
+TIMER = "timer"
+LATE = "late timer"
+CALL: OwnEvent = ("call", "")
+RESTART: OwnEvent = ("restart", "")
+
+
+class Sent(NamedTuple):
+    """A message on its way, which may arrive at any time, any number of times, or never."""
+
+    source: Address
+    destination: Address
+    message: Message
+
+
+class Step(NamedTuple):
+    """What came of an event.
+
+    `after`: the node's next state. `sent`: messages, each once. `answer`: how the client's call ended, if it did. `stopped`: why the node
+    ended itself, if it did. `violation`: why this must never happen; the rest means nothing then.
+    """
+
+    after: StateId
+    sent: tuple[MessageId, ...] = ()
+    answer: Answer | None = None
+    stopped: str | None = None
+    violation: Violation | None = None
+
+
+class CountedRandom(Random):
+    """Numbers that count up from one that no other node or life has: distinct, short, and known by how many were drawn."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(0)
+        self.next = first
+
+    def getrandbits(self, k: int, /) -> int:
+        """The next number, as far as it fits."""
+        self.next += 1
+        return self.next & ((1 << k) - 1)
+
+    def random(self) -> float:
+        """A number for those who draw from [0, 1)."""
+        return self.getrandbits(16) / (1 << 16)
+
+    def __reduce__(self) -> Any:
+        return CountedRandom, (self.next,)
+
+
+class RecordingPort:
+    """A port that notes what its node asks of the world. See `stretto.core.node.Port`.
+
+    `records`: what was persisted; `memory`: what tells what a later life makes of that from all else, or None until that is found out.
+    """
+
+    def __init__(self, address: Address, group: int, life: int, durable: bool) -> None:
+        self.address = address
+        self.durable = durable
+        self.life = life
+        self.now_ns = SILENCE_NS
+        self.random = CountedRandom(1_000_000 * (life + 1) + 1_000 * (address % CLIENT_BASE + (address >= CLIENT_BASE) * 500))
+        self.timers: set[str] = set()
+        self.records: list[Message] = []
+        self.memory: bytes | None = b""
+        self.outbox: list[tuple[Address, Message]] = []
+        self.stopped: str | None = None
+        self._group = group
+
+    def send(self, destination: Address, message: Message) -> None:
+        """Note it."""
+        self.outbox.append((destination, message))
+
+    def multicast(self, message: Message) -> None:
+        """Note a copy for each replica, the sender left out."""
+        for index in range(self._group):
+            if index != self.address:
+                self.outbox.append((index, message))
+
+    def set_timer(self, name: str, delay_ns: int) -> None:
+        """Note that it is set. It may fire at any time."""
+        self.timers.add(name)
+
+    def cancel_timer(self, name: str) -> None:
+        """Forget it."""
+        self.timers.discard(name)
+
+    def persist(self, record: Message) -> None:
+        """Keep it for a later life. An event is a burst, and all of it is on disk when it is over."""
+        self.records.append(record)
+        self.memory = None
+
+    def compact(self, records: Sequence[Message]) -> None:
+        """Keep these alone."""
+        self.records = list(records)
+        self.memory = None
+
+    def stop(self, reason: str) -> None:
+        """Note it."""
+        self.stopped = reason
+
+    def report(self, event: str, **details: Any) -> None:
+        """Nothing: what happens is known from the steps."""
+
+
+class Actor:
+    """A node and what belongs to it. `calls`: the operations that a client has yet to call; `busy`: the one that it waits for."""
+
+    def __init__(self, port: RecordingPort, node: Node | None, calls: Sequence[bytes] = ()) -> None:
+        self.port = port
+        self.node = node
+        self.calls = tuple(calls)
+        self.busy: bytes | None = None
+        self.outcome: bytes | StrettoError | None = None
+
+    def call(self) -> None:
+        """Begin the next call."""
+        operation, self.calls = self.calls[0], self.calls[1:]
+        self.busy = operation
+        cast(Client, self.node).call(operation, 0, self.done)
+
+    def done(self, outcome: bytes | StrettoError) -> None:
+        """The call has ended."""
+        self.busy = None
+        self.outcome = outcome
+
+    def take(self) -> tuple[list[tuple[Address, Message]], str | None, bytes | StrettoError | None]:
+        """What came of a step: what was sent, why the node stopped, how its call ended. One that has stopped is gone, and said nothing."""
+        port = self.port
+        taken = port.outbox, port.stopped, self.outcome
+        port.outbox, port.stopped, self.outcome = [], None, None
+        if taken[1] is not None:
+            self.node = None
+            port.timers.clear()
+            return [], *taken[1:]
+        return taken
+
+    def key(self) -> bytes:
+        """What tells its state from all others."""
+        port = self.port
+        node = None if self.node is None else self.node.snapshot()
+        assert port.memory is not None
+        rest = [port.address, sorted(port.timers), port.random.next, port.life, port.memory, self.calls, self.busy]
+        return digest([rest, node])
+
+
+def digest(data: Any) -> bytes:
+    """What tells plain data from all other."""
+    return blake2b(encode(data), digest_size=16).digest()
+
+
+class NodeState(NamedTuple):
+    """One state of one node.
+
+    `own`: the events that are not messages; `facts`: of a replica that has not stopped, else None; `calls`: the operations that a
+    client has yet to call, `busy`: the one that it waits for; `deaf`: no message will ever do anything to it.
+    """
+
+    address: Address
+    pickled: bytes
+    own: tuple[OwnEvent, ...]
+    facts: Facts | None
+    calls: tuple[bytes, ...]
+    busy: bytes | None
+    deaf: bool
+    steps: dict[Event, Step | None]
+
+
+class NodeTable:
+    """All states of all nodes that have been met, with the steps between them, made as they are asked for.
+
+    `remember`: whether any state may be gone on from, and what was done once is looked up. Without it each step runs the code of the very
+    node that the last step left, and only states that were met while it was set can be gone back to.
+
+    Parameters: `config`, of the cluster; `durable`, whether replicas have a disk.
+    """
+
+    def __init__(self, definition: ProtocolDefinition, config: ClusterConfig, durable: bool = False) -> None:
+        self.remember = True
+        self.states: list[NodeState] = []
+        self.messages: list[Sent] = []
+        self.steps_run = 0
+        self._definition = definition
+        self._config = config
+        self._durable = durable
+        self._state_ids: dict[bytes, StateId] = {}
+        self._message_ids: dict[tuple[Address, Address, type[Message], bytes], MessageId] = {}
+        self._replayed: set[tuple[bytes, bytes]] = set()
+        self._live: dict[Address, tuple[StateId, Actor]] = {}
+
+    def first_replica(self, index: int) -> Step:
+        """A replica that starts for the first time."""
+        step = self._outcome(self._replica(self._port(index, life=0), BOOTSTRAP), None, None)
+        assert step is not None
+        return step
+
+    def first_client(self, number: int, calls: Sequence[bytes]) -> Step:
+        """A client that is to make these calls."""
+        port = self._port(CLIENT_BASE + number, life=0)
+        step = self._outcome(lambda: Actor(port, self._definition.client(port, self._config), calls), None, None)
+        assert step is not None
+        return step
+
+    def step(self, state: StateId, event: Event) -> Step | None:
+        """What an event does to a node in this state; None if it changes nothing and sends nothing."""
+        steps = self.states[state].steps
+        if not self.remember:
+            return self._run(state, event)
+        if event not in steps:
+            steps[event] = self._run(state, event)
+        return steps[event]
+
+    def find(self, sent: Sent) -> MessageId | None:
+        """The number of a message, if it has ever been sent."""
+        return self._message_ids.get(_message_key(sent))
+
+    def _port(self, address: Address, life: int) -> RecordingPort:
+        return RecordingPort(address, self._config.n, life, self._durable and address < CLIENT_BASE)
+
+    def _replica(self, port: RecordingPort, start: Start) -> Callable[[], Actor]:
+        return lambda: Actor(port, self._definition.replica(port, self._config, port.address, Ledger(), start))
+
+    def _later_life(self, former: RecordingPort) -> Callable[[], Actor]:
+        port = self._port(former.address, former.life + 1)
+        port.records, port.memory = list(former.records), None
+        return self._replica(port, Start(records=list(port.records)))
+
+    def _memory(self, port: RecordingPort) -> bytes:
+        """Records that later lives make the same of are the same, however they came about."""
+        try:
+            later = self._later_life(port)()
+            return digest([later.port.stopped, later.node and later.node.snapshot()])
+        except Exception as error:  # this is a violation if the replica does crash now
+            return digest(repr(error))
+
+    def _run(self, state: StateId, event: Event) -> Step | None:
+        self.steps_run += 1
+        actor = self._actor(state)
+        if event != RESTART:
+            return self._outcome(lambda: self._perform(actor, event), state, event)
+        return self._outcome(self._later_life(actor.port), None, event)
+
+    def _actor(self, state: StateId) -> Actor:
+        """The node itself, in this state. It is used up: whoever changes it says so in `_live`."""
+        address = self.states[state].address
+        at, actor = self._live.pop(address, (-1, None))
+        if at == state and actor is not None:
+            return actor
+        assert self.states[state].pickled, "a node that has moved on cannot be gone back to"
+        copy: Actor = pickle.loads(self.states[state].pickled)
+        return copy
+
+    def _perform(self, actor: Actor, event: Event) -> Actor:
+        node, port = actor.node, actor.port
+        assert node is not None
+        if isinstance(event, int):
+            node.on_message(self.messages[event].source, self.messages[event].message)
+        elif event == CALL:
+            actor.call()
+        else:
+            kind, name = event
+            port.timers.remove(name)
+            if kind == LATE:
+                port.now_ns += SILENCE_NS
+            node.on_timer(name)
+        node.check_invariants()
+        return actor
+
+    def _outcome(self, action: Callable[[], Actor], before: StateId | None, event: Event | None) -> Step | None:
+        """Do it, and see what has come of it."""
+        try:
+            actor = action()
+            outbox, stopped, outcome = actor.take()
+            after = self._intern(actor)
+            if before is not None:
+                check_step(self.states[before].facts, self.states[after].facts)
+        except Violation as violation:
+            return Step(-1, violation=violation)
+        except StrettoError:
+            raise
+        except Exception as error:
+            return Step(-1, violation=Violation("node failed", f"{type(error).__name__}: {error}".rstrip(": ")))
+        self._live[actor.port.address] = (after, actor)
+        if after == before and not outbox:
+            return None
+        sent = tuple(dict.fromkeys(self._intern_message(Sent(actor.port.address, *out)) for out in outbox))
+        answer = None if outcome is None else self._answer(outcome, event)
+        return Step(after, sent, answer, stopped)
+
+    def _answer(self, outcome: bytes | StrettoError, event: Event | None) -> Answer:
+        if isinstance(outcome, StrettoError):
+            return Answer(None, None, type(outcome).__name__)
+        view = getattr(self.messages[event].message, "view", None) if isinstance(event, int) else None
+        return Answer(operations_of(outcome), view, None)
+
+    def _intern(self, actor: Actor) -> StateId:
+        if actor.port.memory is None:
+            actor.port.memory = self._memory(actor.port)
+        key = actor.key()
+        state = self._state_ids.get(key)
+        if state is None:
+            state = self._state_ids[key] = len(self.states)
+            self.states.append(self._state_of(actor))
+        return state
+
+    def _state_of(self, actor: Actor) -> NodeState:
+        port, node = actor.port, actor.node
+        is_replica = port.address < CLIENT_BASE
+        own: list[OwnEvent] = [(kind, name) for name in sorted(port.timers) for kind in (TIMER, LATE)]
+        own += [RESTART] if is_replica else []
+        own += [CALL] if actor.calls and actor.busy is None else []
+        facts = None
+        if is_replica and node is not None:
+            replica = cast(Replica, node)
+            facts = facts_of(replica, self._replayed)
+        deaf = node is None or not (is_replica or actor.calls or actor.busy)
+        return NodeState(port.address, _pickled(actor) if self.remember else b"", tuple(own), facts, actor.calls, actor.busy, deaf, {})
+
+    def _intern_message(self, sent: Sent) -> MessageId:
+        key = _message_key(sent)
+        number = self._message_ids.get(key)
+        if number is None:
+            number = self._message_ids[key] = len(self.messages)
+            self.messages.append(sent)
+        return number
+
+
+def _pickled(actor: Actor) -> bytes:
+    try:
+        return pickle.dumps(actor, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise StrettoError(f"a {type(actor.node).__name__} cannot be copied: {error}") from error
+
+
+def _message_key(sent: Sent) -> tuple[Address, Address, type[Message], bytes]:
+    return sent.source, sent.destination, type(sent.message), encode(sent.message)

@@ -1,0 +1,167 @@
+"""A protocol that is small enough to be searched in no time, with places for bugs.
+
+    client ---Request---> r0 ---Order(position, committed)---> others ---Ack(position)---> r0    commits with a majority, and replies
+
+r0 leads for ever. A replica that crashes comes back empty, which nothing here makes good for: with crashes, the protocol is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Message, Port
+from stretto.core.protocol import ProtocolDefinition, Start
+from stretto.core.state_machine import StateMachine
+from stretto.replication.client import Call, SessionClient
+from stretto.replication.messages import Request
+from stretto.replication.replica import LoggingReplica
+
+
+class Order(Message, frozen=True, array_like=True, tag=16, gc=False):
+    """r0 to the others: the entry at a position, and what is committed."""
+
+    position: int
+    committed: int
+    request: Request
+
+
+class Ack(Message, frozen=True, array_like=True, tag=17, gc=False):
+    """Another replica to r0: it has the entries up to a position."""
+
+    position: int
+
+
+class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
+    """r0 to a client."""
+
+    session: int
+    number: int
+    result: bytes
+
+
+class ToyReplica(LoggingReplica):
+    """`acks`: the position up to which each replica has acknowledged."""
+
+    majority = 2
+
+    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
+        super().__init__(port, config, index, machine, start)
+        self.handlers = {Request: self.on_request, Order: self.on_order, Ack: self.on_ack}
+        self.acks = dict.fromkeys(range(1, config.n), 0)
+        if index == 0:
+            port.set_timer("tell", 1)
+
+    def on_request(self, source: int, request: Request) -> None:
+        record = self.state.sessions.record_for(request)
+        if self.index == 0 and (record is None or request.number > record.number):
+            self.state.append(request)
+            self.tell(self.tip)
+
+    def tell(self, position: int) -> None:
+        for peer in self.acks:
+            self.port.send(peer, Order(position, self.committed, self.state.log.entry_at(position)))
+
+    def on_timer(self, name: str) -> None:
+        self.port.set_timer("tell", 1)
+        self.tell(self.tip)
+
+    def on_order(self, source: int, order: Order) -> None:
+        if order.position == self.tip + 1:
+            self.state.append(order.request)
+            self.port.send(0, Ack(self.tip))
+        self.state.commit_up_to(max(self.committed, min(order.committed, self.tip)))
+
+    def on_ack(self, source: int, ack: Ack) -> None:
+        self.acks[source] = max(self.acks[source], ack.position)
+        while self.committed < self.tip and 1 + sum(acked > self.committed for acked in self.acks.values()) >= self.majority:
+            self.commit_next()
+
+    def commit_next(self) -> None:
+        self.state.commit_up_to(self.committed + 1)
+        request, result = self.state.log.entry_at(self.committed), self.state.result_at(self.committed)
+        if result is not None:
+            self.port.send(request.client, Reply(request.session, request.number, result))
+
+    def snapshot(self) -> Any:
+        return super().snapshot() | {"acks": sorted(self.acks.items())}
+
+    def metrics(self) -> dict[str, Any]:
+        return super().metrics() | {"status": "normal"}
+
+
+class AllMustAcknowledge(ToyReplica):
+    """Commits with all three, so that there are silent steps: an acknowledgement that is not the last."""
+
+    majority = 3
+
+
+class FollowersTakeRequestsThemselves(ToyReplica):
+    """A follower appends what clients send it, in the order in which that arrives."""
+
+    def on_request(self, source: int, request: Request) -> None:
+        super().on_request(source, request)
+        record = self.state.sessions.record_for(request)
+        if self.index and (record is None or request.number > record.number):
+            self.state.append(request)
+            self.port.send(0, Ack(self.tip))
+
+    def on_order(self, source: int, order: Order) -> None:
+        self.state.commit_up_to(max(self.committed, min(order.committed, self.tip)))
+
+
+class RepliesAtOnce(ToyReplica):
+    """r0 replies when it has appended, and takes the last entry back when its timer fires."""
+
+    def on_request(self, source: int, request: Request) -> None:
+        before = self.tip
+        super().on_request(source, request)
+        if self.tip > before:
+            result = self.state.result_at(self.tip)
+            assert result is not None
+            self.port.send(request.client, Reply(request.session, request.number, result))
+
+    def on_timer(self, name: str) -> None:
+        super().on_timer(name)
+        if self.committed < self.tip:
+            self.state.roll_back_to(self.committed)
+
+
+class ForgetsToUndo(RepliesAtOnce):
+    """What is taken back stays in the state machine."""
+
+    def on_timer(self, name: str) -> None:
+        if self.committed < self.tip:
+            self.state._machine_undos = [None for _ in self.state._machine_undos]
+        super().on_timer(name)
+
+
+class CommitsNothing(ToyReplica):
+    """Waits for more acknowledgements than there are replicas."""
+
+    majority = 4
+
+
+class CannotBeCopied(ToyReplica):
+    """Has a closure, which no copy can have."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.closure = lambda: self.index
+
+
+class ToyClient(SessionClient):
+    """Multicasts its requests; the first reply is the answer."""
+
+    def transmit(self, call: Call) -> None:
+        self.port.multicast(call.request)
+
+    def on_message(self, source: int, message: Any) -> None:
+        call = self.find(message.session, message.number)
+        if call is not None:
+            self.finish(call, message.result)
+
+
+def toy(replica: type[ToyReplica] = ToyReplica) -> ProtocolDefinition:
+    """The protocol, with this kind of replica."""
+    return ProtocolDefinition("toy", (Request, Order, Ack, Reply), (), replica, ToyClient)
