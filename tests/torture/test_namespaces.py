@@ -121,16 +121,16 @@ def test_a_command_runs_on_its_host_and_this_thread_comes_back(network: Network)
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(NoNetwork, match="need root"):
-        Network("stretto-test-torture", 3).up()
+        Network("stretto-test-nothing", 3).up()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "nft" else tool)
     with pytest.raises(NoNetwork, match=r"nft is not installed .*nftables"):
-        Network("stretto-test-torture", 3).up()
+        Network("stretto-test-nothing", 3).up()
 
 
 @pytest.mark.usefixtures("network")
 def test_nothing_is_left_of_a_network_that_could_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namespaces, "_address", lambda number: "no address")
     with pytest.raises(NoNetwork, match="valid prefix"):
-        Network("stretto-test-half", 3).up()
-    assert list(namespaces.WHERE.glob("stretto-test-half*")) == []
+        Network(f"stretto-test-half-{os.getpid()}", 3).up()
+    assert list(namespaces.WHERE.glob(f"stretto-test-half-{os.getpid()}*")) == []
