@@ -13,7 +13,8 @@ from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, Sync
 from stretto.protocols.speculative.replica import SpeculativeReplica
 from stretto.protocols.speculative.views import Status
-from stretto.replication.messages import Bootstrap, GetIncarnations, IncarnationsReply, Request
+from stretto.replication.admission import life
+from stretto.replication.messages import Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Request
 from stretto.replication.records import Checkpoint, RolledBack
 from stretto.simulation.stage import Stage
 
@@ -209,3 +210,19 @@ def test_who_asked_for_an_incarnation_is_no_first_life() -> None:
     assert stage.ports[2].records
     stage.crash(2)
     assert restart(stage, 2).metrics()["status"] == "asking"
+
+
+def test_who_was_started_as_if_for_the_first_time_recovers_when_started_as_it_should_be() -> None:
+    """The mistake is on its disk. It is refused once, and not for ever."""
+    stage, *_ = stage_of(3)
+    stage.crash(2)
+    stage.ports[2].records = []
+    stage.bootstrap(2)
+    stage.deliver(Bootstrap)
+    stage.deliver(BootstrapReply)
+    assert 2 not in stage.nodes
+    assert any(isinstance(record, Bootstrap) for record in stage.ports[2].records)
+    r2 = restart(stage, 2)
+    stage.run(100 * MS)
+    assert r2.serving
+    assert [life(incarnation) for incarnation in r2.incarnations] == [1, 1, 2]

@@ -271,6 +271,16 @@ def test_replicas_that_lose_their_memory_come_back() -> None:
     assert any(event.startswith("reconciliation: replica N recovers") for event in result.events)
 
 
+def test_a_replica_without_memory_that_is_started_as_if_for_the_first_time_refuses() -> None:
+    """Whoever started it so must start it again, as it should be; it recovers, and nothing is lost."""
+    spec = msgspec.structs.replace(RESTARTS, faults=("false_bootstrap",), strengths={"false_bootstrap": Strength(5, 0.1)})
+    result = simulate(spec, SPECULATIVE, Tape)
+    assert result.violation is None
+    assert result.restarts > result.struck["false_bootstrap"] > 6
+    assert result.recoveries > 3
+    assert result.crashed == []
+
+
 def test_a_power_cut_loses_nothing_that_was_acknowledged() -> None:
     spec = msgspec.structs.replace(RESTARTS, durability="disk", faults=("power_cut",))
     result = simulate(spec, SPECULATIVE, Tape)
@@ -333,8 +343,6 @@ def test_load_shares_datagrams_and_meets_the_limit_of_the_server() -> None:
     assert 2 * 20 + 10 <= quiet.latency_us.p50 <= 2 * 30 + 10
     assert 100_000 < busy.throughput_ops_s < 1_000_000
     assert busy.datagrams_delivered < busy.messages_delivered / 2
-
-
 
 
 def test_wrong_specifications_are_refused_by_name() -> None:

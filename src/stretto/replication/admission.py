@@ -132,6 +132,9 @@ class Admission:
         replica = self.replica
         if self.phase is not Phase.BOOTSTRAPPING:
             return replica.ignore("answer to an earlier question")
+        if message.known != replica.incarnation and self.bootstrapping:
+            self.answered = set()
+            return self.recover()  # this start is not the one that was said to be the first, by mistake
         if message.known != replica.incarnation:
             return self.port.stop(
                 f"replica {source} knows replica {replica.index} from an earlier start, so this is not its first: start it without"

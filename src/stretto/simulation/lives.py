@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stretto.core.node import Address
-from stretto.core.protocol import Start
+from stretto.core.protocol import BOOTSTRAP, Start
 from stretto.simulation.world import Machine
 from stretto.storage.files import StorageFailure
 
@@ -44,6 +44,7 @@ class Lives:
         self._begin = begin
         self._gone: set[Address] = set()
         self._without: set[Address] = set()
+        self._mistaken: set[Address] = set()
         self._recovered = 0
 
     # Who may be struck
@@ -114,6 +115,23 @@ class Lives:
         else:
             self._without.add(machine.address)
         self._begin(machine, Start(records=records), remembers)
+
+    def begin_mistakenly(self, machine: Machine) -> None:
+        """Let a replica that lost its memory begin as if for the first time. It should end when it hears that it is not; see `refused`."""
+        try:
+            machine.recall()
+        except StorageFailure:
+            return
+        self.begun_again += 1
+        self._mistaken.add(machine.address)
+        self._begin(machine, BOOTSTRAP, False)
+
+    def refused(self, address: Address) -> bool:
+        """Told that a replica has ended itself: whether it had begun by mistake, so that it should."""
+        if address not in self._mistaken:
+            return False
+        self._mistaken.discard(address)
+        return True
 
     @property
     def recovered(self) -> int:

@@ -263,8 +263,13 @@ class Simulation:
     def _reported(self, address: Address, event: str, details: dict[str, Any]) -> None:
         self._coverage.reported(address, event, details)
         self._faults.noticed()
-        if event == "stopped":
+        if event == "stopped" and not self.lives.refused(address):
             raise Violation("node stopped", f"replica {address} says: {details['reason']}")
+        if event == "stopped":  # whoever had started it by mistake looks after it
+            self.world.at(self.world.now_ns + _POLL_NS, self._start_properly, self._replicas[address])
+
+    def _start_properly(self, machine: Machine, _: Any) -> None:
+        self.lives.begin_again(machine)
 
     def _watch(self, machine: Machine) -> None:
         machine.node.check_invariants()

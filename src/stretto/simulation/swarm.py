@@ -24,7 +24,7 @@ class Fixed(msgspec.Struct, frozen=True):
     """What all runs have in common instead of drawing it, so that they look closer at one corner.
 
     - `replicas`, `operations`, `durability`: None if they are drawn;
-    - `faults`: those that there can be, each run having most of them; none if they are drawn from all;
+    - `faults`: those that there can be, each run having most of them, as strong as they usually are; none if all is drawn;
     - `settings`: dotted name to value, as in `SimulationSpec.with_settings`.
     """
 
@@ -75,7 +75,7 @@ def draw_spec(protocol: str, service: str, seed: int, max_replicas: int | None =
         think_ns=0 if random.random() < 0.5 else round(between(1_000, 5_000_000)),
         durability=durability,
         faults=faults,
-        strengths={name: _draw_strength(random) for name in faults},
+        strengths={} if fixed.faults else {name: _draw_strength(random) for name in faults},
         seed=seed,
         timeouts=Timeouts(**timeouts),
         limits=_draw_limits(random, sessions),

@@ -2,7 +2,8 @@
 
 - `loss`, `duplication`, `reordering`, `partition`, `one_way_partition`: of the network;
 - `pause`, `slow`, `clock_drift`: of machines, and links, that go on;
-- `crash`: for good; `restart`: with the loss of memory; together never of more than f replicas at a time;
+- `crash`: for good; `restart`: with the loss of memory; `false_bootstrap`: that too, and then a start as if it were the first, which the
+  replica must refuse; together never of more than f replicas at a time;
 - `kill`, `power_cut`: with disks; the replicas remember; what was under way to the disk is torn;
 - `slow_disk`, `disk_full`, `failing_sync`, `bit_flip`: of disks. The last counts as a loss of memory.
 """
@@ -16,7 +17,7 @@ from typing import Any
 from stretto.core.errors import ConfigurationError
 from stretto.core.trace import FaultBegun, FaultEnded
 from stretto.simulation.faults.base import MICROSECOND, MILLISECOND, SHORTEST_NS, Fault, Strength, Stricken, log_uniform
-from stretto.simulation.faults.crashes import Crash, Kill, PowerCut, Restart
+from stretto.simulation.faults.crashes import Crash, FalseBootstrap, Kill, PowerCut, Restart
 from stretto.simulation.faults.disks import BitFlip, DiskFull, FailingSync, SlowDisk
 from stretto.simulation.faults.machines import ClockDrift, Pause, SlowNode
 from stretto.simulation.faults.network import Duplication, Loss, OneWayPartition, Partition, Reordering, SlowLink, StalledLink
@@ -38,6 +39,7 @@ FAULTS: dict[str, tuple[type[Fault], ...]] = {
     "disk_full": (DiskFull,),
     "failing_sync": (FailingSync,),
     "bit_flip": (BitFlip,),
+    "false_bootstrap": (FalseBootstrap,),
 }
 """Every fault by its name."""
 

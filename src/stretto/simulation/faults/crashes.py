@@ -54,6 +54,15 @@ class Restart(MachineFault):
         self.lives.begin_again(self.machine)
 
 
+class FalseBootstrap(Restart):
+    """A replica crashes, loses its memory, and is started by mistake as if for the first time. It must end itself, and take no part."""
+
+    def end(self) -> None:
+        """Make the mistake."""
+        if self.machine.crashed:
+            self.lives.begin_mistakenly(self.machine)
+
+
 class Kill(MachineFault):
     """A replica crashes, and begins again with what is on its disk. It may strike all of them at a time."""
 
