@@ -27,6 +27,7 @@ _COMMANDS = {
     "verify": "Check recorded histories for linearizability.",
     "fuzz": "Simulate many random fault mixes and look for violations.",
     "explore": "Search small worlds through every order of what may happen.",
+    "mutants": "Plant bugs in copies of the package, and see whether they are found.",
 }
 """Every subcommand with its summary. It stands here, not in the modules, so that `stretto --help` imports none of them."""
 

@@ -1,0 +1,117 @@
+"""`stretto mutants`: do the swarm and the explorer find the bugs that are planted for them?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from stretto.cli.options import json_option, print_json
+from stretto.core.errors import ConfigurationError
+from stretto.mutants.hunting import Finding, hunt, mutated
+from stretto.mutants.mutant import Mutant
+from stretto.mutants.table import MUTANTS
+
+
+def _chosen(_context: click.Context, _parameter: click.Parameter, names: Sequence[str]) -> tuple[Mutant, ...]:
+    known = {mutant.name: mutant for mutant in MUTANTS}
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"{name!r} is no mutant; stretto mutants --list names them all", key="only")
+    return tuple(known[name] for name in names) or MUTANTS
+
+
+@click.command("mutants")
+@click.option("--only", "mutants", multiple=True, callback=_chosen, metavar="NAME", help="This mutant; may be given several times.")
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), help="Seconds for each mutant.  [default: its own]")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Hunts at a time.")
+@click.option("--list", "only_list", is_flag=True, help="Say what there is, and hunt nothing.")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+@json_option
+def command(mutants: tuple[Mutant, ...], budget: float | None, jobs: int, only_list: bool, markdown: bool, as_json: bool) -> int:
+    """Plant bugs in copies of the package, one at a time, and let the swarm or the explorer find them.
+
+    A mutant is a few changed lines that break one rule of the protocol, and has a hunter: the command that is to find it, and in how many
+    seconds. A violation counts only if it does not show without the mutant. Exits 1 if a mutant is not found.
+    """
+    if only_list:
+        _print_list(mutants, as_json)
+        return 0
+    findings = _hunt_all(mutants, budget, jobs)
+    if as_json:
+        print_json({"mutants": len(mutants), "found": sum(finding.found for finding in findings), "findings": findings})
+    elif markdown:
+        _print_markdown(findings)
+    else:
+        _print_table(findings)
+    return 0 if len(findings) == len(mutants) and all(finding.found for finding in findings) else 1
+
+
+def _print_list(mutants: Sequence[Mutant], as_json: bool) -> None:
+    if as_json:
+        print_json([{"mutant": mutant.name, "rule": mutant.rule, "hunter": str(mutant.hunter)} for mutant in mutants])
+        return
+    table = Table("mutant", "rule", "found by", "within s", box=None)
+    for mutant in mutants:
+        table.add_row(mutant.name, mutant.rule, str(mutant.hunter), f"{mutant.hunter.seconds:g}")
+    Console().print(table)
+
+
+def _hunt_all(mutants: Sequence[Mutant], budget: float | None, jobs: int) -> list[Finding]:
+    """The findings there are, in the order of the table: all, or those until Ctrl-C."""
+    for mutant in mutants:
+        mutated(mutant)  # one that does not fit should not end a long work in the middle
+    findings: dict[str, Finding] = {}
+    console = Console(stderr=True, soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of {task.total}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("mutants", total=len(mutants))
+        free = asyncio.Semaphore(jobs)
+
+        async def one(mutant: Mutant) -> None:
+            async with free:
+                progress.update(task, description=mutant.name)
+                findings[mutant.name] = finding = await hunt(mutant, budget)
+                console.print(f"{mutant.name}: {_verdict(finding)}, {finding.seconds:.1f} s", highlight=False)
+                progress.advance(task)
+
+        async def every() -> None:
+            async with asyncio.TaskGroup() as group:
+                for mutant in mutants:
+                    group.create_task(one(mutant))
+
+        try:
+            asyncio.run(every())
+        except KeyboardInterrupt:
+            console.print("interrupted; what follows is about the mutants until then")
+    return [findings[mutant.name] for mutant in mutants if mutant.name in findings]
+
+
+def _verdict(finding: Finding) -> str:
+    return finding.kind if finding.found else f"NOT FOUND {finding.kind}".strip()
+
+
+def _cells(finding: Finding) -> tuple[str, ...]:
+    effort = ", ".join(f"{count:,} {name}" for name, count in finding.effort.items())
+    return finding.mutant, finding.rule, finding.hunter, _verdict(finding), effort, f"{finding.seconds:.1f}"
+
+
+_HEADINGS = ("mutant", "rule", "found by", "as", "after", "s")
+
+
+def _print_table(findings: Sequence[Finding]) -> None:
+    table = Table(*_HEADINGS, box=None)
+    for finding in findings:
+        table.add_row(*_cells(finding), style=None if finding.found else "bold red")
+    console = Console()
+    console.print(table)
+    console.print(f"{sum(finding.found for finding in findings)} of {len(findings)} found, in {sum(f.seconds for f in findings):.0f} s")
+
+
+def _print_markdown(findings: Sequence[Finding]) -> None:
+    for cells in (_HEADINGS, ("---",) * len(_HEADINGS), *map(_cells, findings)):
+        click.echo(f"| {' | '.join(cells)} |")

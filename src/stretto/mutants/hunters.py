@@ -1,0 +1,66 @@
+"""Who is to find a mutant: commands whose search fits what it breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_USUAL = {"fuzz": ("--seed", "0", "--workers", "1", "--violations", "1", "--shrink", "0"), "explore": ()}
+"""What every hunt has: one process, always the same runs, and an end at the first violation."""
+
+
+@dataclass(frozen=True)
+class Hunter:
+    """A command of `stretto` that looks for violations, run on the mutated package.
+
+    - `command`: its name; `options`: those that make its search fit the mutant;
+    - `seconds`: how long it may take until it has found it.
+    """
+
+    command: str
+    options: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        return " ".join((self.command, *self.options))
+
+    def words(self, seconds: float) -> list[str]:
+        """The command line of a hunt of at most so many seconds."""
+        return [self.command, *_USUAL[self.command], *self.options, "--seconds", f"{seconds:g}", "--json"]
+
+
+_NETWORK = "loss,reordering,partition,one_way_partition,duplication,pause"
+
+
+def swarm(*options: str, seconds: float = 60) -> Hunter:
+    """Random runs of everything."""
+    return Hunter("fuzz", options, seconds)
+
+
+def network(replicas: int, *options: str, seconds: float = 60) -> Hunter:
+    """Random short runs in which the network fails, and nodes pause."""
+    return swarm(*_short(replicas, "memory", _NETWORK), *options, seconds=seconds)
+
+
+def restarts(replicas: int, *options: str, seconds: float = 60) -> Hunter:
+    """Random short runs in which replicas lose their memory too."""
+    return swarm(*_short(replicas, "memory", f"restart,slow,{_NETWORK}"), *options, seconds=seconds)
+
+
+def false_starts(replicas: int, *options: str, seconds: float = 60) -> Hunter:
+    """Random short runs in which replicas without memory are started as if for the first time."""
+    return swarm(*_short(replicas, "memory", "false_bootstrap,restart,loss,partition"), *options, seconds=seconds)
+
+
+def disks(*options: str, seconds: float = 60) -> Hunter:
+    """Random short runs of three replicas with disks, which crash, and whose disks fail."""
+    faults = "kill,power_cut,restart,bit_flip,disk_full,failing_sync,loss,partition,reordering,slow"
+    return swarm(*_short(3, "disk", faults), "--set", "limits.checkpoint_operations=12", *options, seconds=seconds)
+
+
+def explorer(bounds: str, seconds: float = 60) -> Hunter:
+    """Every order of what may happen in a small world."""
+    return Hunter("explore", ("--bounds", bounds), seconds)
+
+
+def _short(replicas: int, durability: str, faults: str) -> tuple[str, ...]:
+    return ("--replicas", str(replicas), "--operations", "60", "--durability", durability, "--faults", faults)

@@ -1,0 +1,126 @@
+"""Hunts: a mutant is planted in a copy of the package, and its hunter runs there as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+import stretto
+from stretto.mutants.mutant import Mutant
+
+PACKAGE = Path(stretto.__file__).parent
+_EFFORTS = ("operations", "runs", "states", "walks", "steps")
+_GRACE_SECONDS = 30.0
+"""How long after its time a hunter may still be at work: the last run that it began has an end, but not at once."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What came of one hunt.
+
+    - `hunter`: its command line; `effort`: what it did until then, as it counts (operations, runs, states or steps);
+    - `found`: whether the mutant shows, where the package without it does not;
+    - `kind`, `description`: the violation, or why none counts.
+    """
+
+    mutant: str
+    rule: str
+    hunter: str
+    found: bool
+    effort: dict[str, int]
+    seconds: float
+    kind: str = ""
+    description: str = ""
+
+
+def mutated(mutant: Mutant) -> str:
+    """The source of the mutant's module with the bug in it. Raises MutantError if it does not fit."""
+    return mutant.plant((PACKAGE / _file(mutant)).read_text(encoding="utf-8"))
+
+
+def plant(mutant: Mutant, directory: Path) -> None:
+    """Put a copy of the package that has the bug into `directory`. Raises MutantError if it does not fit."""
+    source = mutated(mutant)
+    copy = directory / PACKAGE.name
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / _file(mutant)).write_text(source, encoding="utf-8")
+
+
+def _file(mutant: Mutant) -> Path:
+    return Path(*mutant.module.split(".")[1:]).with_suffix(".py")
+
+
+async def hunt(mutant: Mutant, seconds: float | None = None) -> Finding:
+    """Let the mutant's hunter look for it, for at most `seconds`, or as long as the mutant allows.
+
+    A violation counts if the command that shows it again shows nothing without the mutant. Raises MutantError if the bug does not fit.
+    """
+    seconds = mutant.hunter.seconds if seconds is None else seconds
+    began = monotonic()
+    with TemporaryDirectory(prefix="stretto-mutant-") as directory:
+        plant(mutant, Path(directory))
+        status, output, errors = await _run(mutant.hunter.words(seconds), Path(directory), seconds + _GRACE_SECONDS)
+        finding = partial(Finding, mutant.name, mutant.rule, str(mutant.hunter), seconds=round(monotonic() - began, 1))
+        try:
+            report: dict[str, Any] = msgspec.json.decode(output)
+        except msgspec.DecodeError:
+            reason = f"no end {_GRACE_SECONDS:g} s late" if status is None else " ".join(errors.split())[-300:]
+            return finding(False, {}, kind="the hunter failed", description=reason)
+        effort = {name: report[name] for name in _EFFORTS if name in report}
+        shown = _shown(report, Path(directory))
+        if shown is None:
+            return finding(False, effort)
+        kind, description, again = shown
+        status, _, _ = await _run(again, PACKAGE.parent, seconds + _GRACE_SECONDS)
+        if status == 0:
+            return finding(True, effort, kind=kind, description=description)
+        return finding(False, effort, kind="found without the mutant too", description=f"{kind}: {description}")
+
+
+def _shown(report: dict[str, Any], directory: Path) -> tuple[str, str, list[str]] | None:
+    """Of the first violation that a hunter reports, kind, description, and the command that shows it again; None if there is none."""
+    if "violations" in report:  # of the swarm
+        for found in report["violations"]:
+            violation = found["violation"]
+            return violation["kind"], violation["description"], shlex.split(violation["command"])[1:]
+    elif report["violation"] is not None:
+        schedule = report["violation"]["schedule"]
+        file = directory / "schedule.json"
+        file.write_bytes(msgspec.json.encode(schedule))
+        return schedule["violation"]["kind"], schedule["violation"]["description"], ["explore", "--replay", str(file)]
+    return None
+
+
+async def _run(words: Sequence[str], package: Path, limit: float) -> tuple[int | None, bytes, str]:
+    """Run `stretto` of the package that is in this directory: its exit status (None: ended at `limit` seconds), and what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stretto", *words),
+        env=os.environ | {"PYTHONPATH": str(package)},
+        cwd=package,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), limit)
+    except TimeoutError:
+        return None, b"", ""
+    finally:
+        # With its workers, one of which may be in a run that the mutant has made endless.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    return process.returncode, output, errors.decode(errors="replace")

@@ -1,0 +1,70 @@
+"""Bugs in the normal case: the client's count of answers, synchronisation, repair, the first merge."""
+
+from __future__ import annotations
+
+from stretto.mutants.hunters import explorer, network
+from stretto.mutants.mutant import Mutant
+
+_CLIENT = "stretto.protocols.speculative.client"
+_REPLICA = "stretto.protocols.speculative.replica"
+_SYNC = "stretto.protocols.speculative.synchronisation"
+_QUORUMS = "stretto.replication.quorums"
+
+MUTANTS = (
+    Mutant(
+        "client-quorum-too-small",
+        "A result is accepted when a superquorum agrees, not one fewer",
+        _CLIENT,
+        "if ballot.voters.bit_count() >= self._quorums.superquorum:",
+        "if ballot.voters.bit_count() >= self._quorums.superquorum - 1:",
+        explorer("operations=2,timers=1"),
+    ),
+    Mutant(
+        "sync-quorum-too-small",
+        "A synchronisation commits what a superquorum has, not one fewer",
+        _SYNC,
+        "Tally(quorums.n, quorums.superquorum)",
+        "Tally(quorums.n, quorums.superquorum - 1)",
+        network(3),
+    ),
+    Mutant(
+        "vote-counted-twice",
+        "A voter that answers again replaces its answer",
+        _QUORUMS,
+        "            self._votes[former] -= 1\n",
+        "            pass\n",
+        network(3),
+    ),
+    Mutant(
+        "leader-commits-its-own",
+        "A leader that differs from the superquorum repairs its log before it commits",
+        _SYNC,
+        "                replica.repair(position, summary, voter)\n                return\n",
+        "                replica.port.report('differs')\n",
+        network(5),
+    ),
+    Mutant(
+        "commit-without-comparing",
+        "A follower commits only what has the hash that was committed",
+        _SYNC,
+        "        if self.state.log.matches(position, summary):\n            self.state.commit_up_to(position)\n        elif",
+        "        if self.state.log.tip >= position:\n            self.state.commit_up_to(position)\n        elif",
+        network(5),
+    ),
+    Mutant(
+        "speculative-called-committed",
+        "Only an answer about a committed position completes a call by itself",
+        _REPLICA,
+        "committed = position <= self.committed\n        summary",
+        "committed = position <= self.tip\n        summary",
+        explorer("operations=2,timers=1"),
+    ),
+    Mutant(
+        "result-of-another-position",
+        "A request that comes again gets its own result",
+        _REPLICA,
+        "return self._answer(request, record.position, record.result)",
+        "return self._answer(request, record.position, self.result_at(self.tip))",
+        network(3),
+    ),
+)

@@ -1,0 +1,48 @@
+"""Bugs in coming into service: incarnations, readmission, the first start."""
+
+from __future__ import annotations
+
+from stretto.mutants.hunters import false_starts, restarts
+from stretto.mutants.mutant import Mutant
+
+_ADMISSION = "stretto.replication.admission"
+_PEER = "stretto.replication.peer"
+_RECONCILE = "stretto.protocols.speculative.reconcile"
+_VIEWS = "stretto.protocols.speculative.views"
+
+MUTANTS = (
+    Mutant(
+        "recovered-by-copying",
+        "A replica without memory does not come back with the log of another as it is",
+        _VIEWS,
+        'self.start_next(f"replica {source} recovers")',
+        "log, base, view = self.state.log, self.state.committed, self.replica.view\n"
+        "            entries, known = tuple(log.entries(base + 1)), self.replica.incarnations\n"
+        "            self.port.send(source, StartView(known, view, base, log.hash_at(base), entries, known))",
+        restarts(3),
+    ),
+    Mutant(
+        "vote-without-memory",
+        "A replica without memory has no vote until it is back in service",
+        _PEER,
+        "return self.admission.phase is Phase.SERVING",
+        "return self.admission.phase in (Phase.SERVING, Phase.RECOVERING)",
+        restarts(3),
+    ),
+    Mutant(
+        "incarnation-used-twice",
+        "No two lives of a replica have one incarnation",
+        _ADMISSION,
+        "incarnation = number << _RANDOM_BITS | self.port.random.getrandbits(_RANDOM_BITS)",
+        "incarnation = min(number, _FIRST + 1) << _RANDOM_BITS",
+        restarts(3),
+    ),
+    Mutant(
+        "bootstrap-twice",
+        "A replica that a peer knows from before cannot begin a first life",
+        _ADMISSION,
+        "if message.known != replica.incarnation:",
+        "if message.known != replica.incarnation and not message.known:",
+        false_starts(3),
+    ),
+)

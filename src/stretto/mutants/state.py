@@ -1,0 +1,110 @@
+"""Bugs in the replicated state: undoing, sessions, checkpoints, and the transfer of all that."""
+
+from __future__ import annotations
+
+from stretto.mutants.hunters import network
+from stretto.mutants.mutant import Mutant
+
+_SESSIONS = "stretto.replication.sessions"
+_STATE = "stretto.replication.state"
+_TRANSFER = "stretto.replication.transfer"
+
+_SMALL = ("--set", "limits.checkpoint_operations=7")
+_PIECES = ("--set", "limits.max_transfer_bytes=200", "--set", "settle_ns=5000000000")
+
+MUTANTS = (
+    Mutant(
+        "undo-without-sessions",
+        "Rolling back undoes the session table too",
+        _STATE,
+        "self.sessions.undo(self.log.entry_at(place), place, self._session_undos.pop())",
+        "self._session_undos.pop()",
+        network(3),
+    ),
+    Mutant(
+        "undo-without-machine",
+        "Rolling back undoes the state machine too",
+        _STATE,
+        "self.machine.undo(undo)",
+        "pass",
+        network(3),
+    ),
+    Mutant(
+        "own-entries-kept",
+        "A repaired log has the committed entries in place of one's own",
+        _STATE,
+        "kept = self.log.matching_prefix(position, entries)",
+        "kept = min(self.log.tip, position + len(entries))",
+        network(3),
+    ),
+    Mutant(
+        "dropped-session-executes",
+        "A request of a session that was dropped never runs",
+        _STATE,
+        "        self._results.append(result)\n",
+        "        else:\n"
+        "            result, undo = self.machine.execute(request.operation, request.time_ns, request.entropy)\n"
+        "        self._results.append(result)\n",
+        network(3),
+    ),
+    Mutant(
+        "dropped-sessions-stay-dropped",
+        "Undoing the opening of a session brings those back that it dropped",
+        _SESSIONS,
+        "            for session, record in undo:\n                self._insert(session, record)\n",
+        "",
+        network(3),
+    ),
+    Mutant(
+        "checkpoint-of-what-is-speculative",
+        "A checkpoint is the state at its position, not at the tip when that is committed",
+        _STATE,
+        "            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
+        "            taken = self._speculative_checkpoints.pop(0)\n"
+        "            state = _encode_image(Image(self.sessions.image(), self.machine.snapshot()))\n"
+        "            self.checkpoint = Checkpoint(taken.position, taken.hash, state)\n",
+        network(3, *_SMALL),
+    ),
+    Mutant(
+        "checkpoint-without-sessions",
+        "A checkpoint has the session table",
+        _STATE,
+        "image = Image(self.sessions.image(), self.machine.snapshot())",
+        "image = Image([], self.machine.snapshot())",
+        network(3, *_SMALL),
+    ),
+    Mutant(
+        "checkpoint-survives-roll-back",
+        "A checkpoint of what is rolled back is dropped",
+        _STATE,
+        "        while self._speculative_checkpoints and self._speculative_checkpoints[-1].position > position:\n"
+        "            self._speculative_checkpoints.pop()\n",
+        "",
+        network(3, *_SMALL),
+    ),
+    Mutant(
+        "entries-given-up-early",
+        "Entries that have been committed just now are kept, for their clients to be told",
+        _STATE,
+        "given_up = max(given_up, min(self.checkpoint.position, former))\n"
+        "            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
+        "given_up = self.checkpoint.position\n            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
+        network(3, *_SMALL),
+    ),
+    Mutant(
+        "checkpoint-pieces-mixed",
+        "The pieces of a checkpoint are of one checkpoint, and have its digest",
+        _TRANSFER,
+        "return (piece.position, piece.digest, piece.size) == (outline.position, outline.digest, outline.size)",
+        "return True",
+        network(3, *_SMALL, *_PIECES),
+    ),
+    Mutant(
+        "checkpoint-begun-again",
+        "A transfer goes on from the bytes that are there",
+        _TRANSFER,
+        "message.offset if same and message.offset < len(checkpoint.state) else 0",
+        "0",
+        network(3, *_SMALL, *_PIECES),
+    ),
+)

@@ -1,0 +1,8 @@
+"""All planted bugs."""
+
+from __future__ import annotations
+
+from stretto.mutants import durability, normal, recovery, state, views
+from stretto.mutants.mutant import Mutant
+
+MUTANTS: tuple[Mutant, ...] = (*normal.MUTANTS, *views.MUTANTS, *state.MUTANTS, *recovery.MUTANTS, *durability.MUTANTS)
