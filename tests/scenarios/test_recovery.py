@@ -316,6 +316,18 @@ def test_a_life_that_never_came_back_silences_nobody() -> None:
     assert r1.hash_at(r1.committed) == r0.hash_at(r0.committed)
 
 
+def test_with_all_others_lost_the_next_view_is_our_own() -> None:
+    """Also if we have had to take a later incarnation than our view knows."""
+    stage, (r0, r1, _) = stage_of(3)
+    open_sessions(stage, 1)
+    r0.learn(tuple(incarnation + (1 << 32) for incarnation in r0.incarnations))
+    r0.views.start_next("scenario")
+    assert (r0.view, r0.leader) == (3, 0)
+    r1.learn(tuple(incarnation + (1 << 32) for incarnation in r1.incarnations))
+    r1.views.start_next("scenario")
+    assert (r1.view, r1.leader) == (4, 1)
+
+
 def test_bootstrap_waits_for_all() -> None:
     stage, _ = stage_of(3)
     for index in range(3):

@@ -78,6 +78,7 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
         "fsyncs_per_op": [per_operation(replica.amount("fsyncs")) for replica in replicas],
         "bytes_persisted_per_op": [per_operation(replica.amount("bytes_persisted")) for replica in replicas],
         "fsync_us": [replica.after.get("fsync_us") for replica in replicas],
+        "longest_checkpoint_pause_us": [replica.after.get("longest_checkpoint_pause_us") for replica in replicas],
         "datagrams_per_op": per_operation(_total(node.amount("datagrams_sent") for node in [*replicas, *clients])),
         "view_changes": _most(replicas, "view_changes"),
         "reconciliations": reconciliations,

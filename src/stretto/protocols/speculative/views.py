@@ -428,8 +428,11 @@ class Views:
         return True
 
     def _lost_memory(self, member: int) -> bool:
-        """Whether a replica is known in an incarnation that this view does not readmit: then it leads none, and has no vote."""
-        return self.replica.incarnations[member] != self.start_view.readmits[member]
+        """Whether another is known in an incarnation that this view does not readmit: then it leads none, and has no vote.
+
+        Not we: we know what we have promised, whatever incarnation we had to take to be heard.
+        """
+        return member != self.replica.index and self.replica.incarnations[member] != self.start_view.readmits[member]
 
     def _readmits_us(self, start_view: StartView) -> bool:
         """Whether a view lets us in. Before we have an incarnation of this life, none does: what we know is that of an earlier one."""
