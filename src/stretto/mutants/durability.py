@@ -93,7 +93,7 @@ MUTANTS = (
                 self._files.remove(name)
         self._files.replace(checkpoint_name(self._generation), self._chunks())
 """,
-        disks(),
+        disks("--set", "settle_ns=5000000000"),
     ),
     Mutant(
         "compaction-forgets-the-burst",
@@ -117,7 +117,7 @@ MUTANTS = (
         _CONTENTS,
         "    if behind is not None:\n",
         "    if behind is not None or file.end < file.size:\n",
-        disks(),
+        disks("--set", "settle_ns=5000000000"),
     ),
     Mutant(
         "damage-taken-for-a-torn-end",

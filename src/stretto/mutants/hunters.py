@@ -31,35 +31,40 @@ class Hunter:
 _NETWORK = "loss,reordering,partition,one_way_partition,duplication,pause"
 
 
-def swarm(*options: str, seconds: float = 60) -> Hunter:
+def swarm(*options: str, seconds: float = 180) -> Hunter:
     """Random runs of everything."""
     return Hunter("fuzz", options, seconds)
 
 
-def network(replicas: int, *options: str, seconds: float = 60) -> Hunter:
+def network(replicas: int, *options: str, seconds: float = 180) -> Hunter:
     """Random short runs in which the network fails, and nodes pause."""
     return swarm(*_short(replicas, "memory", _NETWORK), *options, seconds=seconds)
 
 
-def restarts(replicas: int, *options: str, seconds: float = 60) -> Hunter:
+def restarts(replicas: int, *options: str, seconds: float = 180) -> Hunter:
     """Random short runs in which replicas lose their memory too."""
     return swarm(*_short(replicas, "memory", f"restart,slow,{_NETWORK}"), *options, seconds=seconds)
 
 
-def false_starts(replicas: int, *options: str, seconds: float = 60) -> Hunter:
+def false_starts(replicas: int, *options: str, seconds: float = 180) -> Hunter:
     """Random short runs in which replicas without memory are started as if for the first time."""
     return swarm(*_short(replicas, "memory", "false_bootstrap,restart,loss,partition"), *options, seconds=seconds)
 
 
-def disks(*options: str, seconds: float = 60) -> Hunter:
+def disks(*options: str, seconds: float = 180) -> Hunter:
     """Random short runs of three replicas with disks, which crash, and whose disks fail."""
     faults = "kill,power_cut,restart,bit_flip,disk_full,failing_sync,loss,partition,reordering,slow"
     return swarm(*_short(3, "disk", faults), "--set", "limits.checkpoint_operations=12", *options, seconds=seconds)
 
 
-def explorer(bounds: str, seconds: float = 60) -> Hunter:
+def explorer(bounds: str, seconds: float = 180) -> Hunter:
     """Every order of what may happen in a small world."""
     return Hunter("explore", ("--bounds", bounds), seconds)
+
+
+def walks(bounds: str, seconds: float = 180) -> Hunter:
+    """Guided walks through a small world that is too large to be searched whole."""
+    return Hunter("explore", ("--guided", "--seed", "0", "--bounds", bounds), seconds)
 
 
 def _short(replicas: int, durability: str, faults: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.mutants.hunters import false_starts, restarts
+from stretto.mutants.hunters import false_starts, restarts, walks
 from stretto.mutants.mutant import Mutant
 
 _ADMISSION = "stretto.replication.admission"
@@ -19,7 +19,7 @@ MUTANTS = (
         "log, base, view = self.state.log, self.state.committed, self.replica.view\n"
         "            entries, known = tuple(log.entries(base + 1)), self.replica.incarnations\n"
         "            self.port.send(source, StartView(known, view, base, log.hash_at(base), entries, known))",
-        restarts(3),
+        walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
     Mutant(
         "vote-without-memory",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.mutants.hunters import network
+from stretto.mutants.hunters import network, walks
 from stretto.mutants.mutant import Mutant
 
 _RECONCILE = "stretto.protocols.speculative.reconcile"
@@ -25,7 +25,7 @@ MUTANTS = (
         "return Reconcile(replica.incarnations, replica.view, self.last_normal_view, committed,",
         "view = self.last_normal_view if log.tip > self.start_tip else max(0, self.last_normal_view - replica.n)\n"
         "        return Reconcile(replica.incarnations, replica.view, view, committed,",
-        network(3),
+        walks("operations=3,views=6,timers=12"),
     ),
     Mutant(
         "vote-with-part-of-the-log",
@@ -84,7 +84,7 @@ MUTANTS = (
         _RECONCILE,
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view == newest}",
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view <= newest}",
-        network(3),
+        walks("operations=3,views=6,timers=12"),
     ),
     Mutant(
         "merge-with-duplicates",
