@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.mutants.hunters import explorer, network
+from stretto.mutants.hunters import explorer, network, walks
 from stretto.mutants.mutant import Mutant
 
 _CLIENT = "stretto.protocols.speculative.client"
@@ -66,5 +66,13 @@ MUTANTS = (
         "return self._answer(request, record.position, record.result)",
         "return self._answer(request, record.position, self.result_at(self.tip))",
         network(3),
+    ),
+    Mutant(
+        "requests-appended-between-views",
+        "A replica that has left a view keeps requests until it is in the next",
+        _REPLICA,
+        "        elif self.accepting:\n            self.accept(request)",
+        "        elif self.serving:\n            self.accept(request)",
+        walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
 )
