@@ -342,6 +342,24 @@ def test_bootstrap_waits_for_all() -> None:
     assert all(replica.metrics()["status"] == "normal" for replica in stage.replicas)
 
 
+def test_a_first_start_is_completed_though_another_has_died() -> None:
+    """All others serve, since they have this one's replies; one of them dies before it has sent its own."""
+    stage, _ = stage_of(3)
+    for index in range(3):
+        stage.crash(index)
+    stage.lose()
+    for index in range(3):
+        stage.bootstrap(index)
+    stage.settle(lambda flight: not (isinstance(flight.message, BootstrapReply) and flight.destination == 1))
+    assert [replica.metrics()["status"] for replica in stage.replicas] == ["normal", "bootstrapping", "normal"]
+    stage.crash(2)
+    (client,) = (stage.client(),)
+    handle = stage.call(client, b"a")
+    stage.run(2_000 * MS, lambda flight: not isinstance(flight.message, BootstrapReply))
+    assert stage.replicas[1].metrics()["status"] != "bootstrapping"
+    assert stage.results[handle] == b""
+
+
 def test_bootstrap_of_one_that_is_known_is_refused() -> None:
     stage, _ = stage_of(3)
     stage.crash(1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _RANDOM_BITS = 32
 _FIRST = 1
 _TICKS_PER_REPORT = 100
+_PATIENT_TICKS = 10
 
 
 def life(incarnation: int) -> int:
@@ -83,6 +84,12 @@ class Admission:
         self._nonce = self.port.random.getrandbits(_RANDOM_BITS)
         return self._ask()
 
+    def install(self, view: int) -> None:
+        """The log of a view that lets us in is about to be installed: nothing else will bring us into service any more."""
+        self.phase = Phase.RECOVERING
+        self.answered = set()
+        self.installing = view
+
     def complete(self) -> None:
         """The replica is in service."""
         self.phase = Phase.SERVING
@@ -112,6 +119,9 @@ class Admission:
     def on_timer(self) -> None:
         """Ask again those who have not answered."""
         self._ticks += 1
+        if self.phase is Phase.BOOTSTRAPPING and self._ticks >= _PATIENT_TICKS:
+            # Perhaps all others serve, and one that has not replied is dead by now. Then their view takes us in as it knows us.
+            self.replica.send_to_peers(Recover(self.replica.incarnations, self.installing))
         if self._ticks % _TICKS_PER_REPORT == 0:
             self.port.report("waits for admission", phase=self.phase.value, answered=sorted(self.answered))
         self._ask()

@@ -342,7 +342,8 @@ class Views:
         if self.status is Status.RECOVERING:
             if not self._readmits_us(message):
                 return replica.ignore("a view whose voters did not all know of our loss")
-            replica.view = replica.admission.installing = message.view
+            replica.view = message.view
+            replica.admission.install(message.view)
         elif message.view > replica.view:
             self._leave(message.view)
         if self.installing is not None and self.installing.view == message.view:
@@ -437,7 +438,7 @@ class Views:
     def _readmits_us(self, start_view: StartView) -> bool:
         """Whether a view lets us in. Before we have an incarnation of this life, none does: what we know is that of an earlier one."""
         replica = self.replica
-        if replica.admission.phase is not Phase.RECOVERING or len(start_view.readmits) != replica.n:
+        if replica.admission.phase is Phase.ASKING or len(start_view.readmits) != replica.n:
             return False
         return start_view.readmits[replica.index] == replica.incarnation
 
