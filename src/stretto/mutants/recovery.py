@@ -49,7 +49,7 @@ MUTANTS = (
         "readmitted-while-asking",
         "A replica that does not know its new incarnation yet is readmitted by none of an earlier life",
         _VIEWS,
-        "if replica.admission.phase is not Phase.RECOVERING or len(",
+        "if replica.admission.phase is Phase.ASKING or len(",
         "if replica.admission.phase is Phase.BOOTSTRAPPING or len(",
         walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
