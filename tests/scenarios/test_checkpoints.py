@@ -189,3 +189,17 @@ def test_a_checkpoint_that_our_log_agrees_with_is_not_installed() -> None:
     assert r4.transfer.checkpoints_installed == 0
     put(stage, client, 1)
     assert r4.hash_at(r4.tip) == r0.hash_at(r0.tip)
+
+
+def test_what_is_speculative_is_given_to_nobody() -> None:
+    stage, (r0, *_), client = stage_of(3)
+    put(stage, client, 2)
+    stage.call(client, KV.encode("put", (b"key", b"x")))
+    stage.deliver(Request, to=0)
+    stage.lose()
+    assert r0.tip == r0.committed + 1
+    r0.on_message(1, Fetch(r0.tip, r0.tip))
+    assert not stage.waiting(Entries)
+    r0.on_message(1, Fetch(r0.committed, r0.tip))
+    (piece,) = stage.waiting(Entries)
+    assert len(piece.message.entries) == 1

@@ -226,3 +226,13 @@ def test_who_was_started_as_if_for_the_first_time_recovers_when_started_as_it_sh
     stage.run(100 * MS)
     assert r2.serving
     assert [life(incarnation) for incarnation in r2.incarnations] == [1, 1, 2]
+
+
+def test_what_takes_the_place_of_all_records_tells_of_the_view_that_was_left() -> None:
+    stage, (_, _, r2), _ = stage_of(3)
+    r2.views.start(4, "scenario")
+    stage.lose()
+    stage.ports[2].compact(r2.records())
+    stage.crash(2)
+    r2 = restart(stage, 2)
+    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.RECONCILING, 0)

@@ -26,6 +26,17 @@ def learn_an_incarnation(stage: Stage, index: int) -> None:
     stage.deliver(IncarnationsReply, to=index)
 
 
+def first_start() -> Stage:
+    """Three replicas that have just begun for the first time; nothing has arrived anywhere."""
+    stage, _ = stage_of(3)
+    for index in range(3):
+        stage.crash(index)
+    stage.lose()
+    for index in range(3):
+        stage.bootstrap(index)
+    return stage
+
+
 def complete(stage: Stage, client: Client, operation: bytes) -> None:
     handle = stage.call(client, operation)
     stage.run(500 * MS)
@@ -329,12 +340,7 @@ def test_with_all_others_lost_the_next_view_is_our_own() -> None:
 
 
 def test_bootstrap_waits_for_all() -> None:
-    stage, _ = stage_of(3)
-    for index in range(3):
-        stage.crash(index)
-    stage.lose()
-    for index in range(3):
-        stage.bootstrap(index)
+    stage = first_start()
     stage.lose(to=2)
     stage.settle(lambda flight: flight.destination != 2)
     assert not any(replica.metrics()["status"] == "normal" for replica in stage.replicas[:2])
@@ -344,17 +350,11 @@ def test_bootstrap_waits_for_all() -> None:
 
 def test_a_first_start_is_completed_though_another_has_died() -> None:
     """All others serve, since they have this one's replies; one of them dies before it has sent its own."""
-    stage, _ = stage_of(3)
-    for index in range(3):
-        stage.crash(index)
-    stage.lose()
-    for index in range(3):
-        stage.bootstrap(index)
+    stage = first_start()
     stage.settle(lambda flight: not (isinstance(flight.message, BootstrapReply) and flight.destination == 1))
     assert [replica.metrics()["status"] for replica in stage.replicas] == ["normal", "bootstrapping", "normal"]
     stage.crash(2)
-    (client,) = (stage.client(),)
-    handle = stage.call(client, b"a")
+    handle = stage.call(stage.client(), b"a")
     stage.run(2_000 * MS, lambda flight: not isinstance(flight.message, BootstrapReply))
     assert stage.replicas[1].metrics()["status"] != "bootstrapping"
     assert stage.results[handle] == b""
