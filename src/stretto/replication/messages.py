@@ -108,7 +108,10 @@ class IncarnationsReply(Message, frozen=True, array_like=True, tag=9, gc=False):
 
 class Recover(PeerMessage, frozen=True, array_like=True, tag=10, gc=False):
     """A replica that lost its memory, to all others, until it is back: let me take part again, with the log of a view for which all who
-    vote know of my loss. Also one that waits too long for the last reply to its Bootstrap, and has lost nothing. `view`: that of the StartView that it is about to install; -1 if it has none."""
+    vote know of my loss. Also one that waits too long for the last reply to its Bootstrap, and has lost nothing.
+
+    `view`: that of the StartView that it is about to install; -1 if it has none.
+    """
 
     view: Annotated[int, Meta(ge=-1, lt=1 << 62)]
 
