@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stretto.protocols.speculative.messages import Reconcile
-from stretto.protocols.speculative.reconcile import merge, settled
+from stretto.protocols.speculative.reconcile import merge
 from stretto.replication.log import EMPTY_HASH, chain
-from stretto.replication.messages import Request
+from stretto.replication.merging import settled
+from stretto.replication.messages import DoViewChange, Request
 from stretto.replication.quorums import Quorums
 from stretto.replication.sessions import slot
 
@@ -29,8 +29,8 @@ def hash_after(entries: list[Request]) -> bytes:
     return running
 
 
-def vote(log: list[Request], last_normal_view: int = 1, committed: int = 0) -> Reconcile:
-    return Reconcile((), 9, last_normal_view, committed, hash_after(log[:committed]), tuple(log[committed:]))
+def vote(log: list[Request], last_normal_view: int = 1, committed: int = 0) -> DoViewChange:
+    return DoViewChange((), 9, last_normal_view, committed, hash_after(log[:committed]), committed, tuple(log[committed:]))
 
 
 def numbers(prefix: list[Request]) -> dict[tuple[int, int], int]:
@@ -82,7 +82,7 @@ def test_more_than_a_majority_of_logs_is_refused() -> None:
 
 
 @st.composite
-def last_views(draw: st.DrawFn) -> tuple[Quorums, list[Reconcile], list[Request], list[Request]]:
+def last_views(draw: st.DrawFn) -> tuple[Quorums, list[DoViewChange], list[Request], list[Request]]:
     """The logs of n replicas after a view: what it started with, what a superquorum holds, and what each has of its own besides.
 
     Up to f replicas never entered the view, and hold something older. Returns the votes of all, the start, what completed.
@@ -113,7 +113,7 @@ def last_views(draw: st.DrawFn) -> tuple[Quorums, list[Reconcile], list[Request]
 @settings(max_examples=400)
 @given(last_views(), st.data())
 def test_whatever_may_have_completed_survives_any_majority(
-    view: tuple[Quorums, list[Reconcile], list[Request], list[Request]], data: st.DataObject
+    view: tuple[Quorums, list[DoViewChange], list[Request], list[Request]], data: st.DataObject
 ) -> None:
     quorums, votes, start, completed = view
     chosen = data.draw(st.permutations(range(quorums.n)))[: quorums.majority]

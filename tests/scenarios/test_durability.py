@@ -10,12 +10,21 @@ from stretto.core.config import Limits
 from stretto.core.node import Client
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.speculative import SPECULATIVE
-from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, Sync
+from stretto.protocols.speculative.messages import Sync
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.protocols.speculative.views import Status
 from stretto.replication.admission import life
-from stretto.replication.messages import Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Request
+from stretto.replication.messages import (
+    Bootstrap,
+    BootstrapReply,
+    DoViewChange,
+    GetIncarnations,
+    IncarnationsReply,
+    Request,
+    StartView,
+    StartViewChange,
+)
 from stretto.replication.records import Checkpoint, RolledBack
+from stretto.replication.views import Status
 from stretto.simulation.stage import Stage
 
 
@@ -103,8 +112,8 @@ def test_it_goes_on_to_the_view_that_it_had_promised() -> None:
     stage.lose()
     stage.crash(2)
     r2 = restart(stage, 2)
-    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.RECONCILING, 0)
-    assert stage.waiting(StartReconciliation, source=2)
+    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.VIEW_CHANGE, 0)
+    assert stage.waiting(StartViewChange, source=2)
     stage.run(500 * MS)
     assert r2.views.status is Status.NORMAL
     assert r1.view == r2.view >= 4
@@ -118,9 +127,9 @@ def test_a_view_and_the_log_it_starts_with_are_one_promise() -> None:
     stage.deliver(Request)
     stage.lose()
     r1.views.start(1, "scenario")
-    stage.deliver(StartReconciliation)
-    stage.deliver(StartReconciliation)
-    stage.deliver(Reconcile)
+    stage.deliver(StartViewChange)
+    stage.deliver(StartViewChange)
+    stage.deliver(DoViewChange)
     stage.deliver(StartView, to=2)
     frozen = r2.views.start_view
     stage.lose()
@@ -235,4 +244,4 @@ def test_what_takes_the_place_of_all_records_tells_of_the_view_that_was_left() -
     stage.ports[2].compact(r2.records())
     stage.crash(2)
     r2 = restart(stage, 2)
-    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.RECONCILING, 0)
+    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.VIEW_CHANGE, 0)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from acting import MS, open_sessions, operations, stage_of
 
 from stretto.core.node import Client
-from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, ViewEntered
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.protocols.speculative.views import Status
 from stretto.replication.admission import life
-from stretto.replication.messages import Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover, Request
+from stretto.replication.messages import (
+    Bootstrap,
+    BootstrapReply,
+    DoViewChange,
+    GetIncarnations,
+    IncarnationsReply,
+    Recover,
+    Request,
+    StartView,
+    StartViewChange,
+    ViewEntered,
+)
+from stretto.replication.views import Status
 from stretto.simulation.stage import InFlight, Stage
 
 
@@ -71,7 +81,7 @@ def test_it_answers_nothing_before() -> None:
     stage.call(client, b"a")
     stage.deliver(Request, to=2)
     assert not stage.waiting(source=2)
-    assert list(r2.held.values()), "it keeps requests for later"
+    assert list(r2.held), "it keeps requests for later"
     learn_an_incarnation(stage, 2)
     assert not stage.waiting(source=2)
     stage.fire(2, "admission")
@@ -123,13 +133,13 @@ def test_late_vote_early_recovery() -> None:
 
     r0.views.start(1, "scenario")
     r2.views.start(1, "scenario")
-    stage.deliver(StartReconciliation, source=0, to=2)
-    (late,) = stage.waiting(Reconcile, source=2, to=1)
-    (late_start,) = stage.waiting(StartReconciliation, source=2, to=1)
+    stage.deliver(StartViewChange, source=0, to=2)
+    (late,) = stage.waiting(DoViewChange, source=2, to=1)
+    (late_start,) = stage.waiting(StartViewChange, source=2, to=1)
     r0.views.start(2, "scenario")
-    stage.deliver(StartReconciliation, source=0, to=2)
-    stage.deliver(StartReconciliation, source=2, to=0)
-    stage.deliver(Reconcile, source=0, to=2)
+    stage.deliver(StartViewChange, source=0, to=2)
+    stage.deliver(StartViewChange, source=2, to=0)
+    stage.deliver(DoViewChange, source=0, to=2)
     assert (r2.view, r2.views.status) == (2, Status.NORMAL)
     assert operations(r2, first) == [b"b"]
     in_flight = stage.waiting(StartView, source=2)
@@ -165,7 +175,7 @@ def test_incarnation_used_twice() -> None:
     stage.lose(Recover, to=2)
     stage.lose(Recover, to=1)
     stage.deliver(Recover, to=0)
-    stage.lose(StartReconciliation, to=3)
+    stage.lose(StartViewChange, to=3)
     # One who learns of it only by the leader's message votes knowing it.
     stage.settle(lambda flight: 3 not in (flight.source, flight.destination))
     assert r4.serving
@@ -223,7 +233,7 @@ def test_quorum_gone_stale() -> None:
         replica.views.start(22, "scenario")
         replica.views.joined |= {peer: replica.incarnations[peer] for peer in (0, 1)}  # as if two others had tried, too
         replica.views._judge_joined()
-        (vote,) = stage.waiting(Reconcile, source=replica.index, to=cut_off)
+        (vote,) = stage.waiting(DoViewChange, source=replica.index, to=cut_off)
         stage.in_flight = [vote]
         return vote
 
@@ -250,9 +260,9 @@ def test_quorum_gone_stale() -> None:
     stage.settle(among_the_others)
     assert stage.results[handle] == b"", "the four others are a superquorum"
     stage.in_flight = [late_3, late_4]
-    stage.deliver(Reconcile)
+    stage.deliver(DoViewChange)
     assert r2.view == 22
-    assert r2.views.status is Status.RECONCILING, "no three votes that stand"
+    assert r2.views.status is Status.VIEW_CHANGE, "no three votes that stand"
     stage.run(1_000 * MS)
     assert all(operations(replica, first) == [b"a"] for replica in (r0, r1, r2, r3, r4))
 
@@ -262,10 +272,10 @@ def test_a_vote_of_an_earlier_life_is_not_counted() -> None:
     open_sessions(stage, 1)
     stage.lose()
     r2.views.start(4, "scenario")
-    stage.deliver(StartReconciliation, to=0)
-    stage.deliver(StartReconciliation, source=0, to=2)
-    (vote,) = stage.waiting(Reconcile, source=2, to=1)
-    stage.lose(StartReconciliation)
+    stage.deliver(StartViewChange, to=0)
+    stage.deliver(StartViewChange, source=0, to=2)
+    (vote,) = stage.waiting(DoViewChange, source=2, to=1)
+    stage.lose(StartViewChange)
     stage.in_flight.remove(vote)
     stage.crash(2)
     restart(stage, 2)
@@ -304,7 +314,7 @@ def test_only_one_process_of_a_replica_goes_on() -> None:
     stage, (_, r1, _) = stage_of(3)
     open_sessions(stage, 1)
     later = tuple(incarnation + (1 << 32) * (index == 1) for index, incarnation in enumerate(r1.incarnations))
-    r1.on_message(0, StartReconciliation(later, 3))
+    r1.on_message(0, StartViewChange(later, 3))
     assert 1 not in stage.nodes
     assert stage.reports[-1][1] == "stopped"
 

@@ -8,17 +8,8 @@ import pytest
 from acting import MS, open_sessions, operations, stage_of
 
 from stretto.protocols.speculative.client import SpeculativeClient
-from stretto.protocols.speculative.messages import (
-    Commit,
-    Reconcile,
-    SpeculativeReply,
-    StartReconciliation,
-    StartView,
-    Sync,
-    SyncReply,
-    ViewEntered,
-)
-from stretto.replication.messages import Request
+from stretto.protocols.speculative.messages import SpeculativeReply, Sync, SyncReply
+from stretto.replication.messages import Commit, DoViewChange, Request, StartView, StartViewChange, ViewEntered
 from stretto.simulation.stage import InFlight
 
 
@@ -97,9 +88,9 @@ def test_having_entered_a_view_all_answer_for_what_they_had_already() -> None:
     stage.deliver(Request)
     stage.lose()
     replicas[0].views.start(3, "scenario")
-    stage.deliver(StartReconciliation)
-    stage.deliver(StartReconciliation)
-    stage.deliver(Reconcile)
+    stage.deliver(StartViewChange)
+    stage.deliver(StartViewChange)
+    stage.deliver(DoViewChange)
     stage.deliver(StartView)
     assert len(stage.waiting(SpeculativeReply)) == 3
     stage.lose(ViewEntered)
@@ -137,10 +128,10 @@ def test_a_lost_request_costs_three_replicas_a_little_patience_and_no_timeout() 
     stage.lose(Request, to=2)
     stage.run(stage.ports[0].timers["sync"] - stage.now_ns + 6 * MS)
     assert stage.results[handle] == b""
-    assert replicas[0].sync.absent == set()
+    assert replicas[0].views.absent == set()
 
 
-@pytest.mark.parametrize("lost", [Sync, SyncReply, Commit, StartReconciliation, Reconcile, StartView, ViewEntered])
+@pytest.mark.parametrize("lost", [Sync, SyncReply, Commit, StartViewChange, DoViewChange, StartView, ViewEntered])
 def test_whatever_is_lost_once_is_said_again(lost: type) -> None:
     """Any one kind of message may be lost everywhere: everything commits before a view is given up, or a leader suspected."""
     stage, replicas = stage_of(3)
@@ -171,7 +162,7 @@ def test_with_one_of_three_dead_an_operation_waits_for_no_timer(dead: int) -> No
     stage.crash(dead)
     stage.call(client, b"notices")
     stage.run(100 * MS)
-    assert replicas[0].sync.absent == {dead}
+    assert replicas[0].views.absent == {dead}
     before = stage.now_ns
     for _ in range(5):
         handle = stage.call(client, b"x")
@@ -185,7 +176,7 @@ def test_a_replica_that_goes_deaf_while_reconciling_moves_the_others_at_most_onc
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
     replicas[0].views.start(3, "scenario")
-    stage.deliver(StartReconciliation, to=2)
+    stage.deliver(StartViewChange, to=2)
     handles = [stage.call(client, b"x") for client in clients]
     stage.run(2_000 * MS, lambda flight: flight.destination != 2)
     assert all(stage.results[handle] == b"" for handle in handles)

@@ -9,9 +9,9 @@ from acting import MS, open_sessions, operations, stage_of
 
 from stretto.core.errors import RequestTimeout
 from stretto.core.node import Client
-from stretto.protocols.speculative.messages import Commit, Forward, Reconcile, SpeculativeReply, StartReconciliation, StartView, Sync
-from stretto.protocols.speculative.views import Status
-from stretto.replication.messages import Request
+from stretto.protocols.speculative.messages import Forward, SpeculativeReply, Sync
+from stretto.replication.messages import Commit, DoViewChange, Request, StartView, StartViewChange
+from stretto.replication.views import Status
 from stretto.simulation.stage import InFlight
 
 
@@ -32,8 +32,8 @@ def test_empty_view() -> None:
     for replica in (r1, r2):
         replica.views.start(1, "scenario")
     stage.lose(to=0)
-    stage.deliver(StartReconciliation)
-    stage.deliver(Reconcile)
+    stage.deliver(StartViewChange)
+    stage.deliver(DoViewChange)
     stage.deliver(StartView, to=2)
     stage.lose(to=0)
     stage.deliver(to=1)
@@ -57,14 +57,14 @@ def test_old_view_entered_from_below() -> None:
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
     r1.views.start(1, "scenario")
-    stage.deliver(StartReconciliation)
-    stage.deliver(StartReconciliation)
-    stage.deliver(Reconcile)
+    stage.deliver(StartViewChange)
+    stage.deliver(StartViewChange)
+    stage.deliver(DoViewChange)
     (to_r0,) = stage.waiting(StartView, to=0)
     assert to_r0.message.view == 1
     r0.views.start(2, "scenario")
     stage.deliver_one(to_r0)
-    assert r0.views.status is Status.RECONCILING
+    assert r0.views.status is Status.VIEW_CHANGE
     assert r0.view == 2
     assert r0.ignored["of an older view"] >= 1
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from acting import MS, open_sessions, operations, stage_of
 
-from stretto.protocols.speculative.messages import Reconcile, StartReconciliation, StartView, ViewEntered
-from stretto.replication.messages import Entries, Request
+from stretto.replication.messages import DoViewChange, Entries, Request, StartView, StartViewChange, ViewEntered
 from stretto.simulation.stage import InFlight
 
 
@@ -25,8 +24,8 @@ def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
     stage.lose()
     r1.views.start(r1.view + 3, "scenario")
     stage.lose(to=0)
-    stage.deliver(StartReconciliation, to=2)
-    stage.deliver(Reconcile, to=1)
+    stage.deliver(StartViewChange, to=2)
+    stage.deliver(DoViewChange, to=1)
     stage.deliver(StartView, to=2)
     stage.deliver(ViewEntered, to=1)
     assert r1.committed == r2.committed + 1
@@ -34,8 +33,8 @@ def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
 
     # r1 votes for a view of r0's and crashes, so that nobody can give r0 what it asks for.
     r0.views.start(r1.view + 2, "scenario")
-    stage.deliver(StartReconciliation, to=1)
-    stage.deliver(Reconcile, to=0)
+    stage.deliver(StartViewChange, to=1)
+    stage.deliver(DoViewChange, to=0)
     assert r0.transfer.current is not None
     assert r0.transfer.current.target == r1.committed
     stage.crash(1)

@@ -21,13 +21,11 @@ from stretto.core.service import ServiceMachine
 from stretto.core.state_machine import Undo
 from stretto.core.trace import TraceRecord, from_lines, to_line
 from stretto.protocols.speculative import SPECULATIVE
-from stretto.protocols.speculative.messages import StartReconciliation
 from stretto.protocols.unreplicated import UNREPLICATED
-from stretto.protocols.unreplicated.client import UnreplicatedClient
-from stretto.protocols.unreplicated.messages import Reply
 from stretto.protocols.unreplicated.replica import Server
 from stretto.replication.client import Call
-from stretto.replication.messages import Request
+from stretto.replication.leader_client import LeaderClient
+from stretto.replication.messages import Reply, Request, StartViewChange
 from stretto.replication.records import Committed, RolledBack
 from stretto.simulation.faults import faults_for
 from stretto.simulation.faults.base import Strength
@@ -83,7 +81,7 @@ class Forgetful(Server):
 
     def on_request(self, source: Address, request: Request) -> None:
         result = self.state.append(request)
-        self.port.send(request.client, Reply(request.session, request.number, result))
+        self.port.send(request.client, Reply(0, request.session, request.number, result))
         if self.tip == 20 and not self.forgot:
             self.forgot = True
             self.state.roll_back_to(19)
@@ -97,7 +95,7 @@ class Liar(Server):
         if self.tip == 20:
             self.state.append(request)
             self.state.commit_up_to(21)
-            self.port.send(request.client, Reply(request.session, request.number, b"a lie"))
+            self.port.send(request.client, Reply(0, request.session, request.number, b"a lie"))
         super().on_request(source, request)
 
 
@@ -139,11 +137,11 @@ class Lagging(Server):
 
     def on_request(self, source: Address, request: Request) -> None:
         result = self.state.append(request)
-        self.port.send(request.client, Reply(request.session, request.number, result))
+        self.port.send(request.client, Reply(0, request.session, request.number, result))
         self.state.commit_up_to(min(20, self.tip))
 
 
-class EverywhereClient(UnreplicatedClient):
+class EverywhereClient(LeaderClient):
     """Sends to all servers and takes the first answer: no agreement at all."""
 
     def transmit(self, call: Call) -> None:
@@ -268,7 +266,7 @@ def test_replicas_that_lose_their_memory_come_back() -> None:
     assert result.crashed == []
     assert sum(metrics["checkpoints_installed"] for metrics in result.metrics) > 0
     assert {metrics["committed"] for metrics in result.metrics} == {result.committed}
-    assert any(event.startswith("reconciliation: replica N recovers") for event in result.events)
+    assert any(event.startswith("view change: replica N recovers") for event in result.events)
 
 
 def test_a_replica_without_memory_that_is_started_as_if_for_the_first_time_refuses() -> None:
@@ -308,7 +306,7 @@ class Forgetting:
         pass
 
 
-@pytest.mark.parametrize("kind", [Request, RolledBack, Committed, StartReconciliation])
+@pytest.mark.parametrize("kind", [Request, RolledBack, Committed, StartViewChange])
 def test_a_replica_that_forgets_to_persist_is_found_out(kind: type[Message]) -> None:
     def forgetful(port: Port, *arguments: Any) -> Replica:
         return SPECULATIVE.replica(cast(Port, Forgetting(port, kind)), *arguments)

@@ -65,7 +65,7 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `sync_timeout_ms`: how long the leader waits for a superquorum before it reconciles with a majority.
     - `conflict_interval_ms`: the shortest time between synchronisations that clients ask for.
     - `leader_timeout_ms`: silence after which a follower suspects its leader, or a leader without answers itself.
-    - `reconciliation_timeout_ms`: how long a view may take to start before the next is tried; doubles with each try.
+    - `view_change_timeout_ms`: how long a view may take to start before the next is tried; doubles with each try.
     - `retransmit_ms`: how long a replica waits for an answer of a replica before it asks again.
     - `client_retransmit_ms`: the same for a client; it backs off, with jitter.
     - `request_timeout_ms`: when a call that has no quorum ends as `RequestTimeout` or `ClusterUnavailable`.
@@ -76,7 +76,7 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sync_timeout_ms: float = 20
     conflict_interval_ms: float = 1
     leader_timeout_ms: float = 60
-    reconciliation_timeout_ms: float = 50
+    view_change_timeout_ms: float = 50
     retransmit_ms: float = 10
     client_retransmit_ms: float = 20
     request_timeout_ms: float = 5_000

@@ -30,7 +30,7 @@ import msgspec
 from stretto.core.node import Address, Message
 
 MAGIC = b"St"
-VERSION = 1
+VERSION = 2
 CLUSTER_BYTES = 8
 _HEADER = struct.Struct(">2sBB8sQBH")
 _sender_at = struct.Struct(">Q").unpack_from

@@ -6,7 +6,7 @@ from stretto.mutants.hunters import disks
 from stretto.mutants.mutant import Mutant
 
 _REPLICA = "stretto.protocols.speculative.replica"
-_VIEWS = "stretto.protocols.speculative.views"
+_VIEWS = "stretto.replication.views"
 _STATE = "stretto.replication.state"
 _CONTENTS = "stretto.storage.contents"
 _FORMAT = "stretto.storage.format"
@@ -33,7 +33,7 @@ MUTANTS = (
         "leaving-a-view-not-persisted",
         "That a replica has left a view is on disk before it votes for the next",
         _VIEWS,
-        "            self.port.persist(StartReconciliation(replica.incarnations, view))\n",
+        "            self.port.persist(StartViewChange(replica.incarnations, view))\n",
         "            pass\n",
         disks(),
     ),

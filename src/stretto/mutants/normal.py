@@ -7,6 +7,7 @@ from stretto.mutants.mutant import Mutant
 
 _CLIENT = "stretto.protocols.speculative.client"
 _REPLICA = "stretto.protocols.speculative.replica"
+_PEER = "stretto.replication.peer"
 _SYNC = "stretto.protocols.speculative.synchronisation"
 _QUORUMS = "stretto.replication.quorums"
 
@@ -70,9 +71,9 @@ MUTANTS = (
     Mutant(
         "requests-appended-between-views",
         "A replica that has left a view keeps requests until it is in the next",
-        _REPLICA,
-        "        elif self.accepting:\n            self.accept(request)",
-        "        elif self.serving:\n            self.accept(request)",
+        _PEER,
+        "elif self.accepting:\n            self.accept(request)",
+        "elif self.serving:\n            self.accept(request)",
         walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
 )

@@ -8,7 +8,7 @@ from stretto.mutants.mutant import Mutant
 _ADMISSION = "stretto.replication.admission"
 _PEER = "stretto.replication.peer"
 _RECONCILE = "stretto.protocols.speculative.reconcile"
-_VIEWS = "stretto.protocols.speculative.views"
+_VIEWS = "stretto.replication.views"
 
 MUTANTS = (
     Mutant(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from stretto.mutants.hunters import network, walks
 from stretto.mutants.mutant import Mutant
 
+_MERGING = "stretto.replication.merging"
 _RECONCILE = "stretto.protocols.speculative.reconcile"
-_REPLICA = "stretto.protocols.speculative.replica"
-_VIEWS = "stretto.protocols.speculative.views"
+_PEER = "stretto.replication.peer"
+_VIEWS = "stretto.replication.views"
 
 MUTANTS = (
     Mutant(
@@ -22,9 +23,9 @@ MUTANTS = (
         "last-normal-view-from-the-log",
         "last_normal_view is the view last entered, whether or not it has received anything",
         _VIEWS,
-        "return Reconcile(replica.incarnations, replica.view, self.last_normal_view, committed,",
+        "return DoViewChange(replica.incarnations, replica.view, self.last_normal_view, committed,",
         "view = self.last_normal_view if log.tip > self.start_tip else max(0, self.last_normal_view - replica.n)\n"
-        "        return Reconcile(replica.incarnations, replica.view, view, committed,",
+        "        return DoViewChange(replica.incarnations, replica.view, view, committed,",
         walks("operations=3,views=6,timers=12"),
     ),
     Mutant(
@@ -81,7 +82,7 @@ MUTANTS = (
     Mutant(
         "merge-of-stale-logs",
         "Only votes of the highest last_normal_view matter for what is speculative",
-        _RECONCILE,
+        _MERGING,
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view == newest}",
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view <= newest}",
         walks("operations=3,views=6,timers=12"),
@@ -89,15 +90,15 @@ MUTANTS = (
     Mutant(
         "merge-with-duplicates",
         "A merged log has no operation twice",
-        _RECONCILE,
-        "                reached[slot(request)] = request.number\n                merged.append(request)\n",
-        "                merged.append(request)\n",
+        _MERGING,
+        "                reached[slot(request)] = request.number\n                result.append(request)\n",
+        "                result.append(request)\n",
         network(3),
     ),
     Mutant(
         "merge-without-sessions",
         "A merge appends nothing that the session table has at the base",
-        _RECONCILE,
+        _MERGING,
         "reached = dict(numbers)",
         "reached: dict[tuple[int, int], int] = {}",
         network(3),
@@ -105,7 +106,7 @@ MUTANTS = (
     Mutant(
         "base-of-the-slowest",
         "The base of a merge is the highest position that a voter knows to be committed",
-        _RECONCILE,
+        _MERGING,
         "voter = max(sorted(votes), key=lambda index: votes[index].committed)",
         "voter = min(sorted(votes), key=lambda index: votes[index].committed)",
         network(3),
@@ -113,7 +114,7 @@ MUTANTS = (
     Mutant(
         "base-not-compared",
         "What is before a view's base is compared by hash, and fetched if it differs",
-        _REPLICA,
+        _PEER,
         "        if self.state.log.matches(position, summary):\n            self.state.commit_up_to(position)\n            return True\n",
         "        if self.state.log.tip >= position:\n            self.state.commit_up_to(position)\n            return True\n",
         network(3),
@@ -128,7 +129,7 @@ MUTANTS = (
         if message.view == replica.view and self.status is Status.NORMAL:
 """,
         """\
-        if message.view < replica.view and self.status is Status.RECONCILING:
+        if message.view < replica.view and self.status is Status.VIEW_CHANGE:
             replica.view = message.view
         if message.view <= replica.view and self.status is Status.NORMAL:
 """,

@@ -159,7 +159,7 @@ class Admission:
         if len(self.answered) == len(self.replica.peers):
             self.answered = set()
             self.complete()
-            self.replica.begin_empty()
+            self.replica.views.enter_first()
 
     # Recovery
 

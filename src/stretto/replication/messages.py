@@ -1,4 +1,4 @@
-"""Messages that every replication protocol uses. Tags 1 to 15 are theirs; a protocol's own begin at 16."""
+"""Messages that every replication protocol uses. Tags 1 to 31 are theirs; a protocol's own begin at 32."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ OPEN_SESSION = 0
 Position: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Incarnation: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Incarnations: TypeAlias = tuple[Incarnation, ...]
+View: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
 class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
@@ -116,7 +117,72 @@ class Recover(PeerMessage, frozen=True, array_like=True, tag=10, gc=False):
     view: Annotated[int, Meta(ge=-1, lt=1 << 62)]
 
 
-RECOVERY_MESSAGES: tuple[type[Message], ...] = (
+class ViewMessage(PeerMessage, frozen=True, array_like=True, gc=False):
+    """The base of what replicas send to each other in, or about, a view."""
+
+    view: View
+
+
+class Suspect(ViewMessage, frozen=True, array_like=True, tag=11, gc=False):
+    """A replica to all: I do not hear the leader of `view` (or, from the leader: nobody answers me)."""
+
+
+class StartViewChange(ViewMessage, frozen=True, array_like=True, tag=12, gc=False):
+    """A replica to all: I have stopped working in views below `view`; let us start it."""
+
+
+class DoViewChange(ViewMessage, frozen=True, array_like=True, tag=13, gc=False):
+    """A replica to the leader of `view`, its vote: the view in which it was last NORMAL, and its log after what is committed there.
+
+    `confirmed`: up to there, the log is known to be that of the leader of the last normal view. At least what is committed.
+    """
+
+    last_normal_view: View
+    committed: Position
+    committed_hash: bytes
+    confirmed: Position
+    entries: tuple[Request, ...]
+
+
+class StartView(ViewMessage, frozen=True, array_like=True, tag=14, gc=False):
+    """The leader of `view` to all: the log with which the view starts. It never changes, and any replica in the view may pass it on.
+
+    Up to `base` everything is committed; `entries` follow. `readmits`: the incarnation of each replica from which on all who
+    voted for this view know of it.
+    """
+
+    base: Position
+    base_hash: bytes
+    entries: tuple[Request, ...]
+    readmits: Incarnations
+
+
+class GetStartView(ViewMessage, frozen=True, array_like=True, tag=15, gc=False):
+    """A replica that met a higher view to whoever showed it: please send your StartView."""
+
+
+class ViewEntered(ViewMessage, frozen=True, array_like=True, tag=16, gc=False):
+    """A follower to the leader: I am in the view, with the log it started with."""
+
+
+class Commit(ViewMessage, frozen=True, array_like=True, tag=17, gc=False):
+    """The leader to all: everything up to `position` is committed; a log that has another hash there is wrong."""
+
+    position: Position
+    hash: bytes
+
+
+class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
+    """A replica to a client: the final result of its request; None if the replicas do not have the session. `view`: the replica's."""
+
+    view: View
+    session: int
+    number: int
+    result: bytes | None
+
+
+PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointPiece, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
+    Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit,
 )  # fmt: skip
-"""What every protocol with several replicas needs for state transfer and recovery."""
+"""What every protocol with several replicas needs: state transfer, recovery and view changes."""

@@ -1,4 +1,4 @@
-"""What every replica of a group of 2f+1 has: peers and their incarnations, admission, state transfer."""
+"""What every replica of a group of 2f+1 has: peers and their incarnations, admission, views, state transfer."""
 
 from __future__ import annotations
 
@@ -6,38 +6,52 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.replication.admission import Admission, Phase, life
+from stretto.replication.held import HeldRequests
 from stretto.replication.messages import (
     Bootstrap,
     BootstrapReply,
     CheckpointPiece,
+    DoViewChange,
     Entries,
     Fetch,
     FetchCheckpoint,
     GetIncarnations,
+    GetStartView,
     IncarnationsReply,
     PeerMessage,
     Recover,
     Request,
+    StartView,
+    StartViewChange,
+    Suspect,
+    ViewEntered,
 )
 from stretto.replication.quorums import Quorums
 from stretto.replication.records import Checkpoint, Known
 from stretto.replication.replica import LoggingReplica
 from stretto.replication.transfer import StateTransfer
+from stretto.replication.views import Status, Views
 
 Handler = Callable[[Address, Any], None]
 
 
 class PeerReplica(LoggingReplica, ABC):
-    """The base of a replica among peers.
+    """The base of a replica among peers. The fields, with their invariants:
 
     - `incarnations`: the highest incarnation of each replica that this one has heard of, its own among them; 0 of those it has not.
     - `handlers` take messages of peers while the replica is in service, `joining_handlers` before that, `client_handlers` those of clients.
     - `timers`: by name.
+    - `view` never goes down.
+    - `accepting`: whether the log grows as messages come: NORMAL and no repair under way. Else requests wait in `held`.
+    - `transfer.current`: committed entries on their way: for a repair (NORMAL), or before a view can be entered or its logs merged.
+      Our log is shorter than they are, or another: so nothing that it loses by them can have completed.
 
     A subclass adds its own to the handlers and timers, and calls `begin` when it is built.
     """
@@ -47,55 +61,92 @@ class PeerReplica(LoggingReplica, ABC):
         self.quorums = Quorums.of(config.n)
         self.peers = [peer for peer in range(config.n) if peer != index]
         self.incarnations: tuple[int, ...] = (0,) * config.n
-        self.admission = admission = Admission(self, config)
-        self.transfer = transfer = StateTransfer(self, config)
+        self.accepting = False
+        self.held = HeldRequests(config.limits.max_held_requests)
+        self.repairs = 0
+        self.admission = Admission(self, config)
+        self.transfer = StateTransfer(self, config)
+        self.views = Views(self, config)
+        self.joining_handlers: dict[type[Message], Handler] = {}
+        self.client_handlers: dict[type[Message], Handler] = {Request: self.on_request}
+        self.timers: dict[str, Callable[[], None]] = {}
+        self._name_handlers()
+
+    def _name_handlers(self) -> None:
+        admission, transfer, views = self.admission, self.transfer, self.views
         shared: dict[type[Message], Handler] = {
             Bootstrap: admission.on_bootstrap,
             GetIncarnations: admission.on_get_incarnations,
             Entries: transfer.on_entries,
             CheckpointPiece: transfer.on_checkpoint_piece,
+            StartView: views.on_start_view,
         }
-        self.joining_handlers: dict[type[Message], Handler] = {
+        self.joining_handlers = {
             **shared,
             BootstrapReply: admission.on_bootstrap_reply,
             IncarnationsReply: admission.on_incarnations_reply,
         }
-        self.handlers = {**shared, Recover: self.on_recover, Fetch: transfer.on_fetch, FetchCheckpoint: transfer.on_fetch_checkpoint}
-        self.client_handlers: dict[type[Message], Handler] = {}
-        self.timers: dict[str, Callable[[], None]] = {"admission": admission.on_timer, "fetch": transfer.on_timer}
+        self.handlers = {
+            **shared,
+            Recover: views.on_recover,
+            Fetch: transfer.on_fetch,
+            FetchCheckpoint: transfer.on_fetch_checkpoint,
+            Suspect: views.on_suspect,
+            StartViewChange: views.on_start_view_change,
+            DoViewChange: views.on_do_view_change,
+            GetStartView: views.on_get_start_view,
+            ViewEntered: views.on_view_entered,
+        }
+        self.timers |= {
+            "admission": admission.on_timer,
+            "fetch": transfer.on_timer,
+            "leader": views.on_leader_timer,
+            "view_change": views.on_view_change_timer,
+            "escalate": views.on_escalate_timer,
+        }
 
     # What a protocol adds
 
     @abstractmethod
-    def begin_empty(self) -> None:
-        """Be in service: all replicas start for the first time."""
+    def accept(self, request: Request) -> None:
+        """Do what the protocol does with a client's request, now that the replica is accepting."""
 
     @abstractmethod
-    def resume(self) -> bool:
-        """Be in service as the records left us. False if they tell of no service: whoever has not served has promised nothing."""
+    def begin_view(self) -> None:
+        """The view has been entered, with the log it started with: begin its normal operation."""
 
     @abstractmethod
-    def on_recover(self, source: Address, message: Recover) -> None:
-        """Let a replica that lost its memory back in."""
+    def leave_view(self) -> None:
+        """The view has been left: end its normal operation."""
 
     @abstractmethod
-    def adopt(self, position: int, entries: Sequence[Request]) -> None:
-        """Make the log, equal to the group's up to `position`, continue with exactly `entries`."""
+    def merge(self, votes: Mapping[int, DoViewChange]) -> Sequence[Request]:
+        """The entries after the base with which our view starts, from exactly f+1 votes, everything up to the base being committed here.
+
+        The base is that of `stretto.replication.merging.settled`.
+        """
 
     @abstractmethod
-    def install(self, checkpoint: Checkpoint) -> None:
-        """Make the log begin with a checkpoint beyond what is committed."""
+    def on_start_committed(self, first: int, last: int) -> None:
+        """The entries that our view started with are committed, those from `first` to `last` just now: answer, if clients wait for that."""
 
-    @abstractmethod
-    def on_transferred(self, source: Address) -> None:
-        """The committed entries that were being fetched are in the log."""
+    def on_entered(self, first: int, last: int) -> None:
+        """The entries from `first` to `last` have the place that the view started with. For a protocol whose clients want to know."""
+
+    def on_repaired(self) -> None:
+        """A repair inside the view has ended. For a protocol that has put something off."""
+
+    @property
+    def confirmed(self) -> int:
+        """Up to here our log is known to be that of our last normal view's leader. For a protocol that knows of more than is committed."""
+        return self.state.committed
 
     # Beginning
 
     def begin(self, start: Start) -> None:
         """Come into service, or begin to."""
         self.replay(start.records)
-        if self.resume():
+        if self.views.resume():
             self.admission.complete()
         elif start.bootstrap or self.admission.bootstrapping:
             self.admission.bootstrap()
@@ -108,17 +159,78 @@ class PeerReplica(LoggingReplica, ABC):
             self.incarnations = record.incarnations
         elif isinstance(record, Bootstrap):
             self.admission.bootstrapping = True
+        elif isinstance(record, StartViewChange | StartView):
+            self.views.replay(record)
         else:
             super().replay_record(record)
 
     def records(self) -> list[Message]:
         """See `LoggingReplica`."""
-        return [*super().records(), Known(self.incarnations)]
+        return [*super().records(), Known(self.incarnations), *self.views.records()]
 
     @property
     def serving(self) -> bool:
         """Whether it takes part."""
         return self.admission.phase is Phase.SERVING
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads the view."""
+        return self.view % self.n == self.index
+
+    # Requests
+
+    def on_request(self, source: Address, request: Request) -> None:
+        """Accept a request, or keep it until that is possible again."""
+        if source != request.client:
+            self.ignore("request that names another client")
+        elif self.accepting:
+            self.accept(request)
+        elif not self.held.add(request):
+            self.ignore("request beyond max_held_requests")
+
+    def accept_held(self) -> None:
+        """Accept, as if it arrived now, what was rolled back and has no place any more, and then what has been kept meanwhile."""
+        self.accepting = True
+        for request in self.held.take():
+            self.accept(request)
+
+    # Repair inside the view, and state transfer
+
+    def repair(self, position: int, summary: bytes, source: Address) -> None:
+        """Our log is not the committed one: get that, and append our own operations behind it."""
+        self.port.report("repair", view=self.view, committed=self.committed, position=position)
+        self.repairs += 1
+        self.accepting = False
+        self.transfer.begin(position, summary, source)
+
+    def has_committed(self, position: int, summary: bytes, source: Address) -> bool:
+        """Whether we have everything up to `position`, which is committed with that hash; if not, it is fetched, from `source` first."""
+        if position <= self.committed:
+            return True
+        if self.state.log.matches(position, summary):
+            self.state.commit_up_to(position)
+            return True
+        current = self.transfer.current
+        if current is None or current.target > position:  # who alone knew of a later target may be gone
+            self.transfer.begin(position, summary, source)
+        return False
+
+    def adopt(self, position: int, entries: Sequence[Request]) -> None:
+        """Make the log, equal to the group's up to `position`, continue with exactly `entries`. What of ours is not among them waits."""
+        self.held.put_before(self.state.adopt(position, entries), entries)
+
+    def install(self, checkpoint: Checkpoint) -> None:
+        """Make the log begin with a checkpoint. Our own requests wait: they may be behind it, or in it."""
+        self.held.put_before(self.state.install(checkpoint), ())
+
+    def on_transferred(self, source: Address) -> None:
+        """The committed entries that were being fetched are in the log: go on with what they were for."""
+        if self.views.status is Status.NORMAL:
+            self.accept_held()
+            self.on_repaired()
+        else:
+            self.views.go_on(source)
 
     # Incarnations
 
@@ -200,12 +312,28 @@ class PeerReplica(LoggingReplica, ABC):
     def metrics(self) -> dict[str, Any]:
         """Counters and gauges."""
         return super().metrics() | {
-            "status": self.admission.phase.value,
+            "status": self.views.status.value if self.serving else self.admission.phase.value,
             "incarnations": list(self.incarnations),
             "checkpoints_installed": self.transfer.checkpoints_installed,
+            "reconciliations": self.views.reconciliations,
+            "view_changes": self.views.view_changes,
+            "repairs": self.repairs,
+            "held_requests": len(self.held),
+            "absent": sorted(self.views.absent),
         }
 
-    def snapshot(self) -> dict[str, Any]:
-        """The whole state as canonical plain data."""
-        own = {"incarnations": self.incarnations, "admission": self.admission.snapshot(), "transfer": self.transfer.snapshot()}
-        return {**super().snapshot(), **own}
+    def snapshot(self) -> Any:
+        """The whole state as canonical plain data. A subclass adds what `own_state` gives."""
+        parts = {"admission": self.admission.snapshot(), "transfer": self.transfer.snapshot(), **self.views.snapshot()}
+        fields = {"incarnations": self.incarnations, "accepting": self.accepting, "held": list(self.held)}
+        return msgspec.to_builtins({**super().snapshot(), **fields, **parts, **self.own_state()})
+
+    @abstractmethod
+    def own_state(self) -> dict[str, Any]:
+        """What the protocol's own state adds to the snapshot."""
+
+    def check_invariants(self) -> None:
+        """What the docstrings promise."""
+        super().check_invariants()
+        self.views.check_invariants()
+        assert self.accepting == (self.views.status is Status.NORMAL and self.transfer.current is None)

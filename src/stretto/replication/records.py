@@ -7,7 +7,7 @@ the records in order gives back log, sessions and state machine. A first start i
 from __future__ import annotations
 
 from stretto.core.node import Message
-from stretto.replication.messages import Bootstrap, Request
+from stretto.replication.messages import Bootstrap, Request, StartView, StartViewChange
 
 
 class RolledBack(Message, frozen=True, array_like=True, tag=200, gc=False):
@@ -39,4 +39,7 @@ class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):
     state: bytes
 
 
-RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Known, Checkpoint, Bootstrap)
+RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Checkpoint)
+
+PEER_RECORDS: tuple[type[Message], ...] = (*RECORDS, Known, Bootstrap, StartViewChange, StartView)
+"""Of a replica among peers: that it has left the views below one, and with which log it has entered one, too."""

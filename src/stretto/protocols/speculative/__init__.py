@@ -3,7 +3,8 @@ Networks", NSDI 2015. Replicas execute at once, in arrival order; a client is do
 
 from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.speculative.client import SpeculativeClient
-from stretto.protocols.speculative.messages import MESSAGES, RECORDS
+from stretto.protocols.speculative.messages import MESSAGES
 from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.replication.records import PEER_RECORDS
 
-SPECULATIVE = ProtocolDefinition("speculative", MESSAGES, RECORDS, SpeculativeReplica, SpeculativeClient)
+SPECULATIVE = ProtocolDefinition("speculative", MESSAGES, PEER_RECORDS, SpeculativeReplica, SpeculativeClient)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
-from stretto.protocols.speculative.messages import Commit, Conflict, Forward, Sync, SyncReply
+from stretto.protocols.speculative.messages import Conflict, Forward, Sync, SyncReply
+from stretto.replication.messages import Commit
 from stretto.replication.quorums import Outcome, Quorums, Tally
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ class Synchronisation:
 
     - `attention`: the position at which an append has more to do than to answer. Leader: a round is due. Follower: a Sync waits.
     - `round`: the leader's question that is open. `wanted`: another is to follow at once.
-    - `absent`: followers that let a round time out, and have said nothing since. None at a follower.
     - `awaited`: the position of a Sync that the follower has not answered yet.
     - `leader_had`: the position of the leader's last Sync, and our tip then.
     - `overdue`: a committed position, and its hash, that has not arrived here yet. `conflicts`: how many each client has told of.
@@ -54,7 +54,6 @@ class Synchronisation:
         self.attention = NEVER
         self.round: SyncRound | None = None
         self.wanted = False
-        self.absent: set[int] = set()
         self.awaited: int | None = None
         self.leader_had: tuple[int, int] | None = None
         self.overdue: tuple[int, bytes] | None = None
@@ -71,8 +70,6 @@ class Synchronisation:
         if self.replica.is_leader:
             self.attention = self._next_attention()
             self.port.set_timer("sync", self._interval_ns)
-        else:
-            self.absent = set()
 
     def stop(self) -> None:
         """The view has been left."""
@@ -121,7 +118,8 @@ class Synchronisation:
 
     def _next_attention(self) -> int:
         """With so many absent that no superquorum is left, every commit takes a reconciliation: then the first operation asks for one."""
-        degraded = self.replica.n - len(self.absent) < self.replica.quorums.superquorum
+        replica = self.replica
+        degraded = replica.n - len(replica.views.absent) < replica.quorums.superquorum
         return self.state.log.tip + (1 if degraded else self._operations)
 
     def _round_under_way(self) -> bool:
@@ -139,7 +137,7 @@ class Synchronisation:
             return
         self._send_sync(pending)
         if self.port.now_ns - pending.started_ns >= self._timeout_ns:
-            self.absent = set(replica.peers) - set(pending.tally.answers)
+            replica.views.absent = set(replica.peers) - set(pending.tally.answers)
             self._judge(pending)
 
     def on_sync_reply(self, source: Address, message: SyncReply) -> None:
@@ -175,11 +173,11 @@ class Synchronisation:
             self.begin_round()
 
     def _judge(self, round_: SyncRound) -> None:
-        """Reconcile if no superquorum can come of this round, but a majority is there to do it."""
+        """DoViewChange if no superquorum can come of this round, but a majority is there to do it."""
         replica = self.replica
         if not self._round_under_way() or len(round_.tally) < replica.quorums.majority:
             return
-        never = len(self.absent - set(round_.tally.answers))
+        never = len(replica.views.absent - set(round_.tally.answers))
         if round_.tally.outcome(never) is Outcome.LOST:
             replica.views.start_next("no superquorum")
 
@@ -303,7 +301,6 @@ class Synchronisation:
             "round": pending and [pending.position, sorted(pending.tally.answers.items()), timed_out],
             "may_ask_again": now - self._last_round_ns >= self._conflict_interval_ns,
             "wanted": self.wanted,
-            "absent": sorted(self.absent),
             "awaited": self.awaited,
             "leader_had": self.leader_had,
             "overdue": self.overdue,
@@ -315,4 +312,3 @@ class Synchronisation:
             assert self.replica.is_leader
             assert self.round.position <= self.state.log.tip
         assert self.awaited is None or not self.replica.is_leader
-        assert not self.absent or self.replica.is_leader or not self.replica.accepting

@@ -13,8 +13,7 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.protocols.unreplicated.messages import Reply
-from stretto.replication.messages import Request
+from stretto.replication.messages import Reply, Request
 from stretto.replication.records import Committed
 from stretto.replication.replica import LoggingReplica
 
@@ -41,7 +40,7 @@ class Server(LoggingReplica):
             result = record.result
         else:
             return self.ignore("superseded request")
-        self.port.send(request.client, Reply(request.session, request.number, result))
+        self.port.send(request.client, Reply(self.view, request.session, request.number, result))
         return None
 
     def metrics(self) -> dict[str, Any]:

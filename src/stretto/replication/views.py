@@ -1,10 +1,11 @@
-"""Views: which messages count in the present one, who suspects its leader, and how the next one starts by reconciling the logs.
+"""Views: which messages count in the present one, who suspects its leader, and how the next one starts.
 
-      all ---StartReconciliation(view)---> all
-      each, having it from a majority ---Reconcile(log)---> leader of the view    merges f+1 logs
-      leader ---StartView(log)---> all ---ViewEntered---> leader                  with a majority, all of it is committed
+      all ---StartViewChange(view)---> all
+      each, having it from a majority ---DoViewChange(log)---> leader of the view    merges f+1 logs
+      leader ---StartView(log)---> all ---ViewEntered---> leader                     with a majority, all of it is committed
 
-Source: Ports et al., NSDI 2015, section 4.3. The merge itself is `reconcile.merge`.
+Source: Liskov and Cowling, "Viewstamped Replication Revisited", 2012, section 4.2; Ports et al., NSDI 2015, section 4.3, have the same
+messages. How logs are merged is the protocol's own: `PeerReplica.merge`.
 """
 
 from __future__ import annotations
@@ -13,36 +14,36 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address
-from stretto.protocols.speculative import reconcile
-from stretto.protocols.speculative.messages import (
+from stretto.core.node import Address, Message
+from stretto.replication.admission import Phase, life
+from stretto.replication.log import EMPTY_HASH
+from stretto.replication.merging import known_to_all, settled
+from stretto.replication.messages import (
     Commit,
+    DoViewChange,
     GetStartView,
-    Reconcile,
-    StartReconciliation,
+    Recover,
     StartView,
+    StartViewChange,
     Suspect,
     ViewEntered,
     ViewMessage,
 )
-from stretto.replication.admission import Phase, life
-from stretto.replication.log import EMPTY_HASH
-from stretto.replication.messages import Recover
 
 if TYPE_CHECKING:
-    from stretto.protocols.speculative.replica import SpeculativeReplica
+    from stretto.replication.peer import PeerReplica
 
 MAX_BACKOFF_DOUBLINGS = 6
 
 
 class Status(Enum):
-    """NORMAL: in its view, executing requests. RECONCILING: it has stopped, and tries to enter its view.
+    """NORMAL: in its view, executing requests. VIEW_CHANGE: it has stopped, and tries to enter its view.
 
     RECOVERING: not in service yet, or not again; it has no vote and gives no answer.
     """
 
     NORMAL = "normal"
-    RECONCILING = "reconciling"
+    VIEW_CHANGE = "view change"
     RECOVERING = "recovering"
 
 
@@ -52,15 +53,16 @@ class Views:
     - `status`; `last_normal_view`: the view in which it was last NORMAL. It is not taken from the log: a view may pass without an entry.
     - `start_view`: what that view started with, never changed; `start_tip`, `start_hash`: where that ends in our log while NORMAL.
     - `entered`: the leader's: who is known to be in the view.
-    - `joined`, `vote`: while RECONCILING: who started this view, and our own Reconcile. `votes`, `merging`: its leader's: all Reconcile
-      messages, and the f+1 of them that are merged. `installing`: a StartView that waits for committed entries to arrive.
+    - `joined`, `vote`: in a VIEW_CHANGE: who started this view, and our own DoViewChange. `votes`, `merging`: its leader's: all of
+      those, and the f+1 of them that are merged. `installing`: a StartView that waits for committed entries to arrive.
     - `attempts`: how many views in a row did not start.
     - `suspects`: who suspects the leader of this view.
+    - `absent`: followers that the leader has given up waiting for, and has not heard since. None at a follower.
 
     `entered`, `joined` and `suspects` map a replica to the incarnation in which it spoke; see `PeerReplica.standing`.
     """
 
-    def __init__(self, replica: SpeculativeReplica, config: ClusterConfig) -> None:
+    def __init__(self, replica: PeerReplica, config: ClusterConfig) -> None:
         self.replica = replica
         self.port = replica.port
         self.state = replica.state
@@ -72,16 +74,17 @@ class Views:
         self.start_hash = EMPTY_HASH
         self.entered: dict[int, int] = {}
         self.joined: dict[int, int] = {}
-        self.vote: Reconcile | None = None
-        self.votes: dict[int, Reconcile] = {}
-        self.merging: dict[int, Reconcile] | None = None
+        self.vote: DoViewChange | None = None
+        self.votes: dict[int, DoViewChange] = {}
+        self.merging: dict[int, DoViewChange] | None = None
         self.installing: StartView | None = None
         self.attempts = 0
         self.suspects: dict[int, int] = {}
+        self.absent: set[int] = set()
         self.reconciliations = 0
         self.view_changes = 0
         self._retransmit_ns = config.timeouts.ns("retransmit")
-        self._timeout_ns = config.timeouts.ns("reconciliation_timeout")
+        self._timeout_ns = config.timeouts.ns("view_change_timeout")
         self._leader_timeout_ns = config.timeouts.ns("leader_timeout")
         self._last_asked_ns = replica.port.now_ns - self._retransmit_ns
         self._heard_ns: dict[int, int] = {}
@@ -98,10 +101,10 @@ class Views:
         elif message.view < replica.view:
             replica.ignore("of an older view")
         elif self.status is not Status.NORMAL:
-            replica.ignore("while reconciling")
+            replica.ignore("during a view change")
         else:
             self._heard_ns[source] = self.port.now_ns
-            replica.sync.absent.discard(source)
+            self.absent.discard(source)
             return True
         return False
 
@@ -130,10 +133,11 @@ class Views:
         self._heard_ns = dict.fromkeys(range(self.replica.n), now)
         self._leader_heard_ns = now
         if not self.replica.is_leader:
+            self.absent = set()
             self.port.set_timer("leader", self._leader_timeout_ns // 4)
 
     def hear_leader(self) -> None:
-        """The leader's Sync has come. That alone is a sign of its life: a leader that suspects itself sends messages too."""
+        """The leader's sign of life has come; its other messages are none: a leader that suspects itself sends messages too."""
         self._leader_heard_ns = self.port.now_ns
         self.suspects.clear()
 
@@ -187,19 +191,20 @@ class Views:
 
     def _start(self, view: int, reason: str) -> None:
         replica = self.replica
-        self.port.report("reconciliation", view=view, reason=reason, committed=self.state.committed, tip=self.state.log.tip)
+        self.port.report("view change", view=view, reason=reason, committed=self.state.committed, tip=self.state.log.tip)
         self._leave(view)
         self.joined = {replica.index: replica.incarnation}
         self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
-        replica.send_to_peers(StartReconciliation(replica.incarnations, view))
+        replica.send_to_peers(StartViewChange(replica.incarnations, view))
         self._judge_joined()
 
     def _leave(self, view: int) -> None:
-        """Be RECONCILING for a higher view, with nothing left of what was under way."""
+        """Be in a VIEW_CHANGE for a higher view, with nothing left of what was under way."""
         replica = self.replica
         replica.view = view
-        replica.stop_accepting()
-        self.status = Status.RECONCILING
+        replica.accepting = False  # what is being fetched goes on: committed entries are the same in every view
+        replica.leave_view()
+        self.status = Status.VIEW_CHANGE
         self.joined = {}
         self.vote = None
         self.votes = {}
@@ -207,15 +212,15 @@ class Views:
         self.installing = None
         self.suspects.clear()
         self.port.cancel_timer("leader")
-        self.port.set_timer("reconcile", self._retransmit_ns)
+        self.port.set_timer("view_change", self._retransmit_ns)
         if self.port.durable:
-            self.port.persist(StartReconciliation(replica.incarnations, view))
+            self.port.persist(StartViewChange(replica.incarnations, view))
 
-    def on_start_reconciliation(self, source: Address, message: StartReconciliation) -> None:
+    def on_start_view_change(self, source: Address, message: StartViewChange) -> None:
         """Join a higher view; count who else has; tell those who are late what the view started with."""
         if message.view > self.replica.view:
             self.start(message.view, "joined")
-        if message.view == self.replica.view and self.status is Status.RECONCILING:
+        if message.view == self.replica.view and self.status is Status.VIEW_CHANGE:
             self.joined[source] = message.incarnations[source]
             self._judge_joined()
         else:
@@ -235,16 +240,17 @@ class Views:
     def _majority_joined(self) -> bool:
         return len(self.replica.standing(self.joined)) >= self.quorums.majority
 
-    def _make_vote(self) -> Reconcile:
+    def _make_vote(self) -> DoViewChange:
         replica, log, committed = self.replica, self.state.log, self.state.committed
         entries = tuple(log.entries(committed + 1))
-        return Reconcile(replica.incarnations, replica.view, self.last_normal_view, committed, log.hash_at(committed), entries)
+        summary, confirmed = log.hash_at(committed), replica.confirmed
+        return DoViewChange(replica.incarnations, replica.view, self.last_normal_view, committed, summary, confirmed, entries)
 
-    def on_reconcile_timer(self) -> None:
+    def on_view_change_timer(self) -> None:
         """Say again what should have led to the view by now."""
         replica = self.replica
-        self.port.set_timer("reconcile", self._retransmit_ns)
-        replica.send_to_peers(StartReconciliation(replica.incarnations, replica.view))
+        self.port.set_timer("view_change", self._retransmit_ns)
+        replica.send_to_peers(StartViewChange(replica.incarnations, replica.view))
         if self.vote is not None and not replica.is_leader:
             self.port.send(replica.leader, self.vote)
 
@@ -258,14 +264,14 @@ class Views:
 
     # Starting a view: its leader's part
 
-    def on_reconcile(self, source: Address, message: Reconcile) -> None:
+    def on_do_view_change(self, source: Address, message: DoViewChange) -> None:
         """Count a vote for the view that we are to lead."""
         replica = self.replica
         if message.view % replica.n != replica.index:
             return replica.ignore("not the leader")
         if message.view > replica.view:
             self.start(message.view, "joined")
-        if message.view < replica.view or self.status is not Status.RECONCILING:
+        if message.view < replica.view or self.status is not Status.VIEW_CHANGE:
             return self._offer_start_view(source)
         former = self.votes.get(source)
         if former is None or former.incarnations[source] != message.incarnations[source]:
@@ -274,7 +280,7 @@ class Views:
         self._judge_joined()
         return self._judge_votes()
 
-    def _standing_votes(self, votes: dict[int, Reconcile]) -> list[int]:
+    def _standing_votes(self, votes: dict[int, DoViewChange]) -> list[int]:
         return self.replica.standing({voter: vote.incarnations[voter] for voter, vote in votes.items()})
 
     def _judge_votes(self) -> None:
@@ -295,16 +301,11 @@ class Views:
         if len(self._standing_votes(self.merging)) < self.quorums.majority:
             self.merging = None  # while we fetched, a voter lost its memory
             return self._judge_votes()
-        voter, base, base_hash = reconcile.settled(self.merging)
+        voter, base, base_hash = settled(self.merging)
         if not replica.has_committed(base, base_hash, voter):
             return None
-        newest = reconcile.latest(self.merging).values()
-        candidates = [request for vote in newest for request in vote.entries]
-        oldest = min(vote.committed for vote in newest)
-        numbers = self.state.numbers_at(base, candidates, since=oldest)
-        merged = reconcile.merge(self.merging, numbers, self.quorums.merge_support)
-        readmits = reconcile.known_to_all(self.merging)
-        start_view = StartView(replica.incarnations, replica.view, base, base_hash, tuple(merged), readmits)
+        merged, readmits = tuple(replica.merge(self.merging)), known_to_all(self.merging)
+        start_view = StartView(replica.incarnations, replica.view, base, base_hash, merged, readmits)
         replica.send_to_peers(start_view)
         return self._enter(start_view)
 
@@ -319,7 +320,7 @@ class Views:
         return self.note_entered(source, message.incarnations[source])
 
     def note_entered(self, source: Address, incarnation: int) -> None:
-        """With a majority in the view, all that it started with is committed; the clients concerned need no superquorum."""
+        """With a majority in the view, all that it started with is committed."""
         replica = self.replica
         self.entered[source] = incarnation
         self.suspects.pop(source, None)
@@ -328,7 +329,7 @@ class Views:
             first = self.state.committed + 1
             self.state.commit_up_to(self.start_tip)
             replica.send_to_peers(Commit(replica.incarnations, replica.view, self.start_tip, self.start_hash))
-            replica.answer_from(first, self.start_tip)
+            replica.on_start_committed(first, self.start_tip)
 
     # Entering a view
 
@@ -368,7 +369,7 @@ class Views:
         replica, state = self.replica, self.state
         replica.transfer.end()
         replica.adopt(start_view.base, start_view.entries)
-        replica.forget_superseded()
+        replica.held.forget_superseded()
         if self.status is Status.RECOVERING:
             replica.admission.complete()
         else:
@@ -382,10 +383,10 @@ class Views:
         self.merging = None
         self.installing = None
         self.attempts = 0
-        self.port.cancel_timer("reconcile")
+        self.port.cancel_timer("view_change")
         self.port.cancel_timer("escalate")
         self._be_normal()
-        replica.answer_from(max(start_view.base, state.committed) + 1, state.log.tip)
+        replica.on_entered(max(start_view.base, state.committed) + 1, state.log.tip)
         replica.accept_held()
         if self.quorums.majority == 1:
             self.note_entered(replica.index, replica.incarnation)
@@ -401,7 +402,7 @@ class Views:
         if not replica.is_leader:
             self.port.send(replica.leader, ViewEntered(replica.incarnations, replica.view))
         self._begin_watch()
-        replica.sync.begin()
+        replica.begin_view()
 
     # Coming into service
 
@@ -415,6 +416,19 @@ class Views:
             self.port.persist(self.start_view)
         self._be_normal()
         replica.accept_held()
+
+    def replay(self, record: StartViewChange | StartView) -> None:
+        """An earlier life of ours left the views below this one, or entered it."""
+        self.replica.view = record.view
+        if isinstance(record, StartView):
+            self.start_view = record
+            self.last_normal_view = record.view
+
+    def records(self) -> list[Message]:
+        """What, replayed, brings a replica where this one is."""
+        replica = self.replica
+        left = [StartViewChange(replica.incarnations, replica.view)] if replica.view > self.last_normal_view else []
+        return [self.start_view, *left] if replica.serving else []
 
     def resume(self) -> bool:
         """Be as we were when the last record was written: in the view, or trying to enter it. False if we have been in none."""
@@ -445,7 +459,7 @@ class Views:
     def on_recover(self, source: Address, message: Recover) -> None:
         """Let a replica back in with the log of a view for which all who voted know that it lost its memory; if this is none, start one."""
         if self.status is not Status.NORMAL:
-            self.replica.ignore("while reconciling")
+            self.replica.ignore("during a view change")
         elif self._lost_memory(source):
             self.start_next(f"replica {source} recovers")
         elif message.view < self.replica.view:
@@ -469,6 +483,7 @@ class Views:
             "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging.items())],
             "installing": self.installing,
             "attempts": self.attempts,
+            "absent": sorted(self.absent),
         }
 
     def check_invariants(self) -> None:
@@ -477,6 +492,7 @@ class Views:
         assert self.last_normal_view <= view
         assert self.start_view.view == self.last_normal_view or self.status is Status.RECOVERING
         assert (self.status is Status.RECOVERING) == (not self.replica.serving)
+        assert not self.absent or self.replica.is_leader or not self.replica.accepting
         if self.status is Status.NORMAL:
             assert self.last_normal_view == view
             assert self.start_tip <= self.state.committed or self.state.log.matches(self.start_tip, self.start_hash)
