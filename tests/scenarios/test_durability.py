@@ -19,6 +19,7 @@ from stretto.replication.messages import (
     DoViewChange,
     GetIncarnations,
     IncarnationsReply,
+    Recover,
     Request,
     StartView,
     StartViewChange,
@@ -235,6 +236,30 @@ def test_who_was_started_as_if_for_the_first_time_recovers_when_started_as_it_sh
     stage.run(100 * MS)
     assert r2.serving
     assert [life(incarnation) for incarnation in r2.incarnations] == [1, 1, 2]
+
+
+def test_the_incarnation_that_it_then_takes_is_no_first_one_either() -> None:
+    """Everyone knows it by that incarnation, as everyone knows one that starts for the first time: it is still without memory."""
+    stage, *_ = stage_of(3)
+    stage.crash(2)
+    stage.ports[2].records = []
+    stage.bootstrap(2)
+    stage.deliver(Bootstrap)
+    stage.deliver(BootstrapReply)
+    restart(stage, 2)
+    stage.deliver(Bootstrap)
+    stage.deliver(BootstrapReply)
+    stage.deliver(GetIncarnations)
+    stage.deliver(IncarnationsReply)
+    stage.deliver(Recover)
+    stage.crash(2)
+    stage.lose()
+    r2 = restart(stage, 2)
+    stage.deliver(Bootstrap)
+    stage.deliver(BootstrapReply)
+    assert not r2.serving
+    stage.run(100 * MS)
+    assert r2.serving
 
 
 def test_what_takes_the_place_of_all_records_tells_of_the_view_that_was_left() -> None:

@@ -49,7 +49,7 @@ class Admission:
     """The part of a replica that brings it into service.
 
     - `phase`: the replica has its memory, and may speak of it, while BOOTSTRAPPING and SERVING.
-    - `bootstrapping`: what is on disk is of a first life.
+    - `bootstrapping`: what is on disk is of a first life, and of its latest incarnation: none that was taken without memory.
     - `answered`: who has answered the question of this phase.
     - `installing`: the view whose log the replica is about to install; -1 if there is none.
     """
@@ -70,8 +70,6 @@ class Admission:
         self.phase = Phase.BOOTSTRAPPING
         if not self.bootstrapping:
             self._take_incarnation(_FIRST)
-            if self.port.durable:
-                self.port.persist(Bootstrap(self.replica.incarnation))
         self._ask()
         self._judge_bootstrap()
 
@@ -98,6 +96,8 @@ class Admission:
     def _take_incarnation(self, number: int) -> None:
         incarnation = number << _RANDOM_BITS | self.port.random.getrandbits(_RANDOM_BITS)
         self.replica.learn_incarnation(self.replica.index, incarnation)
+        if self.phase is Phase.BOOTSTRAPPING and self.port.durable:
+            self.port.persist(Bootstrap(incarnation))
         self.port.report(self.phase.value, incarnation=number)
 
     def take_later_incarnation(self) -> None:

@@ -127,8 +127,8 @@ class PeerReplica(LoggingReplica, ABC):
         """
 
     @abstractmethod
-    def on_start_committed(self, first: int, last: int) -> None:
-        """The entries that our view started with are committed, those from `first` to `last` just now: answer, if clients wait for that."""
+    def on_committed(self, first: int, last: int) -> None:
+        """We lead, and the entries from `first` to `last` have been committed by a majority: answer, if clients wait for that."""
 
     def on_entered(self, first: int, last: int) -> None:
         """The entries from `first` to `last` have the place that the view started with. For a protocol whose clients want to know."""
@@ -156,6 +156,7 @@ class PeerReplica(LoggingReplica, ABC):
     def replay_record(self, record: Message) -> None:
         """See `LoggingReplica`."""
         if isinstance(record, Known):
+            self.admission.bootstrapping &= record.incarnations[self.index] == self.incarnation
             self.incarnations = record.incarnations
         elif isinstance(record, Bootstrap):
             self.admission.bootstrapping = True

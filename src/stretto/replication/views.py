@@ -217,9 +217,13 @@ class Views:
             self.port.persist(StartViewChange(replica.incarnations, view))
 
     def on_start_view_change(self, source: Address, message: StartViewChange) -> None:
-        """Join a higher view; count who else has; tell those who are late what the view started with."""
+        """Join a higher view; count who else has; tell those who are late what the view started with.
+
+        Whoever started it holds its leader to be in service. If we do not, we join all the same: two that pass over each other's views
+        would go on for ever.
+        """
         if message.view > self.replica.view:
-            self.start(message.view, "joined")
+            self._start(message.view, "joined")
         if message.view == self.replica.view and self.status is Status.VIEW_CHANGE:
             self.joined[source] = message.incarnations[source]
             self._judge_joined()
@@ -329,7 +333,7 @@ class Views:
             first = self.state.committed + 1
             self.state.commit_up_to(self.start_tip)
             replica.send_to_peers(Commit(replica.incarnations, replica.view, self.start_tip, self.start_hash))
-            replica.on_start_committed(first, self.start_tip)
+            replica.on_committed(first, self.start_tip)
 
     # Entering a view
 

@@ -94,7 +94,7 @@ class SpeculativeReplica(PeerReplica):
         """Every replica answers: a superquorum of these may complete a call."""
         self._answer_from(first, last)
 
-    def on_start_committed(self, first: int, last: int) -> None:
+    def on_committed(self, first: int, last: int) -> None:
         """The clients concerned need no superquorum."""
         self._answer_from(first, last)
 
