@@ -20,6 +20,8 @@ from stretto.core.state_machine import StateMachine
 
 _PROTOCOLS = {
     "speculative": "stretto.protocols.speculative:SPECULATIVE",
+    "multipaxos": "stretto.protocols.multipaxos:MULTIPAXOS",
+    "multipaxos-batched": "stretto.protocols.multipaxos:MULTIPAXOS_BATCHED",
     "unreplicated": "stretto.protocols.unreplicated:UNREPLICATED",
 }
 _MODELS = {
@@ -46,6 +48,12 @@ def protocol(name: str) -> ProtocolDefinition:
     module_name, _, attribute = place.partition(":")
     definition: ProtocolDefinition = getattr(import_module(module_name), attribute)
     return definition
+
+
+def protocol_of_data(data_name: str) -> ProtocolDefinition:
+    """The protocol that a data directory names. Raises ConfigurationError with the names that there are."""
+    matches = [name for name in _PROTOCOLS if protocol(name).data_name == data_name]
+    return protocol(matches[0] if matches else data_name)
 
 
 def protocol_for(config: ClusterConfig) -> ProtocolDefinition:

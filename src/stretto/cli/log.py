@@ -99,10 +99,10 @@ def _read(directory: Path) -> tuple[ReadableFiles, list[File]]:
 
 
 def _codec(contents: list[File]) -> Codec:
-    from stretto.catalog import protocol
+    from stretto.catalog import protocol_of_data
     from stretto.storage.format import Codec
 
-    return Codec(protocol(contents[-1].header.identity.protocol).record_types)
+    return Codec(protocol_of_data(contents[-1].header.identity.protocol).record_types)
 
 
 def _rows(files: ReadableFiles, contents: list[File], codec: Codec) -> list[dict[str, Any]]:

@@ -46,3 +46,8 @@ class ProtocolDefinition:
     replica: ReplicaFactory
     client: ClientFactory
     max_replicas: int | None = None
+
+    @property
+    def data_name(self) -> str:
+        """What it is called in a data directory, which has room for 16 characters."""
+        return self.name[:16]

@@ -181,8 +181,45 @@ class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
     result: bytes | None
 
 
+class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
+    """The leader to its followers: my log from position `first` on is these entries. `committed`: everything up to there is."""
+
+    first: Position
+    entries: list[Request]
+    committed: Position
+
+
+class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
+    """A follower to the leader: up to `position` my log is yours."""
+
+    position: Position
+
+
+class Heartbeat(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
+    """The leader to its followers, every so often: I live, I have sent you my log up to `prepared`, and up to `committed` it is."""
+
+    prepared: Position
+    committed: Position
+
+
+class GetLog(ViewMessage, frozen=True, array_like=True, tag=22, gc=False):
+    """A follower to the leader: I lack your log from position `first` on. Answered with Prepare, or with EntriesGivenUp."""
+
+    first: Position
+
+
+class EntriesGivenUp(ViewMessage, frozen=True, array_like=True, tag=23, gc=False):
+    """The leader to a follower: what you ask for has been given up to a checkpoint; fetch what is committed, up to `position` at least."""
+
+    position: Position
+    hash: bytes
+
+
 PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointPiece, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
     Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit,
 )  # fmt: skip
 """What every protocol with several replicas needs: state transfer, recovery and view changes."""
+
+LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (Prepare, PrepareOk, Heartbeat, GetLog, EntriesGivenUp)
+"""What a protocol needs whose followers take over the leader's log; see `stretto.replication.leader_log`."""

@@ -39,6 +39,12 @@ class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):
     state: bytes
 
 
+class Confirmed(Message, frozen=True, array_like=True, tag=204, gc=False):
+    """The log up to `position` is known to be that of the leader of the view; see `stretto.replication.leader_log`."""
+
+    position: int
+
+
 RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Checkpoint)
 
 PEER_RECORDS: tuple[type[Message], ...] = (*RECORDS, Known, Bootstrap, StartViewChange, StartView)

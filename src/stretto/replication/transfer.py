@@ -215,7 +215,7 @@ class StateTransfer:
             self._send_checkpoint(source, 0)
         else:
             entries = log.entries(message.first, min(committed, message.last))
-            self.port.send(source, Entries(message.first, _piece_of(entries, self._max_bytes)))
+            self.port.send(source, Entries(message.first, piece_of(entries, self._max_bytes)))
 
     def on_fetch_checkpoint(self, source: Address, message: FetchCheckpoint) -> None:
         """Go on with a checkpoint, or begin with a newer one."""
@@ -241,7 +241,7 @@ class StateTransfer:
         return transfer and [transfer.question, transfer.target, transfer.target_hash, transfer.source]
 
 
-def _piece_of(entries: list[Request], max_bytes: int) -> list[Request]:
+def piece_of(entries: list[Request], max_bytes: int) -> list[Request]:
     """As many of the entries, from the first on, as fit; at least one."""
     room = max_bytes
     for count, entry in enumerate(entries):

@@ -28,7 +28,7 @@ class Disk:
         self.place = str(data)
         self._files = DirectoryFiles(data)
         try:
-            self._store = Store(self._files, Identity(config.data_digest(), index, definition.name), definition.record_types)
+            self._store = Store(self._files, Identity(config.data_digest(), index, definition.data_name), definition.record_types)
         except BaseException:
             self._files.close()
             raise

@@ -237,7 +237,7 @@ class Simulation:
         random = Random(f"{spec.seed}/{address}")
         if spec.durability == "memory":
             return self.world.add(Machine(self.world, address, spec.costs, random))
-        identity = Identity(spec.config().digest(), address, protocol.name)
+        identity = Identity(spec.config().digest(), address, protocol.data_name)
         open_store = partial(Store, identity=identity, record_types=protocol.record_types)
         return self.world.add(DurableMachine(self.world, address, spec.costs, random, spec.disk, open_store))
 

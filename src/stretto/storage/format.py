@@ -53,7 +53,8 @@ class OtherVersion(Exception):
 class Identity:
     """Whose records these are.
 
-    `cluster`: eight bytes, the same as long as a replica of this configuration can use them; `index`, the replica's; `protocol`, its name.
+    `cluster`: eight bytes, the same as long as a replica of this configuration can use them; `index`, the replica's; `protocol`, its
+    `data_name`.
     """
 
     cluster: bytes
