@@ -22,6 +22,7 @@ _PROTOCOLS = {
     "speculative": "stretto.protocols.speculative:SPECULATIVE",
     "multipaxos": "stretto.protocols.multipaxos:MULTIPAXOS",
     "multipaxos-batched": "stretto.protocols.multipaxos:MULTIPAXOS_BATCHED",
+    "fastpaxos": "stretto.protocols.fastpaxos:FASTPAXOS",
     "unreplicated": "stretto.protocols.unreplicated:UNREPLICATED",
 }
 _MODELS = {

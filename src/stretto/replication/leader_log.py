@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message
-from stretto.replication.messages import Commit, EntriesGivenUp, GetLog, Heartbeat, Prepare, PrepareOk, Request, ViewMessage
+from stretto.replication.messages import Commit, EntriesGivenUp, Forward, GetLog, Heartbeat, Prepare, PrepareOk, Request, ViewMessage
+from stretto.replication.quorums import reached_by
 from stretto.replication.records import Confirmed
 from stretto.replication.transfer import piece_of
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_EARLY_PREPARES = 1_000
 """How many Prepares a follower keeps that have overtaken others."""
+
+MAX_FORWARDED = 1_000
+"""How many requests a follower forwards at a time."""
 
 
 class LeaderLog:
@@ -57,6 +61,7 @@ class LeaderLog:
             PrepareOk: self.on_prepare_ok,
             Heartbeat: self.on_heartbeat,
             GetLog: self.on_get_log,
+            Forward: self.on_forward,
             EntriesGivenUp: self.on_entries_given_up,
             Commit: self.on_commit,
         }
@@ -112,22 +117,23 @@ class LeaderLog:
         return None
 
     def _commit_what_a_majority_has(self) -> None:
-        replica = self.replica
-        standing = replica.standing(self._spoken)
-        if len(standing) < self._f:
-            return
-        position = sorted((self.acknowledged[member] for member in standing), reverse=True)[self._f - 1]
+        acknowledged = self.acknowledged
+        self.commit(reached_by(self._f, [acknowledged[member] for member in self.replica.standing(self._spoken)]))
+
+    def commit(self, position: int) -> None:
+        """So many have our log up to `position` that it stays."""
         first = self.state.committed + 1
         if position >= first:
             self.state.commit_up_to(position)
-            replica.on_committed(first, position)
+            self.replica.on_committed(first, position)
 
     def on_heartbeat_timer(self) -> None:
         """Show life, as long as a majority shows some to us."""
         self.port.set_timer("heartbeat", self._interval_ns)
-        replica = self.replica
+        replica, committed = self.replica, self.state.committed
         if replica.accepting and replica.views.leader_may_go_on():
-            replica.send_to_peers(Heartbeat(replica.incarnations, replica.view, self.prepared, self.state.committed))
+            summary = self.state.log.hash_at(committed)
+            replica.send_to_peers(Heartbeat(replica.incarnations, replica.view, self.prepared, committed, summary))
 
     def on_get_log(self, source: Address, message: GetLog) -> None:
         """Send a follower what it lacks."""
@@ -189,7 +195,24 @@ class LeaderLog:
             replica = self.replica
             replica.adopt(confirmed, new)
             self._confirm(last)
+            if replica.held:
+                self._forward(tuple(replica.held))
             replica.accept_held()
+
+    def _forward(self, requests: tuple[Request, ...]) -> None:
+        """The leader's order has gone on without these: they may have been lost on their way to him."""
+        replica = self.replica
+        self.port.send(replica.leader, Forward(replica.incarnations, replica.view, requests[:MAX_FORWARDED]))
+
+    def on_forward(self, source: Address, message: Forward) -> None:
+        """Requests that a follower has, and that we may lack: they arrive now."""
+        if not self.replica.views.counts(source, message):
+            return None
+        if not self.replica.is_leader or not self.replica.accepting:
+            return self.replica.ignore("forwarded to the wrong replica")
+        for request in message.requests:
+            self.replica.accept(request)
+        return None
 
     def _take_over_early(self) -> None:
         while self.early and (first := min(self.early)) <= self.confirmed + 1:
@@ -215,7 +238,7 @@ class LeaderLog:
         if not self._counts(source, message):
             return
         self.replica.views.hear_leader()
-        self._learn_commit(message.committed)
+        self._learn(message.committed, message.committed_hash)
         self._say_confirmed()
         self._lack(message.prepared)
 
@@ -234,14 +257,19 @@ class LeaderLog:
             self.port.send(replica.leader, GetLog(replica.incarnations, replica.view, self.confirmed + 1))
 
     def on_commit(self, source: Address, message: Commit) -> None:
-        """Commit what our log has too; if it has not, take over the leader's."""
-        if not self._counts(source, message) or message.position <= self.state.committed:
+        """Learn what is committed."""
+        if self._counts(source, message):
+            self._learn(message.position, message.hash)
+
+    def _learn(self, position: int, summary: bytes) -> None:
+        """Commit what our log has too; if it has not, take over the leader's, unless the requests arrive yet."""
+        if position <= self.state.committed:
             return
-        if self.state.log.matches(message.position, message.hash):
-            self.state.commit_up_to(message.position)
+        if self.state.log.matches(position, summary):
+            self.state.commit_up_to(position)
             self.after_commit()
         else:
-            self._lack(message.position)
+            self._lack(position)
 
     def on_entries_given_up(self, source: Address, message: EntriesGivenUp) -> None:
         """We are so late that the leader has only a checkpoint left of what we lack."""

@@ -57,6 +57,20 @@ def _hashed(vote: DoViewChange) -> Iterator[tuple[int, tuple[bytes, Request]]]:
         yield position, (running, request)
 
 
+def confirmed_prefix(votes: Mapping[int, DoViewChange], base: int) -> list[Request]:
+    """The entries after `base` that some vote knows to be those of the leader of the last view: what most of them, confirmed, is a
+    beginning of one log."""
+    best = max((votes[index] for index in sorted(votes)), key=lambda vote: vote.confirmed)
+    return list(best.entries[base - best.committed : max(base, best.confirmed) - best.committed])
+
+
+def hash_after(summary: bytes, entries: Iterable[Request]) -> bytes:
+    """The summary hash behind `entries`, which follow a position with hash `summary`."""
+    for request in entries:
+        summary = chain(summary, request)
+    return summary
+
+
 def with_others(merged: Iterable[Request], votes: Mapping[int, DoViewChange], numbers: Mapping[tuple[int, int], int]) -> list[Request]:
     """`merged`, and behind it the other entries of the votes, each once and none after a later one of its session.
 

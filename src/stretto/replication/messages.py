@@ -196,10 +196,12 @@ class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
 
 
 class Heartbeat(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
-    """The leader to its followers, every so often: I live, I have sent you my log up to `prepared`, and up to `committed` it is."""
+    """The leader to its followers, every so often: I live, I have sent you my log up to `prepared`, and up to `committed`, where it has
+    that hash, it is."""
 
     prepared: Position
     committed: Position
+    committed_hash: bytes
 
 
 class GetLog(ViewMessage, frozen=True, array_like=True, tag=22, gc=False):
@@ -221,5 +223,11 @@ PEER_MESSAGES: tuple[type[Message], ...] = (
 )  # fmt: skip
 """What every protocol with several replicas needs: state transfer, recovery and view changes."""
 
-LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (Prepare, PrepareOk, Heartbeat, GetLog, EntriesGivenUp)
+class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
+    """A follower to the leader: requests that you seem to lack."""
+
+    requests: tuple[Request, ...]
+
+
+LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (Prepare, PrepareOk, Heartbeat, GetLog, EntriesGivenUp, Forward)
 """What a protocol needs whose followers take over the leader's log; see `stretto.replication.leader_log`."""

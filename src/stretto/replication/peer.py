@@ -14,6 +14,7 @@ from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.replication.admission import Admission, Phase, life
 from stretto.replication.held import HeldRequests
+from stretto.replication.merging import latest, settled
 from stretto.replication.messages import (
     Bootstrap,
     BootstrapReply,
@@ -232,6 +233,13 @@ class PeerReplica(LoggingReplica, ABC):
             self.on_repaired()
         else:
             self.views.go_on(source)
+
+    def session_numbers(self, votes: Mapping[int, DoViewChange]) -> dict[tuple[int, int], int]:
+        """The last request number of each session slot in the latest votes, as the session table stood at the base of the merge."""
+        _, base, _ = settled(votes)
+        newest = latest(votes).values()
+        candidates = [request for vote in newest for request in vote.entries]
+        return self.state.numbers_at(base, candidates, since=min(vote.committed for vote in newest))
 
     # Incarnations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -39,6 +39,12 @@ class Quorums:
         # ... and two superquorums of one view meet in a replica, so they agree.
         assert 2 * sizes.superquorum - n >= 1
         return sizes
+
+
+def reached_by(needed: int, positions: Iterable[int]) -> int:
+    """The highest position that at least `needed` of those who have reached these have; 0 if there are fewer."""
+    ordered = sorted(positions, reverse=True)
+    return ordered[needed - 1] if len(ordered) >= needed else 0
 
 
 class Outcome(Enum):

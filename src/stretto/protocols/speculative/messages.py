@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stretto.core.node import Message
-from stretto.replication.messages import PEER_MESSAGES, Position, Request, View, ViewMessage
+from stretto.replication.messages import PEER_MESSAGES, Forward, Position, Request, View, ViewMessage
 
 
 class SpeculativeReply(Message, frozen=True, array_like=True, tag=32, gc=False):
@@ -43,12 +43,6 @@ class SyncReply(ViewMessage, frozen=True, array_like=True, tag=35, gc=False):
 
     position: Position
     hash: bytes | None
-
-
-class Forward(ViewMessage, frozen=True, array_like=True, tag=36, gc=False):
-    """A follower to the leader: requests in our log that seem to have been lost on their way to you."""
-
-    requests: tuple[Request, ...]
 
 
 MESSAGES: tuple[type[Message], ...] = (Request, SpeculativeReply, Conflict, *PEER_MESSAGES, Sync, SyncReply, Forward)

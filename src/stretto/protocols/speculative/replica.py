@@ -23,11 +23,10 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.protocols.speculative.messages import Conflict, Forward, SpeculativeReply, Sync, SyncReply
+from stretto.protocols.speculative.messages import Conflict, SpeculativeReply, Sync, SyncReply
 from stretto.protocols.speculative.reconcile import merge
 from stretto.protocols.speculative.synchronisation import Synchronisation
-from stretto.replication.merging import latest, settled
-from stretto.replication.messages import Commit, DoViewChange, Request
+from stretto.replication.messages import Commit, DoViewChange, Forward, Request
 from stretto.replication.peer import PeerReplica
 
 
@@ -84,11 +83,7 @@ class SpeculativeReplica(PeerReplica):
 
     def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:
         """Reconcile the logs."""
-        _, base, _ = settled(votes)
-        newest = latest(votes).values()
-        candidates = [request for vote in newest for request in vote.entries]
-        numbers = self.state.numbers_at(base, candidates, since=min(vote.committed for vote in newest))
-        return merge(votes, numbers, self.quorums.merge_support)
+        return merge(votes, self.session_numbers(votes), self.quorums.merge_support)
 
     def on_entered(self, first: int, last: int) -> None:
         """Every replica answers: a superquorum of these may complete a call."""

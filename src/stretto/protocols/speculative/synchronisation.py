@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
-from stretto.protocols.speculative.messages import Conflict, Forward, Sync, SyncReply
-from stretto.replication.messages import Commit
+from stretto.protocols.speculative.messages import Conflict, Sync, SyncReply
+from stretto.replication.messages import Commit, Forward
 from stretto.replication.quorums import Outcome, Quorums, Tally
 
 if TYPE_CHECKING:
