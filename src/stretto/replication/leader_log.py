@@ -93,10 +93,12 @@ class LeaderLog:
 
     def prepare(self, last: int) -> None:
         """Send all followers the entries up to `last` that they have not been sent yet."""
-        replica, state = self.replica, self.state
-        entries = state.log.entries(self.prepared + 1, last)
-        replica.send_to_peers(Prepare(replica.incarnations, replica.view, self.prepared + 1, entries, state.committed))
+        self.replica.send_to_peers(self._prepare(self.prepared + 1, self.state.log.entries(self.prepared + 1, last)))
         self.prepared = last
+
+    def _prepare(self, first: int, entries: list[Request]) -> Prepare:
+        replica, state = self.replica, self.state
+        return Prepare(replica.incarnations, replica.view, first, state.log.hash_at(first - 1), entries, state.committed)
 
     def on_prepare_ok(self, source: Address, message: PrepareOk) -> None:
         """Commit what a majority has."""
@@ -146,8 +148,7 @@ class LeaderLog:
         if first <= log.base:
             summary = log.hash_at(state.committed)
             return self.port.send(source, EntriesGivenUp(replica.incarnations, replica.view, state.committed, summary))
-        entries = piece_of(log.entries(first), self._max_bytes)
-        return self.port.send(source, Prepare(replica.incarnations, replica.view, first, entries, state.committed))
+        return self.port.send(source, self._prepare(first, piece_of(log.entries(first), self._max_bytes)))
 
     # The follower's part
 
@@ -168,6 +169,8 @@ class LeaderLog:
         """Take over entries, if those before them are here; commit what the leader has committed."""
         if not self._counts(source, message):
             return
+        if message.first > self.confirmed + 1 and self.state.log.matches(message.first - 1, message.previous_hash):
+            self._confirm(message.first - 1)
         if message.first > self.confirmed + 1:
             if len(self.early) < MAX_EARLY_PREPARES:
                 self.early[message.first] = message

@@ -182,9 +182,13 @@ class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
 
 
 class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
-    """The leader to its followers: my log from position `first` on is these entries. `committed`: everything up to there is."""
+    """The leader to its followers: my log from position `first` on is these entries, behind one with hash `previous_hash`.
+
+    `committed`: everything up to there is.
+    """
 
     first: Position
+    previous_hash: bytes
     entries: list[Request]
     committed: Position
 
