@@ -220,7 +220,7 @@ def test_a_port_in_use_is_said_and_nothing_stays_behind(directory: Path, capsys:
     [
         (["--replicas", "4"], "4 replicas are listed; an odd number"),
         (["--replicas", "-1"], "0 replicas are listed"),
-        (["--protocol", "raft"], "'raft' is not a protocol; there are speculative, unreplicated"),
+        (["--protocol", "raft"], "'raft' is not a protocol; there are speculative"),
         (["--protocol", "unreplicated"], "the protocol unreplicated has at most 1"),
         (["--service", "nosuch.module:Class"], "No module named 'nosuch'"),
         (["--service", "stretto.apps.kv:Nothing"], "it has KeyValueStore"),
