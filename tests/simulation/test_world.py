@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from stretto.core.node import Address, Message, Port
-from stretto.simulation.network import GROUP, Delay, DirectNetwork, Links
+from stretto.core.state_machine import NullMachine
+from stretto.simulation.metering import MeteredMachine
+from stretto.simulation.network import GROUP, Delay, DirectNetwork, DisturbedNetwork, Links, Network
 from stretto.simulation.world import Codec, Costs, Machine, World
 from stretto.verify.violation import Violation
 
@@ -249,3 +252,78 @@ def test_multicasts_are_seen_in_mostly_one_order() -> None:
     assert first != sorted(first), "the transit times let multicasts overtake each other"
     same = sum(a == b == c for a, b, c in zip(first, second, third, strict=True))
     assert 700 < same < 1_000
+
+
+def copies_of(network: Network, destination: Address, datagrams: int = 10_000) -> list[tuple[int, Address, int]]:
+    """What arrives of datagrams that leave 1 us apart: number, receiver, and how long it took."""
+    arrived: list[tuple[int, Address, int]] = []
+    for number in range(datagrams):
+        sent_ns = number * 1_000
+        network.carry(sent_ns, 1 << 20, destination, 0, lambda to, at, n=number, sent=sent_ns: arrived.append((n, to, at - sent)))
+    return arrived
+
+
+def test_loss_is_exact_and_strikes_every_copy_for_itself() -> None:
+    network = DisturbedNetwork(DirectNetwork(EXACT, range(3), Random(1)), Links(loss=0.1), Random(2))
+    for destination, sent in ((GROUP, 30_000), (1, 10_000)):
+        arrived = copies_of(network, destination)
+        assert len(arrived) == pytest.approx(0.9 * sent, rel=0.01)
+        assert all(took == 1_000 for _, _, took in arrived)
+    copies = Counter(number for number, _, _ in copies_of(network, GROUP))
+    assert {1, 2, 3} <= set(copies.values())
+
+
+def test_only_multicasts_are_held_back() -> None:
+    links = Links(reorder=0.01, reorder_delay=Delay("constant", 5_000))
+    network = DisturbedNetwork(DirectNetwork(EXACT, range(3), Random(1)), links, Random(2))
+    took = Counter(took for _, _, took in copies_of(network, GROUP))
+    assert set(took) == {1_000, 6_000}
+    assert took[6_000] == pytest.approx(300, rel=0.2)
+    assert {took for _, _, took in copies_of(network, 1)} == {1_000}
+
+
+def test_disturbing_draws_nothing_from_the_network_below() -> None:
+    links = Links()
+    plain = copies_of(DirectNetwork(links, range(3), Random(1)), GROUP)
+    disturbed = DisturbedNetwork(DirectNetwork(links, range(3), Random(1)), Links(loss=0.2), Random(2))
+    assert set(copies_of(disturbed, GROUP)) < set(plain)
+
+
+def test_what_a_machine_executes_is_charged_to_its_burst() -> None:
+    world, (one, two) = world_of([FREE, Costs(receive_message_ns=10, execute_ns=700)])
+    replicated = MeteredMachine(NullMachine(), two)
+    two.node.on_message = lambda source, message: (two.node.seen.append(two.now_ns), replicated.execute(b"", 0, 0))
+    send(one, 1, 1, 2)
+    world.run(1_500, 100)
+    send(one, 1, 3)
+    world.run(10_000, 100)
+    assert two.node.seen == [1_000, 1_000, 2_500]
+    send(one, 1, 4)
+    world.run(20_000, 100)
+    assert two.node.seen[3:] == [11_000]
+    assert two.busy_ns == 4 * 710
+    assert (one.datagrams_sent, one.messages_sent) == (3, 4)
+
+
+def test_a_machine_takes_what_arrives_while_it_wakes_up() -> None:
+    world, (one, two) = world_of([FREE, Costs(receive_message_ns=10, burst_ns=300, send_datagram_ns=5)])
+    for delay_ns, number in ((0, 1), (200, 2), (305, 3)):
+        world.at(delay_ns, lambda number, _: send(one, 1, number), number)
+    world.at(250, lambda *_: two.set_timer("due", 1_060))
+    world.run(10_000, 100)
+    # The first wakes it up and the second comes meanwhile; the third, and the timer, come while these two are handled.
+    assert two.node.seen == [(1_300, 1), (1_300, 2), (1_620, 3), (1_620, "due")]
+    assert two.busy_ns == 2 * 300 + 3 * 10
+
+
+def test_a_crash_ends_the_waking_up() -> None:
+    world, (one, two) = world_of([FREE, Costs(burst_ns=300)])
+    send(one, 1, 1)
+    world.run(1_100, 100)
+    two.crash()
+    two.start(Recorder)
+    send(one, 1, 2)
+    life = two.hold()
+    world.at(2_200, two.release, life)
+    world.run(10_000, 100)
+    assert two.node.seen == [(2_500, 2)]

@@ -21,6 +21,7 @@ _COMMANDS = {
     "log": "Look at the data that a replica keeps on disk.",
     "kv": "Read and change a replicated key-value store.",
     "bench": "Measure throughput and latency of real processes.",
+    "calibrate": "Measure what the runtime spends on this machine, for simulations.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",
     "network": "Multicast through a data-centre network: topologies, rules, how much order they give.",
     "torture": "Kill, pause and cut off real processes under load, and check what clients saw.",

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stretto import catalog
+from stretto.bench import costs
 from stretto.cli.options import json_option, print_json
 from stretto.core import trace as traces
 from stretto.core.errors import ConfigurationError
@@ -77,6 +78,7 @@ def settings(_context: click.Context, _parameter: click.Parameter, values: Seque
 @click.option("--load", type=float, default=0.0, show_default=True, help="The share of its links that other traffic takes.")
 @click.option("--bursts", default="onoff", show_default=True, help="How that traffic comes: poisson or onoff.")
 @click.option("--jitter-us", type=float, default=0.0, show_default=True, help="The mean jitter of its hosts.")
+@click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="What machines spend, a file of stretto calibrate.")
 @click.option("--set", "changes", multiple=True, callback=settings, metavar="KEY=VALUE", help="A timeout, limit, delay or cost.")
 @click.option("--checks/--no-checks", default=True, show_default=True, help="Observe every step.")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write everything that happens here, as JSON lines.")
@@ -92,6 +94,7 @@ def command(
     load: float,
     bursts: str,
     jitter_us: float,
+    costs_file: Path | None,
     changes: dict[str, str],
     trace_file: Path | None,
     history_file: Path | None,
@@ -107,7 +110,10 @@ def command(
     if replicas is None:
         replicas = min(3, catalog.protocol(protocol).max_replicas or 3)
     fabric = Fabric(topology, design, merge, load, bursts, jitter_us)
-    spec = SimulationSpec(protocol, service, replicas, fabric=fabric, **sizes).with_settings(changes)
+    spec = SimulationSpec(protocol, service, replicas, fabric=fabric, **sizes)
+    if costs_file is not None:
+        spec = costs.load(costs_file).of(spec)
+    spec = spec.with_settings(changes)
     if history_file is not None and not spec.checks:
         raise click.UsageError("--history needs the checks, without which no history is kept")
     with ExitStack() as files:

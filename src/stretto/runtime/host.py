@@ -67,6 +67,8 @@ class NodeHost:
         self.address: Address = sockets.endpoint if index is None else index
         self.random = Random(int.from_bytes(os.urandom(16), "big"))
         self.node: Node | None = None
+        self.bursts = 0
+        """How many brought datagrams."""
         self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
         self.messages_received = self.messages_sent = self.messages_dropped = 0
         self.refused: Counter[str] = Counter()
@@ -233,8 +235,10 @@ class NodeHost:
                 total += len(datagrams)
                 if len(datagrams) < _DATAGRAMS_A_CALL:
                     break
-        self.datagrams_received += total
-        self.messages_received += messages_total
+        if total:
+            self.bursts += 1
+            self.datagrams_received += total
+            self.messages_received += messages_total
         return total > 1
 
     def _hand_over(self, sender: Address, messages: Sequence[Message]) -> None:
@@ -357,7 +361,7 @@ class NodeHost:
         return metrics
 
 
-_COUNTERS = ("datagrams_received", "datagrams_sent", "datagrams_dropped", "messages_received", "messages_sent", "messages_dropped")
+_COUNTERS = ("bursts", *(f"{unit}_{what}" for unit in ("datagrams", "messages") for what in ("received", "sent", "dropped")))
 
 
 def _resident_bytes() -> int:

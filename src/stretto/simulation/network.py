@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
+from stretto.core.errors import ConfigurationError
 from stretto.core.node import Address
 
 GROUP: Address = -1
@@ -66,10 +67,34 @@ class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     The copies of a multicast share the first and differ by the second, so `skew` against the time between two multicasts decides how
     often replicas disagree on their order.
+
+    What else may happen to a copy, at a rate that is exact and always on, unlike faults, which strike and heal:
+
+    - `loss`: the probability that it does not arrive, of multicasts and of everything else;
+    - `reorder`: the probability that the copy of a multicast is held back, each for itself, so that later ones overtake it there;
+    - `reorder_delay`: how long it is held back.
+
+    Only multicasts are held back, as in the experiments of the NSDI'15 paper (section 6): it is their order that protocols rest on.
+    These three hold in a data-centre network too.
     """
 
     transit: Delay = Delay("uniform", 20_000, 5_000)
     skew: Delay = Delay("uniform", 0, 25)
+    loss: float = 0.0
+    reorder: float = 0.0
+    reorder_delay: Delay = Delay("uniform", 100_000, 50_000)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether anything may happen to a copy."""
+        return bool(self.loss or self.reorder)
+
+    def validate(self) -> Links:
+        """These, if they make sense. Raises ConfigurationError with the key and what would be right."""
+        for name in ("loss", "reorder"):
+            if not 0 <= (probability := getattr(self, name)) <= 1:
+                raise ConfigurationError(f"{probability} is not a probability; 0 to 1", key=f"links.{name}")
+        return self
 
 
 class DirectNetwork:
@@ -89,3 +114,29 @@ class DirectNetwork:
         sent = leaves_ns + self._transit()
         for receiver in self._others.get(source, self._group) if destination == GROUP else (destination,):
             deliver(receiver, sent + skew())
+
+
+class DisturbedNetwork:
+    """A network with the `loss` and `reorder` of `links`, which draws nothing from the random source of the network below."""
+
+    def __init__(self, network: Network, links: Links, random: Random) -> None:
+        self.at_once = network.at_once
+        self._network = network
+        self._loss = links.loss
+        self._reorder = links.reorder
+        self._delay = links.reorder_delay.sampler(random)
+        self._chance = random.random
+
+    def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
+        """See `Network`."""
+        chance, loss = self._chance, self._loss
+        reorder = self._reorder if destination == GROUP else 0.0
+
+        def disturb(receiver: Address, arrives_ns: int) -> None:
+            if loss and chance() < loss:
+                return
+            if reorder and chance() < reorder:
+                arrives_ns += self._delay()
+            deliver(receiver, arrives_ns)
+
+        self._network.carry(leaves_ns, source, destination, size, disturb)

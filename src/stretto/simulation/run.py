@@ -23,7 +23,8 @@ from stretto.simulation.faults import Faults
 from stretto.simulation.faults.base import FaultyNetwork, Stricken
 from stretto.simulation.lives import Lives, in_service
 from stretto.simulation.load import ClosedLoop, Workload, short_bytes
-from stretto.simulation.network import DirectNetwork
+from stretto.simulation.metering import MeteredMachine
+from stretto.simulation.network import DirectNetwork, DisturbedNetwork, Network
 from stretto.simulation.spec import SimulationSpec
 from stretto.simulation.world import Codec, Machine, World
 from stretto.storage.format import Identity
@@ -104,7 +105,7 @@ class SimulationResult(msgspec.Struct, frozen=True):
 class Simulation:
     """The nodes of one run and what watches them. `simulate` is the usual way to use it.
 
-    `history` has every call of the run so far, if the specification asks for checks.
+    `history` has every call of the run so far, if the specification asks for checks; `clients` are the machines of the client nodes.
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class Simulation:
         group = range(spec.replicas)
         addresses = range(CLIENT_ADDRESSES, CLIENT_ADDRESSES + spec.clients)
         fabric = FabricNetwork(spec.fabric, group, addresses, seed) if spec.fabric.topology else None
-        plain = fabric or DirectNetwork(spec.links, group, Random(f"{seed}/network"))
+        plain: Network = fabric or DirectNetwork(spec.links, group, Random(f"{seed}/network"))
+        if spec.links.disturbed:
+            plain = DisturbedNetwork(plain, spec.links, Random(f"{seed}/disturbance"))
         network = FaultyNetwork(plain)
         # A network in which packets take room needs to know their size.
         codec = Codec(protocol.message_types) if spec.checks or fabric else None
@@ -130,10 +133,10 @@ class Simulation:
         if fabric is not None:
             fabric.at = self.world.at
         self._replicas = [self._replica_host(address, protocol) for address in group]
-        self._clients = [self.world.add(Machine(self.world, a, spec.client_costs, Random(f"{seed}/{a}"))) for a in addresses]
+        self.clients = [self.world.add(Machine(self.world, a, spec.client_costs, Random(f"{seed}/{a}"))) for a in addresses]
         self._start_nodes(protocol, spec.config(), machine)
         self.lives = Lives(self._replicas, self._begin_again)
-        stricken = Stricken(self.world, network, self.lives, self._clients)
+        stricken = Stricken(self.world, network, self.lives, self.clients)
         strengths = {fault: spec.strength_of(fault) for fault in spec.faults}
         self._faults = Faults(strengths, stricken, f"{seed}/faults")
         self._coverage = Coverage(lambda: self._faults.active)
@@ -145,7 +148,7 @@ class Simulation:
             self.world.watch_disk = self._watch_disk
         self.load = ClosedLoop(
             self.world,
-            self._clients,
+            self.clients,
             spec.sessions,
             workload,
             spec.think_ns,
@@ -243,12 +246,15 @@ class Simulation:
 
     def _start_nodes(self, protocol: ProtocolDefinition, config: ClusterConfig, machine: Callable[[], StateMachine]) -> None:
         def new_replica(port: Port, start: Start) -> Replica:
-            return protocol.replica(port, config, port.address, machine(), start)
+            made = machine()
+            if self.spec.costs.execute_ns:
+                made = MeteredMachine(made, self.world.machines[port.address])
+            return protocol.replica(port, config, port.address, made, start)
 
         self._new_replica = new_replica
         for host in self._replicas:
             host.start(partial(self._new_replica, start=BOOTSTRAP))
-        for host in self._clients:
+        for host in self.clients:
             host.start(lambda port: protocol.client(port, config))
 
     def _begin_again(self, host: Machine, start: Start, remembers: bool) -> None:

@@ -35,7 +35,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `checks`: observe every step. Messages are then encoded and decoded too, so that nodes share no object;
     - `timeouts`, `limits`: the configuration; `costs`, `client_costs`: what machines of replicas and clients spend;
     - `disk`: how long a replica's takes, if it has one;
-    - `links`: delays; or `fabric`: a data-centre network in their place, if it names a topology.
+    - `links`: delays, loss and reordering; or `fabric`: a data-centre network in the place of the delays, if it names a topology.
     """
 
     protocol: str
@@ -85,6 +85,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ConfigurationError("frequency and duration are more than 0", key=f"strengths.{name}")
         self.config().validate()
         self.fabric.validate()
+        self.links.validate()
         for name, value in self._settings():
             if isinstance(value, int | float) and value < 0:
                 raise ConfigurationError(f"{value} is too small; 0 or more", key=name)

@@ -33,8 +33,10 @@ Step: TypeAlias = Callable[[Any, Any], int]
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a machine spends, in nanoseconds of its one processor, and the sizes that go with it.
 
-    - `receive_datagram_ns`, `receive_message_ns`: for a datagram, and for each message in it, executing it included;
+    - `receive_datagram_ns`, `receive_message_ns`: for a datagram, and for each message in it, which is decoded and handled;
     - `send_datagram_ns`, `send_message_ns`: the same for what leaves; a multicast is one datagram;
+    - `execute_ns`: for each operation that the replicated state machine executes, a second time after a rollback included;
+    - `burst_ns`: for each burst: waking up, and asking the sockets for input. What arrives meanwhile belongs to the burst;
     - `burst`: how many datagrams it takes at once;
     - `datagram_messages`: how many messages fit one datagram;
     - `queue`: how much waits at most, timers that are due included; a datagram that finds the queue full is lost.
@@ -44,6 +46,8 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     receive_message_ns: int = 0
     send_datagram_ns: int = 0
     send_message_ns: int = 0
+    execute_ns: int = 0
+    burst_ns: int = 0
     burst: int = 64
     datagram_messages: int = 24
     queue: int = 4_096
@@ -164,12 +168,15 @@ class Machine:
         """Goes up whenever a life begins or ends."""
         self.slowdown_ns = 0
         """What every burst takes on top of its costs."""
-        self.messages_received = 0
-        self.datagrams_received = 0
-        self.datagrams_dropped = 0
+        self.messages_received = self.messages_sent = 0
+        self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
+        self.bursts = 0
+        self.busy_ns = 0
+        """How long its processor has worked, over all lives."""
         self._world = world
         self._costs = costs
         self._room = costs.queue
+        self._executing_ns = 0
         self._holds = 0
         self._queue: deque[tuple[Step, Any, Any]] = deque()
         self._outbox: dict[Address, list[Message]] = {}
@@ -206,8 +213,7 @@ class Machine:
         if life != self.life:
             return
         self._holds -= 1
-        while self._queue and not self._holds:
-            self._work()
+        self._go_on()
 
     def crash(self) -> None:
         """End this life: what waits is lost, and so is all that comes until the next."""
@@ -215,6 +221,7 @@ class Machine:
         self.life += 1
         self._holds = 1
         self._room = 0
+        self._executing_ns = 0
         self._queue.clear()
         self._outbox.clear()
         self._wakeups.clear()
@@ -304,6 +311,10 @@ class Machine:
 
     # Working
 
+    def executes(self) -> None:
+        """The node executes an operation, which is charged to the present burst."""
+        self._executing_ns += self._costs.execute_ns
+
     def _enqueue(self, action: Step, first: Any, second: Any) -> None:
         if self._holds:
             self._queue.append((action, first, second))
@@ -311,8 +322,33 @@ class Machine:
             self._perform(action, first, second)
 
     def _perform(self, action: Step, first: Any, second: Any) -> None:
-        """A burst of one, at a machine that is free."""
-        self._finish(self.slowdown_ns + action(first, second))
+        """The begin of a burst at a machine that is free; all of it, if it begins at once."""
+        if self._costs.burst_ns:
+            self._queue.append((action, first, second))
+            self._wake_up()
+        else:
+            self._end_burst(self.slowdown_ns + action(first, second))
+
+    def _go_on(self) -> None:
+        """Take what waits, if the machine is free."""
+        while self._queue and not self._holds:
+            if self._costs.burst_ns:
+                self._wake_up()
+            else:
+                self._work()
+
+    def _wake_up(self) -> None:
+        """Spend what every burst does, before it takes what waits then."""
+        self.busy_ns += self._costs.burst_ns
+        self._world.at(self._world.now_ns + self._costs.burst_ns, self._awake, self.hold())
+
+    def _awake(self, life: int, _: Any) -> None:
+        if life != self.life:
+            return
+        self._holds -= 1
+        if not self._holds:
+            self._work()
+            self._go_on()
 
     def _work(self) -> None:
         """Handle one burst of what waits."""
@@ -323,6 +359,13 @@ class Machine:
                 break
             action, first, second = queue.popleft()
             spent += action(first, second)
+        self._end_burst(spent)
+
+    def _end_burst(self, spent: int) -> None:
+        self.bursts += 1
+        spent += self._executing_ns
+        self._executing_ns = 0
+        self.busy_ns += spent
         self._finish(spent)
 
     def _finish(self, spent: int) -> None:
@@ -342,11 +385,16 @@ class Machine:
         limit = costs.datagram_messages
         transmit = self._world.transmit
         now = self._world.now_ns
+        done = spent
         for destination, messages in outbox.items():
             for datagram in [messages] if len(messages) <= limit else _split(messages, limit):
-                spent += costs.send_datagram_ns + costs.send_message_ns * len(datagram)
-                transmit(self.address, destination, datagram, now + spent)
-        return spent
+                count = len(datagram)
+                done += costs.send_datagram_ns + costs.send_message_ns * count
+                self.datagrams_sent += 1
+                self.messages_sent += count
+                transmit(self.address, destination, datagram, now + done)
+        self.busy_ns += done - spent
+        return done
 
     # Steps of the node, each with what it costs
 

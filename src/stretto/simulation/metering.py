@@ -1,0 +1,22 @@
+"""What executing costs in virtual time."""
+
+from __future__ import annotations
+
+from stretto.core.state_machine import StateMachine, Undo
+from stretto.simulation.world import Machine
+
+
+class MeteredMachine:
+    """A replicated state machine each of whose executions is charged to the machine that it runs on."""
+
+    def __init__(self, machine: StateMachine, host: Machine) -> None:
+        self._execute = machine.execute
+        self._host = host
+        self.undo = machine.undo
+        self.snapshot = machine.snapshot
+        self.restore = machine.restore
+
+    def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
+        """See `stretto.core.state_machine.StateMachine`."""
+        self._host.executes()
+        return self._execute(operation, time_ns, entropy)
