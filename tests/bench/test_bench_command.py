@@ -15,6 +15,7 @@ import pytest
 
 from stretto.bench.clients import LoadFailure
 from stretto.bench.floor import datagram_sizes
+from stretto.bench.histogram import Histogram
 from stretto.bench.measure import measure, own_cluster
 from stretto.bench.plan import Plan
 from stretto.cli.main import run
@@ -40,7 +41,11 @@ def check(figures: dict[str, Any]) -> None:
     assert figures["throughput_ops_s"] == figures["operations"] / figures["seconds"]
     assert sum(figures["operations_by_second"]) == figures["operations"]
     latency = figures["latency_us"]
-    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p999"] <= latency["max"]
+    histogram = Histogram.from_json(figures["latency_histogram"])
+    assert histogram.total == figures["operations"]
+    assert histogram.summary_us() == latency
+    assert figures["leader"] in range(figures["replicas"])
     assert 0 < figures["longest_gap_ms"] <= 1_000 * figures["seconds"]
     assert figures["failures"] == {}
     assert figures["client_cpu_us_per_op"] > 0
@@ -97,13 +102,30 @@ def test_a_killed_replica(capsys: pytest.CaptureFixture[str], target: str) -> No
 
 
 def test_a_killed_replica_that_is_started_again(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = bench(capsys, "--kill", "follower", "--restart", "--memory", "--sessions", "8", "--seconds", "4")
+    figures = bench(capsys, "--kill", "follower", "--restart", "--memory", "--sessions", "8", "--seconds", "6")
     check(figures)
     assert figures["kill"]["back_in_service_ms"] > 0
     assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]].index(True) == figures["kill"]["replica"]
     samples = figures["memory"]
     assert samples[-1]["operations"] >= 1_000
     assert all(5 < rss < 500 for sample in samples for rss in sample["rss_mb"] if rss is not None)
+
+
+def test_an_open_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--rate", "500", "--seed", "7", "--sessions", "8", "--client-processes", "2", "--repeat", "2")
+    assert (figures["rate_ops_s"], figures["seed"], [run["seed"] for run in figures["runs"]]) == (500, 7, [7, 8])
+    for one in figures["runs"]:
+        check(one)
+        assert 300 < one["operations"] < 700
+        assert 0 <= one["wait_us"]["p50"] <= one["wait_us"]["max"] < one["latency_us"]["max"]
+
+
+def test_an_open_loop_that_the_cluster_cannot_serve_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--rate", "500000", "--sessions", "2")
+    check(figures)
+    assert figures["throughput_ops_s"] < 250_000
+    assert figures["latency_us"]["p50"] > 100_000  # all but the first have been due since the load began
+    assert figures["oldest_call_ms"] > 500
 
 
 def test_a_running_cluster_several_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +160,7 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         (["--seconds", "nan"], "--seconds"),
         (["--warm-up", "-1"], "--warm-up"),
         (["--protocol", "unreplicated", "--kill", "leader"], "--kill"),
+        (["--rate", "0"], "--rate: 0 operations a second is no rate; more than 0, at most 1,000,000"),
         (["--restart"], "--restart: starts a killed replica again; say which one is killed with --kill"),
         (["--config", "no.toml"], "no.toml"),
         (["--operation", "sql"], "'sql'"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import Any
 
 import numpy as np
 import pytest
 
 from stretto.bench.clients import ClientRun
+from stretto.bench.histogram import Histogram
 from stretto.bench.measure import Kill, Measurement
 from stretto.bench.plan import Plan
-from stretto.bench.report import combined, figures_of, percentile_us
+from stretto.bench.recording import Recording
+from stretto.bench.report import combined, figures_of, latencies, percentile_us
 from stretto.core.config import ClusterConfig, Member
+from stretto.core.errors import ClusterUnavailable, RequestTimeout
 
 CONFIG = ClusterConfig(tuple(Member("127.0.0.1", 7000 + index) for index in range(3)))
 MS = 1_000_000
@@ -23,20 +25,29 @@ def metrics(uptime_s: float, cpu_s: float, **counters: Any) -> dict[str, Any]:
     return {"uptime_s": uptime_s, "cpu_s": cpu_s, "rss_bytes": 50_000_000, "batched_sockets": True, **counters}
 
 
-def client_run(ended_ms: list[float], latency_us: int = 100, failures: tuple[tuple[int, str], ...] = ()) -> ClientRun:
-    """A client whose operations ended at these times after the start, at 10 s."""
-    ended = array("q", (10_000 * MS + round(at * MS) for at in ended_ms))
-    latency = array("q", [latency_us * 1_000] * len(ended_ms))
+def client_run(ended_ms: list[float], latency_us: float = 1.5, split_ms: float | None = None) -> ClientRun:
+    """A client whose operations ended at these times after the start, at 10 s; measured for two seconds."""
+    recording = Recording()
+    recording.measure(10_000 * MS, 12_000 * MS)
+    if split_ms is not None:
+        recording.split(10_000 * MS + round(split_ms * MS))
+    recording.ended_ns.extend(10_000 * MS + round(at * MS) for at in ended_ms)
+    recording.latency_ns.extend([round(latency_us * 1_000)] * len(ended_ms))
+    recording.fail(10_500 * MS, RequestTimeout())
+    recording.fail(11_000 * MS, RequestTimeout())
+    recording.fail(12_500 * MS, ClusterUnavailable())
+    recording.count()
+    assert recording.recorded is not None
     before, after = metrics(3.0, 1.0, datagrams_sent=0), metrics(5.0, 1.5, datagrams_sent=100)
-    return ClientRun(before, after, ended.tobytes(), latency.tobytes(), list(failures), 7 * MS)
+    return ClientRun(before, after, recording.recorded, 7 * MS)
 
 
 def measurement(clients: list[ClientRun], kill: Kill | None = None) -> Measurement:
     """Two seconds, three replicas; replica 2 answered no more at the end."""
-    before = [metrics(1.0, 0.5, reconciliations=1, ignored_messages={"late": 1}) for _ in range(3)]
+    before = [metrics(1.0, 0.5, view=0, leader=0, reconciliations=1, ignored_messages={"late": 1}) for _ in range(3)]
     after: list[dict[str, Any] | None] = [
-        metrics(5.0, 1.5, reconciliations=5, ignored_messages={"late": 4, "new": 2}),
-        metrics(5.0, 1.5, reconciliations=4, ignored_messages={"late": 1}),
+        metrics(5.0, 1.5, view=0, leader=0, reconciliations=5, ignored_messages={"late": 4, "new": 2}),
+        metrics(5.0, 1.5, view=1, leader=1, reconciliations=4, ignored_messages={"late": 1}),
         None,
     ]
     return Measurement(10_000 * MS, 12_000 * MS, list(before), after, clients, kill)
@@ -46,6 +57,7 @@ def test_a_percentile_is_the_nearest_rank() -> None:
     values = np.array([30, 10, 40, 20], dtype=np.int64) * 1_000
     assert [percentile_us(values, fraction) for fraction in (0.0, 0.25, 0.26, 0.5, 0.75, 0.99, 1.0)] == [10, 10, 20, 20, 30, 40, 40]
     assert percentile_us(values[:0], 0.5) is None
+    assert latencies(values) == {"p50": 20, "p90": 40, "p99": 40, "p999": 40, "max": 40}
 
 
 def test_only_what_ends_in_the_measured_time_counts() -> None:
@@ -66,7 +78,7 @@ def test_without_operations_there_are_no_figures_of_them() -> None:
     assert figures["operations"] == 0
     assert figures["operations_by_second"] == [0, 0]
     assert figures["longest_gap_ms"] == 2_000.0
-    assert figures["latency_us"] == {"p50": None, "p90": None, "p99": None, "max": None}
+    assert figures["latency_us"] == {"p50": None, "p90": None, "p99": None, "p999": None, "max": None}
     assert figures["client_cpu_us_per_op"] is None
 
 
@@ -86,18 +98,22 @@ def test_what_concerns_the_group_is_counted_once() -> None:
 
 
 def test_failures_are_told_by_kind() -> None:
-    failures = ((10_500 * MS, "RequestTimeout"), (11_000 * MS, "RequestTimeout"), (12_500 * MS, "ClusterUnavailable"))
-    assert figures_of(Plan(seconds=2), CONFIG, measurement([client_run([1], failures=failures)]))["failures"] == {"RequestTimeout": 2}
+    assert figures_of(Plan(seconds=2), CONFIG, measurement([client_run([1])]))["failures"] == {"RequestTimeout": 2}
+
+
+def test_the_leader_is_that_of_the_highest_view() -> None:
+    assert figures_of(Plan(seconds=2), CONFIG, measurement([client_run([1])]))["leader"] == 1
 
 
 def test_a_kill_is_followed_by_its_gap() -> None:
-    clients = [client_run([100, 600, 990, 1_070, 1_080], 50), client_run([1_090, 1_900], 900)]
+    clients = [client_run([100, 600, 990, 1_070, 1_080], 1.5, 1_000), client_run([1_090, 1_900], 2, 1_000)]
     kill = figures_of(Plan(seconds=2), CONFIG, measurement(clients, Kill("leader", 1, 11_000 * MS)))["kill"]
     assert kill["at_ms"] == 1_000.0
     assert kill["gap_ms"] == 810.0
     assert kill["resumed_after_ms"] == 900.0
-    assert kill["latency_us"]["p50"] == 50
-    assert kill["latency_us"]["p99"] == 900
+    assert kill["throughput_ops_s"] == 4.0
+    assert kill["latency_us"]["p50"] == 1.5
+    assert kill["latency_us"]["p99"] == 2.0
 
 
 def test_a_restart_is_followed_by_its_return() -> None:
@@ -127,8 +143,16 @@ def test_memory_is_told_at_1_2_and_5_times_powers_of_ten_and_at_the_end() -> Non
 
 
 def test_several_runs_become_their_medians() -> None:
+    histograms = {number: Histogram() for number in (5, 1, 2)}
+    for number, histogram in histograms.items():
+        histogram.record(np.array([number]))
     runs = [
         {
+            "seed": number,
+            "leader": 0,
+            "latency_histogram": histograms[number].to_json(),
+            "wait_us": None,
+            "datagrams_per_op": 0.1,
             "throughput_ops_s": number,
             "latency_us": {"p50": number, "max": None},
             "replica_cpu_us_per_op": [number, None],
@@ -152,6 +176,8 @@ def test_several_runs_become_their_medians() -> None:
     assert figures["spread"]["throughput_ops_s"] == [1, 5]
     assert figures["spread"]["latency_us"]["p50"] == [1, 5]
     assert figures["runs"] == runs
+    assert (figures["seed"], figures["leader"]) == (5, 0)
+    assert figures["latency_histogram"]["lowest_ns"] == [1, 2, 5]
     assert combined(runs[:1]) is runs[0]
 
 

@@ -2,7 +2,8 @@
 
     coordinator                   client process
          |<-----------Ready------------|  every session has had a result; the load goes on
-         |---(start_ns, end_ns)------->|  reads its counters at both times
+         |---(start_ns, end_ns)------->|  records, and reads its counters at both times
+         |----------Split------------->|  records what ends from then on separately
          |---------- STOP ------------>|
          |<---------ClientRun----------|  and ends
 
@@ -23,8 +24,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from stretto.bench.load import ClosedLoops
+from stretto.bench.load import ClosedLoops, Load, OpenLoop
 from stretto.bench.plan import Plan
+from stretto.bench.recording import Recorded, Recording
 from stretto.catalog import protocol_for
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
@@ -35,6 +37,9 @@ OPEN_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
 _STOP = None
 _GC_THRESHOLDS = (50_000, 50, 100)
+_COUNT_SECONDS = 0.02
+_UNCOUNTED_NS = 100_000_000
+"""What ended so recently is not counted yet, so that a split comes before it is."""
 
 
 class LoadFailure(StrettoError):
@@ -48,14 +53,19 @@ class Ready:
 
 @dataclass(frozen=True)
 class ClientRun:
-    """What one client process saw. The arrays are native 64-bit integers, see `Recording`; `before` and `after`: its metrics."""
+    """What one client process saw. `before` and `after`: its metrics."""
 
     before: dict[str, Any]
     after: dict[str, Any]
-    ended_ns: bytes
-    latency_ns: bytes
-    failures: list[tuple[int, str]]
+    recorded: Recorded
     oldest_call_ns: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Latencies of what ended at that time or later are to be told separately."""
+
+    at_ns: int
 
 
 @dataclass(frozen=True)
@@ -81,16 +91,18 @@ def _client_process(pipe: Connection, config: ClusterConfig, plan: Plan, process
 async def _serve(pipe: Connection, config: ClusterConfig, plan: Plan, process: int) -> None:
     loop = asyncio.get_running_loop()
     orders: asyncio.Queue[Any] = asyncio.Queue()
-    loop.add_reader(pipe.fileno(), lambda: _take_order(pipe, orders))
     loop.set_exception_handler(lambda _, context: orders.put_nowait(LoadFailure(repr(context.get("exception") or context["message"]))))
     host = ClientHost(protocol_for(config), config, loop, max_messages_per_datagram=1 if plan.one_request_per_datagram else None)
-    load = ClosedLoops(loop, host, plan.sessions_of(process), plan.operations(process))
+    load = _load(loop, host, plan, process)
+    loop.add_reader(pipe.fileno(), lambda: _take_order(pipe, orders, load.recording))
     load.begin()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)  # as in a replica
     load.all_open.add_done_callback(lambda _: pipe.send(Ready()))
+    _count_regularly(loop, load.recording)
     start_ns, end_ns = await _order(orders)
+    load.recording.measure(start_ns, end_ns)
     await _sleep_until(start_ns)
     before = host.metrics()
     await _sleep_until(end_ns)
@@ -98,16 +110,32 @@ async def _serve(pipe: Connection, config: ClusterConfig, plan: Plan, process: i
     await _order(orders)
     oldest_call_ns = load.oldest_call_ns()
     loop.remove_reader(pipe.fileno())
+    load.close()
     host.close()
-    recording = load.recording
-    pipe.send(
-        ClientRun(before, after, recording.ended_ns.tobytes(), recording.latency_ns.tobytes(), recording.failures, oldest_call_ns)
-    )
+    load.recording.count()
+    assert load.recording.recorded is not None
+    pipe.send(ClientRun(before, after, load.recording.recorded, oldest_call_ns))
 
 
-def _take_order(pipe: Connection, orders: asyncio.Queue[Any]) -> None:
+def _load(loop: asyncio.AbstractEventLoop, host: ClientHost, plan: Plan, process: int) -> Load:
+    sessions, operations = plan.sessions_of(process), plan.operations(process)
+    if plan.rate_ops_s is None:
+        return ClosedLoops(loop, host, sessions, operations)
+    return OpenLoop(loop, host, sessions, operations, plan.gaps_ns(process))
+
+
+def _count_regularly(loop: asyncio.AbstractEventLoop, recording: Recording) -> None:
+    recording.count(time.monotonic_ns() - _UNCOUNTED_NS)
+    loop.call_later(_COUNT_SECONDS, _count_regularly, loop, recording)
+
+
+def _take_order(pipe: Connection, orders: asyncio.Queue[Any], recording: Recording) -> None:
     try:
-        orders.put_nowait(pipe.recv())
+        order = pipe.recv()
+        if isinstance(order, Split):
+            recording.split(order.at_ns)
+        else:
+            orders.put_nowait(order)
     except (EOFError, OSError) as error:
         asyncio.get_running_loop().remove_reader(pipe.fileno())
         orders.put_nowait(EOFError(str(error)))
@@ -143,6 +171,11 @@ class Clients:
         """Let all read their counters at these times."""
         for pipe in self.pipes:
             pipe.send((start_ns, end_ns))
+
+    def split(self, at_ns: int) -> None:
+        """Let all tell latencies of what ended from then on separately."""
+        for pipe in self.pipes:
+            pipe.send(Split(at_ns))
 
     def check(self) -> None:
         """Raise LoadFailure if a client process has ended or said something: during a measurement that can only be a failure."""

@@ -1,33 +1,95 @@
-"""The load: sessions that each make one call at a time, and the next as soon as that has ended (a closed loop)."""
+"""The load that one client process makes.
+
+Closed loop: each session makes one call at a time, and the next as soon as that has ended. So a slow cluster is asked for less, and what
+would have come while it was slow is never sent, nor seen in the latencies (Gil Tene calls that coordinated omission).
+
+Open loop: operations are due at times that do not depend on the cluster. Each waits for a session if none is free. Its latency counts from
+when it was due, whatever it waited for: a session, or a client process that was late itself (Schroeder, Wierman, Harchol-Balter, "Open
+versus closed: a cautionary tale", NSDI'06).
+"""
 
 from __future__ import annotations
 
-from array import array
+from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from time import monotonic_ns
 
+from stretto.bench.alarm import Alarm
+from stretto.bench.recording import Recording
 from stretto.core.errors import StrettoError
 from stretto.runtime.client import ClientHost
 
-
-class Recording:
-    """When each operation ended and how long it took, in nanoseconds of the machine's monotonic clock, in the order of their ends.
-
-    Two numbers an operation, kept until the measurement is over: nothing is aggregated while it runs, so all percentiles are exact.
-    """
-
-    def __init__(self) -> None:
-        self.ended_ns = array("q")
-        self.latency_ns = array("q")
-        self.failures: list[tuple[int, str]] = []
+_NOTHING_DUE = 1 << 63
 
 
-class Session:
-    """One closed loop. A call that fails is recorded as a failure, and followed by the next call like any other."""
+class Load(ABC):
+    """`count` sessions on one client node. `all_open` is done when each of them has had its first result, which is not recorded."""
 
-    __slots__ = ("_call", "_failures", "_on_return", "_operations", "_record_end", "_record_latency", "started_ns")
+    def __init__(self, loop: AbstractEventLoop, host: ClientHost, count: int) -> None:
+        self.recording = Recording()
+        self.all_open: Future[None] = loop.create_future()
+        self._host = host
+        self._opening = count
+
+    def begin(self) -> None:
+        """Open all sessions."""
+        for _ in range(self._opening):
+            self._open()
+
+    @abstractmethod
+    def opened(self) -> None:
+        """One more session is open."""
+
+    @abstractmethod
+    def oldest_call_ns(self) -> int:
+        """For how long the oldest operation without a result has been due."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what it holds. Its host is closed next."""
+
+    def _open(self) -> None:
+        self._host.call(b"", self._on_first)
+
+    def _on_first(self, outcome: bytes | StrettoError) -> None:
+        if isinstance(outcome, StrettoError):
+            self._open()
+            return
+        self._opening -= 1
+        self.opened()
+        if not self._opening:
+            self.all_open.set_result(None)
+
+
+class ClosedLoops(Load):
+    """Sessions that go on from call to call, each from when it is open."""
+
+    def __init__(self, loop: AbstractEventLoop, host: ClientHost, count: int, operations: list[bytes]) -> None:
+        super().__init__(loop, host, count)
+        self._operations = cycle(operations)
+        self._sessions: list[_ClosedLoop] = []
+
+    def opened(self) -> None:
+        """Make its first call."""
+        session = _ClosedLoop(self._host, self._operations, self.recording)
+        self._sessions.append(session)
+        session.begin()
+
+    def oldest_call_ns(self) -> int:
+        """See `Load`."""
+        return monotonic_ns() - min(session.started_ns for session in self._sessions)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class _ClosedLoop:
+    """One session. A call that fails is recorded as a failure, and followed by the next call like any other."""
+
+    __slots__ = ("_call", "_fail", "_on_return", "_operations", "_record_end", "_record_latency", "started_ns")
 
     def __init__(self, host: ClientHost, operations: Iterator[bytes], recording: Recording) -> None:
         self.started_ns = 0
@@ -35,7 +97,7 @@ class Session:
         self._operations = operations
         self._record_end = recording.ended_ns.append
         self._record_latency = recording.latency_ns.append
-        self._failures = recording.failures
+        self._fail = recording.fail
         self._on_return = self.returned
 
     def begin(self) -> None:
@@ -50,39 +112,78 @@ class Session:
             self._record_end(now_ns)
             self._record_latency(now_ns - self.started_ns)
         else:
-            self._failures.append((now_ns, type(outcome).__name__))
+            self._fail(now_ns, outcome)
         self.started_ns = now_ns
         self._call(next(self._operations), self._on_return)
 
 
-class ClosedLoops:
-    """`count` sessions on one client node. `all_open` is done when each of them has had its first result."""
+class OpenLoop(Load):
+    """Sessions that serve a stream of operations. `gaps_ns`: the times from when one is due until the next is, without end.
 
-    def __init__(self, loop: AbstractEventLoop, host: ClientHost, count: int, operations: list[bytes]) -> None:
-        self.recording = Recording()
-        self.all_open: Future[None] = loop.create_future()
-        drawn = cycle(operations)
-        self._host = host
-        self._opening = count
-        self._sessions = [Session(host, drawn, self.recording) for _ in range(count)]
+    The stream is drawn as it is needed: those that are due and wait for a session are only its next ones, and take no memory.
+    """
 
-    def begin(self) -> None:
-        """Open all sessions; each one goes on to its loop at once."""
-        for session in self._sessions:
-            self._open(session)
+    def __init__(self, loop: AbstractEventLoop, host: ClientHost, count: int, operations: list[bytes], gaps_ns: Iterator[int]) -> None:
+        super().__init__(loop, host, count)
+        self._operations = cycle(operations)
+        self._gaps_ns = gaps_ns
+        self._next_due_ns = 0
+        self._alarm = Alarm(loop, self._on_alarm)
+        self._servers: list[_Server] = []
+        self._idle: list[_Server] = []
+
+    def opened(self) -> None:
+        """The stream begins when all are open."""
+        server = _Server(self)
+        self._servers.append(server)
+        self._idle.append(server)
+        if not self._opening:
+            self._next_due_ns = monotonic_ns() + next(self._gaps_ns)
+            self._alarm.set(self._next_due_ns)
 
     def oldest_call_ns(self) -> int:
-        """How long the oldest outstanding call has been waiting."""
-        return monotonic_ns() - min(session.started_ns for session in self._sessions)
+        """See `Load`."""
+        return max(0, monotonic_ns() - min(self._next_due_ns, *(server.due_ns for server in self._servers)))
 
-    def _open(self, session: Session) -> None:
-        session.started_ns = monotonic_ns()
-        self._host.call(b"", lambda outcome: self._opened(session, outcome))
+    def close(self) -> None:
+        """See `Load`."""
+        self._alarm.close()
 
-    def _opened(self, session: Session, outcome: bytes | StrettoError) -> None:
-        if isinstance(outcome, StrettoError):
-            return self._open(session)
-        self._opening -= 1
-        if not self._opening:
-            self.all_open.set_result(None)
-        return session.begin()
+    def _on_alarm(self) -> None:
+        self._serve(monotonic_ns())
+
+    def _serve(self, now_ns: int) -> None:
+        """Begin what is due, as far as there are sessions. The alarm is set to the next that is not due yet."""
+        idle, call = self._idle, self._host.call
+        while idle and self._next_due_ns <= now_ns:
+            server = idle.pop()
+            server.due_ns, server.sent_ns = self._next_due_ns, now_ns
+            self._next_due_ns += next(self._gaps_ns)
+            call(next(self._operations), server.returned)
+        if self._next_due_ns > now_ns:
+            self._alarm.set(self._next_due_ns)
+
+    def ended(self, server: _Server, outcome: bytes | StrettoError) -> None:
+        """Record how a call ended. Its session takes what waits."""
+        now_ns = monotonic_ns()
+        recording = self.recording
+        if isinstance(outcome, bytes):
+            recording.ended_ns.append(now_ns)
+            recording.latency_ns.append(now_ns - server.due_ns)
+            recording.wait_ns.append(server.sent_ns - server.due_ns)
+        else:
+            recording.fail(now_ns, outcome)
+        server.due_ns = _NOTHING_DUE
+        self._idle.append(server)
+        if self._next_due_ns <= now_ns:
+            self._serve(now_ns)
+
+
+class _Server:
+    """One session: when its operation was due, if it has one, and when that was sent."""
+
+    __slots__ = ("due_ns", "returned", "sent_ns")
+
+    def __init__(self, load: OpenLoop) -> None:
+        self.due_ns = self.sent_ns = _NOTHING_DUE
+        self.returned = partial(load.ended, self)

@@ -122,10 +122,13 @@ class _Watch:
         return self.kill if self.kill and self.kill.restarted_ns is not None and self.kill.back_ns is None else None
 
     def _kill(self, cluster: LocalCluster, target: str) -> Kill:
-        leader = _leader(_all_metrics(self._config))
+        leader = leader_of(_all_metrics(self._config))
+        if leader is None:
+            raise ClusterFailure("no replica answers, so none is known to lead")
         replica = leader if target == "leader" else (leader + 1) % self._config.n
         cluster.kill(replica)
         kill = Kill(target, replica, time.monotonic_ns())
+        self._clients.split(kill.at_ns)
         if self._plan.restart:
             cluster.pid_files[replica].wait(_END_SECONDS)
             kill = replace(kill, restarted_ns=time.monotonic_ns())
@@ -185,12 +188,10 @@ def _all_metrics(config: ClusterConfig) -> list[Metrics | None]:
     return [metrics_or_none(config, index) for index in range(config.n)]
 
 
-def _leader(metrics: list[Metrics | None]) -> int:
-    """The leader of the highest view."""
+def leader_of(metrics: list[Metrics | None]) -> int | None:
+    """The leader, as the replica in the highest view says; None if no replica says."""
     known = [one for one in metrics if one is not None]
-    if not known:
-        raise ClusterFailure("no replica answers, so none is known to lead")
-    return int(max(known, key=lambda one: int(one["view"]))["leader"])
+    return int(max(known, key=lambda one: int(one["view"]))["leader"]) if known else None
 
 
 def _sleep_until(time_ns: int) -> None:

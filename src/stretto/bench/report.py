@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from stretto.bench.clients import ClientRun
-from stretto.bench.measure import Kill, Measurement, Metrics
+from stretto.bench.histogram import PERCENTILES, Histogram, Times, merged
+from stretto.bench.measure import Kill, Measurement, Metrics, leader_of
 from stretto.bench.plan import Plan
+from stretto.bench.recording import Recorded, Timeline
 from stretto.core.config import ClusterConfig
 
-Times = npt.NDArray[np.int64]
 Figures = dict[str, Any]
-
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 def percentile_us(latencies_ns: Times, fraction: float) -> float | None:
     """The smallest recorded latency that at least this fraction of all does not exceed (nearest rank), in microseconds; None of none.
 
-    It is exact: every operation is recorded, and nothing is interpolated.
+    It is exact: nothing is put in buckets or interpolated.
     """
     if not len(latencies_ns):
         return None
@@ -34,9 +31,20 @@ def percentile_us(latencies_ns: Times, fraction: float) -> float | None:
 
 
 def latencies(latencies_ns: Times) -> Figures:
-    """Percentiles and maximum, in microseconds."""
+    """Exact percentiles and maximum, in microseconds, of latencies that are all at hand: those of a simulation."""
     figures: Figures = {name: percentile_us(latencies_ns, fraction) for name, fraction in PERCENTILES.items()}
     return figures | {"max": percentile_us(latencies_ns, 1.0)}
+
+
+def cpu_of_leader_us(leader: int | None, of_replicas: Sequence[float | None]) -> float | None:
+    """The leader's processor time an operation, of that of all replicas; None if it is not known, or not known who leads."""
+    return None if leader is None else of_replicas[leader]
+
+
+def cpu_of_followers_us(leader: int | None, of_replicas: Sequence[float | None]) -> float | None:
+    """The mean of what is known of the others; None of none."""
+    known = [cpu for index, cpu in enumerate(of_replicas) if leader is not None and index != leader and cpu is not None]
+    return fmean(known) if known else None
 
 
 def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
@@ -46,11 +54,11 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
     rates by each process's own clock, so that this does not matter.
     """
     seconds = (seen.end_ns - seen.start_ns) / 1e9
-    ended_ns, latency_ns = _operations(seen)
-    operations = len(ended_ns)
+    recorded = _recorded(seen)
+    latency = merged([recorded.before, recorded.after])
+    operations = latency.total
     replicas = [_Rates(before, after, seconds) for before, after in zip(seen.before, seen.after, strict=True)]
     clients = [_Rates(run.before, run.after, seconds) for run in seen.clients]
-    failures = Counter(kind for run in seen.clients for at_ns, kind in run.failures if seen.start_ns <= at_ns < seen.end_ns)
     reconciliations = _most(replicas, "reconciliations")
 
     def per_operation(amount: float | None) -> float | None:
@@ -62,16 +70,21 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
         "durability": config.durability,
         "client_processes": plan.client_processes,
         "sessions": plan.sessions,
+        "rate_ops_s": plan.rate_ops_s,
+        "seed": plan.seed,
+        "warm_up_s": plan.warm_up_s,
         "seconds": plan.seconds,
         "operation": plan.operation,
         "one_request_per_datagram": plan.one_request_per_datagram,
         "restart": plan.restart,
         "operations": operations,
         "throughput_ops_s": operations / seconds,
-        "operations_by_second": np.bincount((ended_ns - seen.start_ns) // 10**9, minlength=int(np.ceil(seconds))).tolist(),
-        "latency_us": latencies(latency_ns),
-        "longest_gap_ms": _longest_gap(ended_ns, seen.start_ns, seen.end_ns)[1] / 1e6,
+        "operations_by_second": recorded.timeline.by_second.tolist(),
+        "latency_us": latency.summary_us(),
+        "wait_us": None if plan.rate_ops_s is None else recorded.waits.summary_us(),
+        "longest_gap_ms": recorded.timeline.longest_gap()[1] / 1e6,
         "oldest_call_ms": max(run.oldest_call_ns for run in seen.clients) / 1e6,
+        "leader": leader_of(seen.after),
         "replica_cpu_us_per_op": [per_operation(replica.cpu_us()) for replica in replicas],
         "client_cpu_us_per_op": per_operation(_total(client.cpu_us() for client in clients)),
         "replica_collections": [replica.increase("collections") for replica in replicas],
@@ -86,7 +99,7 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
         "repairs": _most(replicas, "repairs"),
         "rolled_back_operations": round(_total(replica.amount("rolled_back_operations") for replica in replicas) or 0),
         "retransmissions": round(_total(client.amount("retransmissions") for client in clients) or 0),
-        "failures": dict(failures),
+        "failures": dict(recorded.failures),
         "ignored_messages": _ignored(replicas),
         "ignored_messages_of_clients": _ignored(clients),
         "replica_rss_mb": {
@@ -94,31 +107,18 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
             "end": [_megabytes(metrics) for metrics in seen.after],
         },
         "memory": _memory(seen.memory),
-        "kill": None if seen.kill is None else _after_kill(seen.kill, ended_ns, latency_ns, seen),
-        "batched_sockets": all(metrics["batched_sockets"] for metrics in _known(seen)),
+        "kill": None if seen.kill is None else _after_kill(seen.kill, recorded, seen),
+        "batched_sockets": all(metrics["batched_sockets"] for metrics in seen.before if metrics is not None),
+        "latency_histogram": latency.to_json(),
     }
 
 
-def _operations(seen: Measurement) -> tuple[Times, Times]:
-    """End and latency of every operation that ended in the measured time, in the order of the ends."""
-    ended_ns = _joined(seen.clients, "ended_ns")
-    latency_ns = _joined(seen.clients, "latency_ns")
-    order = np.argsort(ended_ns, kind="stable")
-    ended_ns, latency_ns = ended_ns[order], latency_ns[order]
-    first, last = np.searchsorted(ended_ns, [seen.start_ns, seen.end_ns])
-    return ended_ns[first:last], latency_ns[first:last]
-
-
-def _joined(runs: list[ClientRun], name: str) -> Times:
-    return np.concatenate([np.frombuffer(getattr(run, name), np.int64) for run in runs])
-
-
-def _longest_gap(ended_ns: Times, start_ns: int, end_ns: int) -> tuple[int, int]:
-    """Where the longest time without the end of an operation ended, and its length."""
-    times = np.concatenate([[start_ns], ended_ns, [end_ns]])
-    gaps = np.diff(times)
-    longest = int(np.argmax(gaps))
-    return int(times[longest + 1]), int(gaps[longest])
+def _recorded(seen: Measurement) -> Recorded:
+    """What all client processes recorded, as one."""
+    whole = Recorded(Timeline(seen.start_ns, seen.end_ns))
+    for run in seen.clients:
+        whole.add(run.recorded)
+    return whole
 
 
 def _memory(samples: list[tuple[int, list[int | None]]]) -> list[Figures]:
@@ -133,13 +133,11 @@ def _memory(samples: list[tuple[int, list[int | None]]]) -> list[Figures]:
     return kept
 
 
-def _after_kill(kill: Kill, ended_ns: Times, latency_ns: Times, seen: Measurement) -> Figures:
+def _after_kill(kill: Kill, recorded: Recorded, seen: Measurement) -> Figures:
     """`gap_ms`: the longest time without results that ended after the kill. `back_in_service_ms`: from the start of the replica's new
     process until it served; None if there is none, or it did not. The rest is of the operations that ended after the kill.
     """
-    first = int(np.searchsorted(ended_ns, kill.at_ns))
-    before_ns = int(ended_ns[first - 1]) if first else seen.start_ns
-    resumed_ns, gap_ns = _longest_gap(ended_ns[first:], before_ns, seen.end_ns)
+    resumed_ns, gap_ns = recorded.timeline.longest_gap(kill.at_ns)
     return {
         "target": kill.target,
         "replica": kill.replica,
@@ -147,8 +145,8 @@ def _after_kill(kill: Kill, ended_ns: Times, latency_ns: Times, seen: Measuremen
         "gap_ms": gap_ns / 1e6,
         "resumed_after_ms": (resumed_ns - kill.at_ns) / 1e6,
         "back_in_service_ms": None if kill.back_ns is None or kill.restarted_ns is None else (kill.back_ns - kill.restarted_ns) / 1e6,
-        "throughput_ops_s": (len(ended_ns) - first) / ((seen.end_ns - kill.at_ns) / 1e9),
-        "latency_us": latencies(latency_ns[first:]),
+        "throughput_ops_s": recorded.after.total / ((seen.end_ns - kill.at_ns) / 1e9),
+        "latency_us": recorded.after.summary_us(),
     }
 
 
@@ -200,20 +198,33 @@ def _megabytes(metrics: Metrics | None) -> float | None:
     return None if metrics is None else metrics["rss_bytes"] / 1e6
 
 
-def _known(seen: Measurement) -> list[Metrics]:
-    return [metrics for metrics in seen.before if metrics is not None]
-
-
-_SPREAD = ("throughput_ops_s", "latency_us", "replica_cpu_us_per_op", "client_cpu_us_per_op", "longest_gap_ms", "floor_us", "kill")
+_SPREAD = (
+    *("throughput_ops_s", "latency_us", "wait_us", "replica_cpu_us_per_op", "client_cpu_us_per_op"),
+    *("datagrams_per_op", "longest_gap_ms", "floor_us", "kill"),
+)
+_NO_FIGURES = ("seed", "leader", "latency_histogram")
 
 
 def combined(runs: list[Figures]) -> Figures:
-    """Several runs as one object: of each number the median, of the most important ones the least and greatest too, and the runs."""
+    """Several runs as one object: of each number the median, of the most important ones the least and greatest too, and the runs.
+
+    The histogram is that of all operations of all runs, `leader` None unless it was always the same, `seed` that of the first run.
+    """
     if len(runs) == 1:
         return runs[0]
-    spread = {name: _each(_range, [run[name] for run in runs]) for name in _SPREAD if runs[0].get(name) is not None}
-    medians: Figures = _each(_median, runs)
-    return medians | {"repeat": len(runs), "spread": spread, "runs": runs}
+    figures = [{name: value for name, value in run.items() if name not in _NO_FIGURES} for run in runs]
+    spread = {name: _each(_range, [run[name] for run in figures]) for name in _SPREAD if figures[0].get(name) is not None}
+    medians: Figures = _each(_median, figures)
+    leaders = {run["leader"] for run in runs}
+    histogram = merged([Histogram.from_json(run["latency_histogram"]) for run in runs])
+    return medians | {
+        "seed": runs[0]["seed"],
+        "leader": leaders.pop() if len(leaders) == 1 else None,
+        "latency_histogram": histogram.to_json(),
+        "repeat": len(runs),
+        "spread": spread,
+        "runs": runs,
+    }
 
 
 def _each(of_numbers: Any, values: list[Any]) -> Any:

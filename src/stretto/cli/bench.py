@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from stretto.cli.options import durability_option, json_option, print_json
+from stretto.cli.options import durability_option, json_option, print_json, progress_line
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from stretto.bench.measure import Progress
-    from stretto.bench.plan import Plan
-    from stretto.core.config import ClusterConfig, Durability
+    from stretto.core.config import ClusterConfig
 
 OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floor")
 """Options that make no sense for a cluster that runs already."""
-OF_PLAN = ("client_processes", "sessions", "seconds", "operation", "one_request_per_datagram", "kill", "restart", "memory", "warm_up_s")
+OF_PLAN = (
+    *("client_processes", "sessions", "rate_ops_s", "seed", "seconds", "warm_up_s", "operation"),
+    *("one_request_per_datagram", "kill", "restart", "memory"),
+)
 """Options that are parts of a Plan."""
 
 
@@ -30,6 +32,8 @@ OF_PLAN = ("client_processes", "sessions", "seconds", "operation", "one_request_
 @durability_option
 @click.option("--client-processes", default=1, show_default=True, help="How many processes make the load.")
 @click.option("--sessions", default=32, show_default=True, help="How many calls are under way at a time, over all client processes.")
+@click.option("--rate", "rate_ops_s", type=float, help="An open loop: so many operations a second, due at random times.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides these times, and the operations.")
 @click.option("--seconds", default=5.0, show_default=True, help="How long to measure.")
 @click.option("--warm-up", "warm_up_s", default=1.0, show_default=True, help="For how many seconds the load runs before that.")
 @click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="What is replicated.")
@@ -42,7 +46,11 @@ OF_PLAN = ("client_processes", "sessions", "seconds", "operation", "one_request_
 @click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Measure so often, and give medians.")
 @json_option
 def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any) -> int:
-    """Measure a cluster under load: closed loops, each with one call at a time.
+    """Measure a cluster under load.
+
+    The load is a closed loop, in which each session makes one call at a time, as soon as the last one has ended; or, with --rate, an open
+    loop, in which operations are due whether or not the cluster keeps up, and latency counts from then (so nothing is omitted while it
+    does not). Sessions are how many calls can be under way; what is due while none is free waits.
 
     Starts a cluster on this machine and ends it. What replicas keep on disk is in the directory for temporary files (TMPDIR). Exit
     status 1 if a call failed.
@@ -50,6 +58,7 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     from stretto.bench.measure import ended_by_sigterm
     from stretto.bench.plan import Plan
     from stretto.bench.report import combined
+    from stretto.bench.run import own_config, run
     from stretto.core.config import load
 
     plan = Plan(**{name: options[name] for name in OF_PLAN})
@@ -58,13 +67,17 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
         config = load(config_file)
         new_config: Callable[[], ClusterConfig] = lambda: config  # noqa: E731
     else:
-        new_config = lambda: _own_config(plan, options["protocol"], options["replicas"], options["durability"])  # noqa: E731
+        new_config = lambda: own_config(  # noqa: E731
+            plan, options["protocol"], options["replicas"], durability=options["durability"]
+        )
     plan.validate(new_config())
-    with ended_by_sigterm(), _progress() as progress:
+    with ended_by_sigterm(), progress_line() as progress:
         runs = []
         for number in range(repeat):
             prefix = f"run {number + 1} of {repeat}: " if repeat > 1 else ""
-            runs.append(_run(plan, new_config(), config_file is None, options["floor"], _prefixed(prefix, progress)))
+            of_run = replace(plan, seed=plan.seed + number)
+            is_own = config_file is None
+            runs.append(run(of_run, new_config(), _prefixed(prefix, progress), is_own=is_own, with_floor=options["floor"]))
     figures = combined(runs)
     if as_json:
         print_json(figures)
@@ -73,56 +86,11 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     return 1 if any(run["failures"] for run in runs) else 0
 
 
-def _run(plan: Plan, config: ClusterConfig, is_own: bool, with_floor: bool, progress: Progress) -> dict[str, Any]:
-    """One measurement: its figures."""
-    from stretto.bench.floor import floor_us
-    from stretto.bench.machine import measured_on
-    from stretto.bench.measure import measure, own_cluster
-    from stretto.bench.report import figures_of
-
-    machine = measured_on()
-    floor = None
-    if with_floor:
-        progress("measuring the floor", None)
-        floor = floor_us(config, plan.operations(0)[0])
-    with own_cluster(config, progress) if is_own else nullcontext() as cluster:
-        figures = figures_of(plan, config, measure(plan, config, cluster, progress))
-    return figures | {"floor_us": floor, "measured_on": machine}
-
-
-def _own_config(plan: Plan, protocol_name: str, replicas: int | None, durability: Durability) -> ClusterConfig:
-    from stretto.bench.plan import SERVICES
-    from stretto.catalog import check, protocol
-    from stretto.runtime.local_cluster import loopback_config
-
-    if replicas is None:
-        replicas = protocol(protocol_name).max_replicas or 3
-    config = loopback_config(replicas, protocol_name, SERVICES[plan.operation], durability=durability)
-    check(config)
-    return config
-
-
 def _refuse_options_of_own_cluster() -> None:
     context = click.get_current_context()
     for name in OF_OWN_CLUSTER:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise ConfigurationError("is for a cluster that bench starts itself; leave it out, or leave --config out", key=f"--{name}")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A line on stderr that says what goes on; redrawn rarely, since the machine is being measured."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn())
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(what: str, done: float | None) -> None:
-            bar.update(task, description=what, total=None if done is None else 1.0, completed=done or 0.0, refresh=True)
-
-        yield show
 
 
 def _prefixed(prefix: str, progress: Progress) -> Progress:
@@ -146,13 +114,18 @@ def _title(figures: dict[str, Any]) -> str:
     processes = _count(figures["client_processes"], "client process", "client processes")
     runs = f", medians of {figures['repeat']} runs" if "repeat" in figures else ""
     load = f"{_count(figures['sessions'], 'session')} in {processes}, {figures['operation']} operations, {figures['seconds']:g} s"
+    if figures["rate_ops_s"] is not None:
+        load += f", open loop of {figures['rate_ops_s']:,.0f} operations/s, seed {figures['seed']}"
     return f"{figures['protocol']}, {replicas}, durability {figures['durability']}: {load}{runs}"
 
 
 def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and text of what a person wants to see."""
-    yield "throughput", f"{_number(figures['throughput_ops_s'])} operations/s{_spread(figures, 'throughput_ops_s')}"
+    offered = "" if figures["rate_ops_s"] is None else f", {_number(figures['rate_ops_s'])} were due"
+    yield "throughput", f"{_number(figures['throughput_ops_s'])} operations/s{_spread(figures, 'throughput_ops_s')}{offered}"
     yield "latency", _latency(figures["latency_us"])
+    if figures["wait_us"] is not None:
+        yield "of that", f"{_latency(figures['wait_us'])} from when an operation was due until it was sent"
     if figures["floor_us"] is not None:
         times = f", p50 is {figures['latency_us']['p50'] / figures['floor_us']:.2f} times that" if figures["operations"] else ""
         yield "bare echo", f"p50 {figures['floor_us']:.0f} us{times}"

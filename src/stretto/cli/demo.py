@@ -1,4 +1,4 @@
-"""`stretto demo`: three replica processes under load, one of which is killed and comes back."""
+"""`stretto demo`: three replica processes under load, one of which is killed and comes back; then all protocols side by side."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _SERVICE = "stretto.apps.kv:KeyValueStore"
 _TICK_SECONDS = 0.25
 _BACK_WITHIN_SECONDS = 20.0
 _PAUSE_SECONDS = 0.01
+_COMPARED_SECONDS, _COMPARED_WARM_UP_S = 1.0, 0.3
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -36,20 +37,35 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 @click.option("--sessions", default=32, show_default=True, type=click.IntRange(min=1), help="How many calls are outstanding at any time.")
 @click.option("--kill", type=click.Choice(["leader", "follower"]), default="leader", show_default=True, help="Which replica is killed.")
 @click.option("--multicast/--no-multicast", default=True, help="Send requests by IP multicast, or to each replica.  [default: multicast]")
+@click.option("--comparison/--no-comparison", default=True, help="Measure all protocols in the end.  [default: comparison]")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the comparison into this PNG, SVG or PDF file too.")
 @json_option
-def command(protocol: str, replicas: int, seconds: float, sessions: int, kill: str, multicast: bool, as_json: bool) -> int:
+def command(
+    protocol: str,
+    replicas: int,
+    seconds: float,
+    sessions: int,
+    kill: str,
+    multicast: bool,
+    comparison: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> int:
     """Three replicas on this machine, under load; one is killed, service goes on, and it comes back.
 
     The replicas are processes that replicate a key-value store over UDP multicast on the loopback interface. Every session counts, and
-    checks each answer. All that is started is ended. Exit status 1 if an answer was wrong, service did not go on, or the killed one did not
-    come back.
+    checks each answer. Then every protocol is measured for a second on this machine, as stretto bench does, with an operation that does
+    nothing. All that is started is ended. Exit status 1 if an answer was wrong, service did not go on, the killed one did not come back, or
+    a protocol could not be measured.
     """
     from stretto.catalog import check
-    from stretto.cli.demo_display import print_table
+    from stretto.cli.demo_display import print_comparison, print_table
     from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
     config = loopback_config(replicas, protocol, _SERVICE, multicast=multicast)
     check(config)
+    if plot is not None:
+        _check_plot(plot, comparison)
     with _signals_handled(_SIGNALS, _end), tempfile.TemporaryDirectory(prefix="stretto-demo-") as directory:
         cluster = LocalCluster.create(Path(directory), config)
         try:
@@ -62,12 +78,45 @@ def command(protocol: str, replicas: int, seconds: float, sessions: int, kill: s
                 cluster.stop()
     result = _result(load, victim, kill, back_ms)
     title = f"{protocol}, {replicas} replicas, {sessions} sessions"
-    if as_json:
-        print_json({"protocol": protocol, "replicas": replicas, "sessions": sessions, **result})
-    else:
+    if not as_json:
         print_table(title, load.phases)
         click.echo(_conclusion(result))
-    return 0 if result["ok"] else 1
+    rows = _comparison(replicas, sessions, multicast) if comparison else []
+    if as_json:
+        print_json({"protocol": protocol, "replicas": replicas, "sessions": sessions, **result, "comparison": rows})
+    elif rows:
+        print_comparison(f"All protocols on this machine, {sessions} sessions, an operation that does nothing", rows)
+    if plot is not None:
+        _plot(plot, rows, sessions)
+    return 0 if result["ok"] and not any("error" in row for row in rows) else 1
+
+
+def _comparison(replicas: int, sessions: int, multicast: bool) -> list[dict[str, Any]]:
+    """A row of figures for each protocol."""
+    from stretto.bench.plan import Plan
+    from stretto.bench.protocols import measure_protocols
+    from stretto.catalog import protocol_names
+    from stretto.cli.options import progress_line
+
+    plan = Plan(sessions=sessions, seconds=_COMPARED_SECONDS, warm_up_s=_COMPARED_WARM_UP_S)
+    click.echo(f"measuring all protocols, {_COMPARED_SECONDS:g} s each", err=True)
+    with _signals_handled(_SIGNALS, _end), progress_line() as progress:
+        return list(measure_protocols(protocol_names(), plan, replicas, progress, multicast=multicast))
+
+
+def _check_plot(plot: Path, comparison: bool) -> None:
+    from stretto.bench.plots import check_plot_file
+    from stretto.core.errors import ConfigurationError
+
+    if not comparison:
+        raise ConfigurationError("draws the comparison; leave --no-comparison out", key="--plot")
+    check_plot_file(plot)
+
+
+def _plot(plot: Path, rows: list[dict[str, Any]], sessions: int) -> None:
+    from stretto.bench.plots import plot_protocols
+
+    plot_protocols(plot, [row for row in rows if "error" not in row], f"All protocols on this machine, {sessions} sessions")
 
 
 async def _run(cluster: LocalCluster, sessions: int, seconds: float, kill: str) -> tuple[Load, int, float | None]:

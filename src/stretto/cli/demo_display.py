@@ -1,9 +1,10 @@
-"""What the demonstration shows: a live picture on a terminal, a line a second elsewhere, and a table at the end."""
+"""What the demonstration shows: a live picture on a terminal, a line a second elsewhere, and tables at the end."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from rich.bar import Bar
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -12,6 +13,7 @@ from rich.text import Text
 from stretto.cli.demo_load import Load, Phase
 
 _BARS = " ▁▂▃▄▅▆▇█"
+_BAR_WIDTH = 26
 _METRICS = ("view", "leader", "committed", "reconciliations", "datagrams_received")
 
 
@@ -72,6 +74,49 @@ def print_table(title: str, phases: list[Phase]) -> None:
         names = ("throughput_ops_s", "p50_us", "p99_us", "longest_gap_ms", "operations")
         table.add_row(phase.name, *(f"{row[name]:,}" for name in names))
     Console().print(table)
+
+
+def print_comparison(title: str, rows: list[dict[str, Any]]) -> None:
+    """A row of figures and two bars for each protocol that was measured, and what went wrong with the others; on standard output."""
+    measured = [row for row in rows if "error" not in row]
+    console = Console()
+    table = Table(title=title, title_justify="left")
+    table.add_column("protocol", no_wrap=True)
+    columns = {
+        "throughput_ops_s": "ops/s",
+        "p50_us": "p50 us",
+        "p99_us": "p99 us",
+        "leader_cpu_us_per_op": "leader\nCPU us/op",
+        "follower_cpu_us_per_op": "follower\nCPU us/op",
+    }
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
+    for row in measured:
+        digits = {name: 1 if "cpu" in name else 0 for name in columns}
+        replicas = "" if row["replicas"] == rows[0]["replicas"] else f" ({row['replicas']} replica{'' if row['replicas'] == 1 else 's'})"
+        table.add_row(row["protocol"] + replicas, *(_number(row[name], digits[name]) for name in columns))
+    console.print(table)
+    console.print(_bars(measured))
+    for row in rows:
+        if "error" in row:
+            console.print(f"{row['protocol']} could not be measured: {row['error']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _bars(rows: list[dict[str, Any]]) -> Table:
+    """A bar of throughput and one of median latency for each row, in proportion to the greatest."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("", no_wrap=True)
+    shown = {"throughput_ops_s": ("ops/s", "green"), "p50_us": ("p50 us", "cyan")}
+    for heading, _ in shown.values():
+        table.add_column(heading, width=_BAR_WIDTH)
+    for row in rows:
+        bars = (Bar(max(other[name] or 0 for other in rows) or 1, 0, row[name] or 0, color=colour) for name, (_, colour) in shown.items())
+        table.add_row(row["protocol"], *bars)
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def _in_words(replica: dict[str, Any]) -> str:

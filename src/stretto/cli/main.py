@@ -15,13 +15,14 @@ import click
 from stretto.core.errors import ConfigurationError, StrettoError
 
 _COMMANDS = {
-    "demo": "Three replicas on this machine, under load; one is killed and service goes on.",
+    "demo": "Three replicas under load, one is killed and service goes on; then all protocols side by side.",
     "cluster": "Set up, start, watch and end a cluster on this machine.",
     "replica": "Run one replica of a cluster.",
     "log": "Look at the data that a replica keeps on disk.",
     "kv": "Read and change a replicated key-value store.",
     "bench": "Measure throughput and latency of real processes.",
     "calibrate": "Measure what the runtime spends on this machine, for simulations.",
+    "compare": "Compare results of bench with each other.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",
     "network": "Multicast through a data-centre network: topologies, rules, how much order they give.",
     "torture": "Kill, pause and cut off real processes under load, and check what clients saw.",

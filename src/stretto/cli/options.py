@@ -1,15 +1,21 @@
-"""What several commands share: the options `--json`, `--durability` and `--config`, and how results are printed."""
+"""What several commands share: the options `--json`, `--durability` and `--config`, and how progress and results
+are shown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stretto.core.config import FILE_NAME
 from stretto.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from stretto.bench.measure import Progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,3 +57,19 @@ def print_json(value: Any) -> None:
     import msgspec
 
     click.echo(msgspec.json.encode(value).decode())
+
+
+@contextmanager
+def progress_line() -> Iterator[Progress]:
+    """A line on stderr that says what goes on; redrawn rarely, since the machine is being measured."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn())
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(what: str, done: float | None) -> None:
+            bar.update(task, description=what, total=None if done is None else 1.0, completed=done or 0.0, refresh=True)
+
+        yield show

@@ -1,0 +1,109 @@
+"""Latencies in bounded memory: counts in buckets whose width grows with the value, after Gil Tene's HdrHistogram.
+
+Up to 2,048 ns a bucket is one nanosecond wide, from there on each doubling is divided into 1,024. So whatever is read from the histogram
+is less than 1/1024 above what was recorded, from nanoseconds to an hour, in 34,000 counters. Histograms add up: over processes and runs.
+
+The package `hdrhistogram` counts one value a call, in Python, and needs two more packages. Here numpy counts an array of them at once, so
+that a load generator pays little for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Times = npt.NDArray[np.int64]
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+
+_STEPS_BITS = 10
+_STEPS = 1 << _STEPS_BITS
+_LARGEST_BITS = 42
+LARGEST_NS = (1 << _LARGEST_BITS) - 1
+"""What is longer, by 73 minutes and more, is counted as this; the maximum stays exact."""
+
+
+class Histogram:
+    """How often each latency was seen. `greatest_ns`: the greatest of all, exactly."""
+
+    def __init__(self) -> None:
+        self.greatest_ns = 0
+        self._counts = np.zeros((_LARGEST_BITS - _STEPS_BITS + 1) * _STEPS, np.int64)
+
+    @property
+    def total(self) -> int:
+        """How many were recorded."""
+        return int(self._counts.sum())
+
+    def record(self, latencies_ns: Times) -> None:
+        """Count them all."""
+        if len(latencies_ns):
+            self.greatest_ns = max(self.greatest_ns, int(latencies_ns.max()))
+            np.add.at(self._counts, _bucket_of(latencies_ns), 1)
+
+    def add(self, other: Histogram) -> None:
+        """Count what another one has counted too."""
+        self.greatest_ns = max(self.greatest_ns, other.greatest_ns)
+        self._counts += other._counts
+
+    def percentiles_us(self, fractions: list[float]) -> list[float | None]:
+        """For each fraction the latency that so much of all does not exceed (nearest rank), in microseconds; None if there is none.
+
+        It is the upper end of the bucket in which that one was counted, so too great by less than 1/1024, and never too small.
+        """
+        upto = np.cumsum(self._counts)
+        if not upto[-1]:
+            return [None] * len(fractions)
+        # Not `ceil` of the bare product: 0.999 * 1000 is a little more than 999.
+        ranks = np.maximum(1, np.ceil(np.array(fractions) * upto[-1] - 1e-6))
+        _, highest = _bounds(np.searchsorted(upto, ranks))
+        return [min(int(value), self.greatest_ns) / 1e3 for value in highest]
+
+    def summary_us(self) -> dict[str, float | None]:
+        """The usual percentiles and the maximum, in microseconds; None of none."""
+        named = dict(zip(PERCENTILES, self.percentiles_us(list(PERCENTILES.values())), strict=True))
+        return named | {"max": self.greatest_ns / 1e3 if self.total else None}
+
+    def to_json(self) -> dict[str, Any]:
+        """The buckets that are not empty: the least latency of each, and its count. What `from_json` takes."""
+        filled = np.flatnonzero(self._counts)
+        lowest, _ = _bounds(filled)
+        return {
+            "relative_error": 1 / _STEPS,
+            "greatest_ns": self.greatest_ns,
+            "lowest_ns": lowest.tolist(),
+            "counts": self._counts[filled].tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Histogram:
+        """The histogram that `to_json` was called of."""
+        histogram = cls()
+        histogram.greatest_ns = kept["greatest_ns"]
+        np.add.at(histogram._counts, _bucket_of(np.array(kept["lowest_ns"], np.int64)), np.array(kept["counts"], np.int64))
+        return histogram
+
+
+def merged(histograms: list[Histogram]) -> Histogram:
+    """One that has counted what all of them have."""
+    whole = Histogram()
+    for histogram in histograms:
+        whole.add(histogram)
+    return whole
+
+
+def _bucket_of(values_ns: Times) -> Times:
+    values = np.clip(values_ns, 0, LARGEST_NS)
+    bits = np.frexp(values.astype(np.float64))[1].astype(np.int64)
+    shift = np.maximum(bits - (_STEPS_BITS + 1), 0)
+    buckets: Times = shift * _STEPS + (values >> shift)
+    return buckets
+
+
+def _bounds(buckets: Times) -> tuple[Times, Times]:
+    """The least and the greatest value that is counted in each bucket."""
+    shift = np.maximum(buckets // _STEPS - 1, 0)
+    lowest = (buckets - shift * _STEPS) << shift
+    return lowest, lowest + (1 << shift) - 1

@@ -1,0 +1,43 @@
+"""One measurement from plan to figures: what `stretto bench` repeats, and `stretto demo` does with every protocol."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from stretto.bench.floor import floor_us
+from stretto.bench.machine import measured_on
+from stretto.bench.measure import Progress, measure, own_cluster
+from stretto.bench.plan import SERVICES, Plan
+from stretto.bench.report import Figures, figures_of
+from stretto.catalog import check, protocol
+from stretto.core.config import ClusterConfig, Durability
+from stretto.runtime.local_cluster import loopback_config
+
+
+def own_config(
+    plan: Plan, protocol_name: str, replicas: int | None = None, *, durability: Durability = "memory", multicast: bool = True
+) -> ClusterConfig:
+    """The configuration of a cluster on this machine that the plan can be made with, on ports that are free now.
+
+    `replicas` is by default 3, or what the protocol is limited to. Raises ConfigurationError if there can be no such cluster.
+    """
+    if replicas is None:
+        replicas = protocol(protocol_name).max_replicas or 3
+    config = loopback_config(replicas, protocol_name, SERVICES[plan.operation], durability=durability, multicast=multicast)
+    check(config)
+    return config
+
+
+def run(plan: Plan, config: ClusterConfig, progress: Progress, *, is_own: bool = True, with_floor: bool = False) -> Figures:
+    """Measure once. `is_own`: the cluster of `config` is started for it, and ended; else it runs already.
+
+    `with_floor`: first measure a bare echo, see `floor_us`. Raises StrettoError if a replica or client process fails.
+    """
+    machine = measured_on()
+    floor = None
+    if with_floor:
+        progress("measuring the floor", None)
+        floor = floor_us(config, plan.operations(0)[0])
+    with own_cluster(config, progress) if is_own else nullcontext() as cluster:
+        figures = figures_of(plan, config, measure(plan, config, cluster, progress))
+    return figures | {"floor_us": floor, "measured_on": machine}
