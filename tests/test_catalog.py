@@ -51,6 +51,16 @@ def test_a_protocol_that_cannot_use_so_many_replicas() -> None:
     assert catalog.protocol_for(ClusterConfig(members[:1], protocol="unreplicated")).name == "unreplicated"
 
 
+def test_sequencers_are_for_a_protocol_that_has_them() -> None:
+    members = tuple(Member("127.0.0.1", 7000 + number) for number in range(3))
+    sequencers = (Member("127.0.0.1", 8000),)
+    with pytest.raises(ConfigurationError, match="sequencers: none is listed; the protocol nopaxos needs one"):
+        catalog.protocol_for(ClusterConfig(members, protocol="nopaxos"))
+    with pytest.raises(ConfigurationError, match="sequencers: 1 are listed; the protocol speculative has none"):
+        catalog.protocol_for(ClusterConfig(members, protocol="speculative", sequencers=sequencers))
+    assert catalog.protocol_for(ClusterConfig(members, protocol="nopaxos", sequencers=sequencers)).name == "nopaxos"
+
+
 @pytest.mark.parametrize(
     ("source", "name", "reason"),
     [

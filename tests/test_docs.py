@@ -84,9 +84,10 @@ def test_the_guide_names_every_setting_with_its_default() -> None:
         prefix + key: msgspec.json.encode(getattr(defaults, key)).decode().removesuffix(".0")
         for prefix, defaults in tables
         for key in defaults.__struct_fields__
-        if key not in ("replicas", "multicast", "timeouts", "limits")
+        if key not in ("replicas", "sequencers", "multicast", "timeouts", "limits")
     }
-    required = {"multicast.group", "multicast.port", *(f"replicas[].{key}" for key in Member.__struct_fields__)}
+    members = (f"{kind}[].{key}" for kind in ("replicas", "sequencers") for key in Member.__struct_fields__)
+    required = {"multicast.group", "multicast.port", *members}
     assert documented == expected | dict.fromkeys(required, "")
 
 

@@ -23,6 +23,7 @@ _PROTOCOLS = {
     "multipaxos": "stretto.protocols.multipaxos:MULTIPAXOS",
     "multipaxos-batched": "stretto.protocols.multipaxos:MULTIPAXOS_BATCHED",
     "fastpaxos": "stretto.protocols.fastpaxos:FASTPAXOS",
+    "nopaxos": "stretto.protocols.nopaxos:NOPAXOS",
     "unreplicated": "stretto.protocols.unreplicated:UNREPLICATED",
 }
 _MODELS = {
@@ -58,11 +59,17 @@ def protocol_of_data(data_name: str) -> ProtocolDefinition:
 
 
 def protocol_for(config: ClusterConfig) -> ProtocolDefinition:
-    """The protocol that a configuration names. Raises ConfigurationError if there is none, or if it cannot use so many replicas."""
+    """The protocol that a configuration names. Raises ConfigurationError if there is none, or if it cannot use these members."""
     definition = protocol(config.protocol)
     limit = definition.max_replicas
     if limit is not None and config.n > limit:
         raise ConfigurationError(f"{config.n} replicas are listed; the protocol {definition.name} has at most {limit}", key="replicas")
+    if definition.sequencer is None and config.sequencers:
+        reason = f"{len(config.sequencers)} are listed; the protocol {definition.name} has none: leave them out"
+        raise ConfigurationError(reason, key="sequencers")
+    if definition.sequencer is not None and not config.sequencers:
+        reason = f"none is listed; the protocol {definition.name} needs one, and another that stands by for it"
+        raise ConfigurationError(reason, key="sequencers")
     return definition
 
 

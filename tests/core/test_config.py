@@ -38,6 +38,7 @@ sync_interval_ms = 2.5
 max_request_bytes = 1000
 """
 MEMBERS = tuple(Member(f"10.0.0.{number}", 7000) for number in (1, 2, 3))
+OWN_HOST = "[[sequencers]]\nhost = \"10.0.0.1\"\nport = 7000\n[multicast]"
 
 
 def read(tmp_path: Path, text: str | bytes) -> ClusterConfig:
@@ -60,6 +61,7 @@ def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
     "config",
     [
         ClusterConfig(MEMBERS),
+        ClusterConfig(MEMBERS, protocol="nopaxos", sequencers=(Member("10.0.0.9", 7_000),)),
         ClusterConfig(MEMBERS[:1], protocol="unreplicated", service="a.b:C", limits=Limits(max_sessions=9)),
         ClusterConfig(MEMBERS, multicast=Multicast("239.1.2.3", 9, ttl=3, loopback=False), timeouts=Timeouts(retransmit_ms=0.25)),
     ],
@@ -80,6 +82,8 @@ def test_what_is_written_is_read_back(tmp_path: Path, config: ClusterConfig) -> 
         ('host = "ten-three"', 'host = "10.0.0.1"', "replicas[2]", "10.0.0.1:7000 is replicas[0] already"),
         ('host = "ten-three"\nport = 7000', 'host = "ten-three"\nport = 70000', "replicas[2].port", "70000 is not a port (1 to 65535)"),
         ('\n[[replicas]]\nhost = "ten-three"\nport = 7000', "", "replicas", "2 replicas are listed; an odd number"),
+        ("[multicast]", OWN_HOST, "sequencers[0]", "10.0.0.1:7000 is replicas[0] already"),
+        ("[multicast]", '[[sequencers]]\nhost = "s"\nport = 7100\n[multicast]', "multicast.port", "is the port of sequencers[0] too"),
         ("239.83.84.1", "10.0.0.9", "multicast.group", "not an IPv4 multicast address"),
         ("239.83.84.1", "ff02::1", "multicast.group", "not an IPv4 multicast address"),
         ("port = 7100", "port = 0", "multicast.port", "0 is not a port"),

@@ -27,6 +27,7 @@ from stretto.exploration.nodes import LATE, TIMER, Actor
 from stretto.exploration.schedule import confirmed
 from stretto.exploration.search import Search
 from stretto.exploration.world import World
+from stretto.protocols.nopaxos import NOPAXOS
 from stretto.protocols.speculative import SPECULATIVE
 
 
@@ -133,6 +134,7 @@ def outcomes(search: Search) -> set[tuple[object, ...]]:
         (SPECULATIVE, Bounds(clients=1, operations=1, timers=1), False),
         (SPECULATIVE, Bounds(clients=2, operations=2, timers=0), False),
         (SPECULATIVE, Bounds(clients=1, operations=1, timers=0, crashes=2), True),
+        (NOPAXOS, Bounds(clients=1, operations=1, timers=0, views=0, sequencers=1, stamps=1), False),
     ],
 )
 def test_the_reductions_lose_nothing_that_is_checked(definition: ProtocolDefinition, bounds: Bounds, durable: bool) -> None:

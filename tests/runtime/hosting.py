@@ -21,8 +21,8 @@ from stretto.core.node import Message
 from stretto.runtime.disk import Disk
 from stretto.runtime.host import NodeHost
 from stretto.runtime.metrics import fetch_metrics
-from stretto.runtime.replica import run_replica
-from stretto.runtime.sockets import open_client_sockets, open_replica_sockets
+from stretto.runtime.replica import run_replica, run_sequencer
+from stretto.runtime.sockets import open_client_sockets, open_member_sockets
 
 GROUP = "239.83.84.7"
 
@@ -43,22 +43,23 @@ def free_ports(count: int) -> list[int]:
 
 
 def local_config(replicas: int, *, multicast: bool = False, **changes: Any) -> ClusterConfig:
-    ports = free_ports(replicas + 1)
-    group = Multicast(GROUP, ports[-1], "127.0.0.1") if multicast else None
-    members = tuple(Member("127.0.0.1", port) for port in ports[:replicas])
-    return ClusterConfig(members, **{"multicast": group, **changes})
+    sequencers = catalog.protocol(changes.get("protocol", "speculative")).usual_sequencers
+    *ports, group_port = free_ports(replicas + sequencers + 1)
+    group = Multicast(GROUP, group_port, "127.0.0.1") if multicast else None
+    members = tuple(Member("127.0.0.1", port) for port in ports)
+    return ClusterConfig(members[:replicas], **{"sequencers": members[replicas:], "multicast": group, **changes})
 
 
 class Processes:
-    """The replicas of one cluster, each in a process of its own. `prepare` runs in each of these first."""
+    """The replicas and sequencers of one cluster, each in a process of its own. `prepare` runs in each of these first."""
 
     def __init__(self, config: ClusterConfig, folder: Path, prepare: Callable[[], None] = lambda: None) -> None:
         self.config = config
         self.folder = folder
         self.prepare = prepare
-        self.children = [self.start(index) for index in range(config.n)]
-        for index in range(config.n):
-            self.wait_for(index)
+        self.children = [self.start(address) for address in range(len(config.members))]
+        for address in range(len(config.members)):
+            self.wait_for(address)
 
     def start(self, index: int, bootstrap: bool = True) -> multiprocessing.process.BaseProcess:
         child = multiprocessing.get_context("fork").Process(target=self._run, args=(index, bootstrap))
@@ -70,6 +71,9 @@ class Processes:
         definition, factory = catalog.protocol_for(self.config), catalog.service(self.config.service)
         data = self.data(index) if self.config.durability == "disk" else None
         try:
+            if index >= self.config.n:
+                run_sequencer(definition, self.config, index - self.config.n, log=self.log(index))
+                os._exit(0)
             run_replica(definition, self.config, index, factory, bootstrap=bootstrap, data=data, log=self.log(index))
         except StrettoError as error:
             print(error, file=sys.stderr)
@@ -164,14 +168,14 @@ class Hosting:
         return self._start(None, max_messages_per_datagram)
 
     def _start(self, index: int | None, max_messages: int | None = None, disk: Disk | None = None) -> Recorder:
-        sockets = open_client_sockets(self.config) if index is None else open_replica_sockets(self.config, index)
+        sockets = open_client_sockets(self.config) if index is None else open_member_sockets(self.config, index)
         loop = asyncio.get_running_loop()
         host = NodeHost(
             loop,
             self.config,
             (Note,),
             sockets,
-            index=index,
+            member=index,
             report=lambda event, details: None,
             disk=disk,
             stopped=self.stopped.append,

@@ -95,7 +95,7 @@ def test_bad_datagrams_are_ignored_with_a_reason(processes: Callable[[ClusterCon
         stranger.bind(("127.0.0.1", 0))
         stranger.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         hostile = Hostile(config, endpoint_to_int(stranger.getsockname()), random.Random(seed))
-        targets = [endpoint_of(member_endpoint(config, index)) for index in range(config.n)]
+        targets = [endpoint_of(member_endpoint(config, index)) for index in range(len(config.members))]
         targets.append((config.multicast.group, config.multicast.port))
         store = client.service(KeyValueStore)
         sizes: list[int] = []
@@ -118,4 +118,4 @@ def test_bad_datagrams_are_ignored_with_a_reason(processes: Callable[[ClusterCon
             "not a message of this protocol",
             "sender does not match its address",
         } <= set(reasons), reasons
-    assert cluster.end() == [0] * config.n
+    assert cluster.end() == [0] * len(config.members)

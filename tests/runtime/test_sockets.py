@@ -12,12 +12,12 @@ from hosting import GROUP, free_ports, local_config
 from stretto.core.config import ClusterConfig, Member, Multicast
 from stretto.core.errors import ConfigurationError
 from stretto.runtime.addresses import endpoint_of, member_endpoint, text_of
-from stretto.runtime.sockets import open_client_sockets, open_replica_sockets
+from stretto.runtime.sockets import open_client_sockets, open_member_sockets
 
 
 def refused(config: ClusterConfig, index: int = 0) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        open_replica_sockets(config, index).close()
+        open_member_sockets(config, index).close()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -31,7 +31,7 @@ def test_ports_in_use() -> None:
             if kind == socket.SOCK_STREAM:
                 taken.listen()
             assert refused(config).startswith(f"replicas[0].port: {name} port {endpoint[1]} of 127.0.0.1 is in use")
-    open_replica_sockets(config, 0).close()
+    open_member_sockets(config, 0).close()
 
 
 def test_the_port_of_the_group_in_use() -> None:
@@ -69,7 +69,7 @@ def test_an_interface_without_multicast() -> None:
 def test_a_failure_closes_what_was_opened() -> None:
     config = msgspec.structs.replace(local_config(1), multicast=Multicast(GROUP, free_ports(1)[0], "192.0.2.1"))
     refused(config)
-    open_replica_sockets(msgspec.structs.replace(config, multicast=None), 0).close()
+    open_member_sockets(msgspec.structs.replace(config, multicast=None), 0).close()
 
 
 def test_a_client_is_where_replicas_see_it() -> None:

@@ -69,12 +69,16 @@ class Stricter:
         group = range(5)
         self.network = FaultyNetwork(DirectNetwork(STEADY, group, Random(0)))
         self.world = World(self.network, group, None, self._trace)
-        durable = not set(names) <= set(faults_for("memory")) if durable is None else durable
+        durable = not set(names) <= set(faults_for("memory", sequencers=1)) if durable is None else durable
         self.machines = [self.world.add(self._machine(address, durable)) for address in group]
         self.lives = Lives(self.machines, self._begin_again)
         for machine in self.machines:
             machine.start(partial(Beacon, start=BOOTSTRAP))
-        self.faults = Faults(dict.fromkeys(names, strength), Stricken(self.world, self.network, self.lives, []), f"{seed}")
+        sequencers = [self.world.add(self._machine(address, False)) for address in (5, 6) if "sequencer_restart" in names]
+        for machine in sequencers:
+            self._begin_sequencer(machine)
+        stricken = Stricken(self.world, self.network, self.lives, [], sequencers, self._begin_sequencer)
+        self.faults = Faults(dict.fromkeys(names, strength), stricken, f"{seed}")
         self.world.on_report = lambda *_: self.faults.noticed()
         self.world.run(500_000_000, 1_000_000)
         self.faults.heal()
@@ -86,6 +90,9 @@ class Stricter:
             return Machine(self.world, address, Costs(), Random(address))
         open_store = partial(Store, identity=Identity(bytes(8), address, "beacons"), record_types=(Beat,))
         return DurableMachine(self.world, address, Costs(), Random(address), DISK, open_store)
+
+    def _begin_sequencer(self, machine: Machine) -> None:
+        machine.start(partial(Beacon, start=BOOTSTRAP))
 
     def _begin_again(self, machine: Machine, start: Start, remembers: bool) -> None:
         numbers = [record.number for record in start.records]  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stretto.core.errors import ConfigurationError
-from stretto.simulation.faults import FAULTS
+from stretto.simulation.faults import faults_for
 from stretto.simulation.spec import SimulationSpec
 from stretto.simulation.swarm import Fixed, cross, draw_spec
 
@@ -21,7 +21,11 @@ def test_every_draw_makes_sense_and_all_that_there_is_is_drawn() -> None:
     assert {spec.replicas for spec in specs} == {3, 5, 7}
     assert {spec.durability for spec in specs} == {"memory", "disk"}
     struck = Counter(fault for spec in specs for fault in spec.faults)
-    assert min(struck[name] for name in FAULTS) > 20
+    assert min(struck[name] for name in faults_for("disk")) > 20
+    assert "sequencer_restart" not in struck
+    with_sequencers = [draw_spec("nopaxos", SERVICE, seed, sequencers=2).validate() for seed in range(50)]
+    assert {spec.sequencers for spec in with_sequencers} == {2}
+    assert sum("sequencer_restart" in spec.faults for spec in with_sequencers) > 5
     assert all(set(spec.strengths) == set(spec.faults) for spec in specs)
     assert min(spec.limits.checkpoint_operations for spec in specs) < 10
     assert {draw_spec("unreplicated", SERVICE, seed, max_replicas=1).replicas for seed in range(20)} == {1}
@@ -42,6 +46,7 @@ def test_what_is_fixed_is_not_drawn() -> None:
     for wrong, message in (
         (Fixed(faults=("fire",)), "'fire' is not a fault"),
         (Fixed(faults=("kill",), durability="memory"), "'kill' strikes disks"),
+        (Fixed(faults=("sequencer_restart",)), "'sequencer_restart' strikes sequencers, and the protocol has none"),
         (Fixed(settings={"size": "3"}), "size: there is no such setting"),
     ):
         with pytest.raises(ConfigurationError, match=message):

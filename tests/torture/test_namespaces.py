@@ -12,7 +12,7 @@ import pytest
 
 from stretto.torture import namespaces
 from stretto.torture.faults import cut_rules
-from stretto.torture.namespaces import CLIENTS, Network, NoNetwork, replica_address, replica_port
+from stretto.torture.namespaces import CLIENTS, Network, NoNetwork, host_address, replica_port
 from stretto.torture.schedule import Strike
 
 pytestmark = pytest.mark.xdist_group("namespaces")
@@ -30,7 +30,7 @@ class Hosts:
             with network.entered(replica_port(index)):
                 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.bind(("", 7000))
-            own = socket.inet_aton(replica_address(index))
+            own = socket.inet_aton(host_address(index))
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + own)
@@ -42,7 +42,7 @@ class Hosts:
         """Everyone sends to everyone; how many copies of `copies` arrived from whom at whom."""
         for source, sock in enumerate(self.sockets):
             for _ in range(copies):
-                for destination in [GROUP] if multicast else [replica_address(other) for other in range(3) if other != source]:
+                for destination in [GROUP] if multicast else [host_address(other) for other in range(3) if other != source]:
                     sock.sendto(b"%d" % source, (destination, 7000))
         arrived: dict[tuple[int, int], int] = {}
         for destination, sock in enumerate(self.sockets):

@@ -10,7 +10,7 @@ import pytest
 
 from stretto.runtime.addresses import endpoint_to_int
 from stretto.runtime.streams import Streams, frame_prefix
-from stretto.torture.namespaces import Network, replica_address, replica_port
+from stretto.torture.namespaces import Network, host_address, replica_port
 
 pytestmark = pytest.mark.xdist_group("namespaces")
 
@@ -38,7 +38,7 @@ def listener(network: Network, index: int) -> socket.socket:
     with network.entered(replica_port(index)):
         sock = socket.socket()
     sock.setblocking(False)
-    sock.bind((replica_address(index), 7000))
+    sock.bind((host_address(index), 7000))
     sock.listen()
     return sock
 
@@ -59,7 +59,7 @@ def test_a_peer_that_was_cut_off_is_reached_again_at_once(network: Network) -> N
         owner = Owner()
         receiver = Streams(loop, listener(network, 1), CLUSTER, 1 << 28, owner)
         sender = Streams(loop, listener(network, 0), CLUSTER, 1 << 28, Owner())
-        endpoint = endpoint_to_int((replica_address(1), 7000))
+        endpoint = endpoint_to_int((host_address(1), 7000))
         await until(owner, 3, sender, endpoint, 5)
         network.cut("test", [f'oifname "{replica_port(1)}"'])
         sender.send(endpoint, FRAME)

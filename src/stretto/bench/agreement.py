@@ -79,6 +79,7 @@ def simulated(load: Load, costs: CostFile, replicas: int) -> Figures:
         replicas=replicas,
         clients=load.client_processes,
         sessions=load.sessions,
+        sequencers=catalog.protocol(load.protocol).usual_sequencers,
         operations=_OPERATIONS,
         links=_LOOPBACK,
         costs=on_loopback(costs.costs(REPLICA, load.protocol), REPLICA, messages),

@@ -109,8 +109,9 @@ def sample_load(load: Load, seconds: float, progress: Progress) -> list[Sample]:
 
     Raises StrettoError if a process fails, or a replica does not answer.
     """
-    replicas = min(_REPLICAS, protocol(load.protocol).max_replicas or _REPLICAS)
-    config = loopback_config(replicas, load.protocol, SERVICES[NULL])
+    definition = protocol(load.protocol)
+    replicas = min(_REPLICAS, definition.max_replicas or _REPLICAS)
+    config = loopback_config(replicas, load.protocol, SERVICES[NULL], sequencers=definition.usual_sequencers)
     plan = load.plan(seconds).validate(config)
     with own_cluster(config, progress) as cluster:
         return samples_of(load, measure(plan, config, cluster, progress))

@@ -22,7 +22,7 @@ from stretto.core.framing import Framing
 from stretto.core.node import Address, Message, Node
 from stretto.core.protocol import BOOTSTRAP
 from stretto.runtime.addresses import endpoint_of, endpoint_to_int, member_endpoint
-from stretto.runtime.sockets import open_client_sockets, open_replica_sockets
+from stretto.runtime.sockets import open_client_sockets, open_member_sockets
 
 WARM_UP_ROUNDS = 500
 ROUNDS = 5_000
@@ -71,7 +71,7 @@ def _expect(pipe: Connection, what: str) -> Any:
 
 def _echo(pipe: Connection, config: ClusterConfig, index: int, reply_bytes: int) -> None:
     """Answer each datagram to the group."""
-    sockets = open_replica_sockets(config, index)
+    sockets = open_member_sockets(config, index)
     heard = sockets.group or sockets.datagrams
     heard.settimeout(_LONGEST_IDLE_S)  # so that it ends by itself if nobody is left to end it
     sockets.datagrams.setblocking(True)

@@ -21,9 +21,17 @@ def own_config(
 
     `replicas` is by default 3, or what the protocol is limited to. Raises ConfigurationError if there can be no such cluster.
     """
+    definition = protocol(protocol_name)
     if replicas is None:
-        replicas = protocol(protocol_name).max_replicas or 3
-    config = loopback_config(replicas, protocol_name, SERVICES[plan.operation], durability=durability, multicast=multicast)
+        replicas = definition.max_replicas or 3
+    config = loopback_config(
+        replicas,
+        protocol_name,
+        SERVICES[plan.operation],
+        sequencers=definition.usual_sequencers,
+        multicast=multicast,
+        durability=durability,
+    )
     check(config)
     return config
 

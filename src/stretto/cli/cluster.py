@@ -30,14 +30,15 @@ def command() -> None:
 @durability_option
 def init(directory: Path, replicas: int, protocol: str, service: str, multicast: bool, durability: Durability) -> None:
     """Write a configuration for a cluster on the loopback address, on free ports."""
-    from stretto.catalog import check
+    from stretto import catalog
     from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
-    config = loopback_config(replicas, protocol, service, multicast=multicast, durability=durability)
-    check(config)
+    sequencers = catalog.protocol(protocol).usual_sequencers
+    config = loopback_config(replicas, protocol, service, sequencers=sequencers, multicast=multicast, durability=durability)
+    catalog.check(config)
     cluster = LocalCluster.create(directory, config)
     place = "" if directory == Path() else f" {directory}"
-    what = f"{_count(replicas)}, protocol {protocol}, durability {durability}"
+    what = f"{_count(replicas, sequencers)}, protocol {protocol}, durability {durability}"
     click.echo(f"{cluster.file} written: {what}. Start it with: stretto cluster up{place}")
 
 
@@ -45,7 +46,7 @@ def init(directory: Path, replicas: int, protocol: str, service: str, multicast:
 @directory_argument
 @click.option("--repair", is_flag=True, help="Replicas whose data is damaged set it aside, and recover from the others.")
 def up(directory: Path, repair: bool) -> None:
-    """Start all replicas that do not run, and wait until they serve.
+    """Start all replicas, and sequencers, that do not run, and wait until they serve.
 
     Those that died recover from the others. With durability "disk", all go on from what they have on disk.
     """
@@ -54,15 +55,15 @@ def up(directory: Path, repair: bool) -> None:
 
     cluster = LocalCluster(directory)
     check(cluster.config)
-    started = cluster.start(lambda index: click.echo(f"replica {index} is up", err=True), repair=repair)
-    which = f"{_count(cluster.config.n)} up{'' if started else ' already'}, durability {cluster.config.durability}"
-    click.echo(f"{which}; logs are in {directory}")
+    started = cluster.start(lambda index: click.echo(f"{cluster.name(index)} is up", err=True), repair=repair)
+    which = _count(cluster.config.n, len(cluster.config.sequencers))
+    click.echo(f"{which} up{'' if started else ' already'}, durability {cluster.config.durability}; logs are in {directory}")
 
 
 @command.command()
 @directory_argument
 def down(directory: Path) -> None:
-    """End all replicas, and with them what they have in memory. Logs, configuration and data on disk stay."""
+    """End all replicas and sequencers, and with them what they have in memory. Logs, configuration and data on disk stay."""
     from stretto.runtime.local_cluster import LocalCluster
 
     ended = LocalCluster(directory).stop()
@@ -73,33 +74,36 @@ def down(directory: Path) -> None:
 @directory_argument
 @json_option
 def status(directory: Path, as_json: bool) -> int:
-    """Show the state of each replica. Exit status 1 if not all of them answer."""
+    """Show the state of each replica and sequencer. Exit status 1 if not all of them answer."""
     from stretto.runtime.local_cluster import LocalCluster
 
     cluster = LocalCluster(directory)
-    replicas = cluster.status()
+    replicas, sequencers = cluster.status(), cluster.sequencer_status()
     if as_json:
         config = cluster.config
         what = {"protocol": config.protocol, "service": config.service, "durability": config.durability}
-        print_json({"config": str(directory / FILE_NAME), **what, "replicas": replicas})
+        print_json({"config": str(directory / FILE_NAME), **what, "replicas": replicas, "sequencers": sequencers})
     else:
-        _print_table(replicas)
-    return 0 if all(replica["state"] == "running" for replica in replicas) else 1
+        _print_table("replica", replicas, ("view", "leader", "committed", "tip"))
+        if sequencers:
+            _print_table("sequencer", sequencers, ("view", "stamped"))
+    return 0 if all(member["state"] == "running" for member in replicas + sequencers) else 1
 
 
-def _count(replicas: int) -> str:
-    return "1 replica" if replicas == 1 else f"{replicas} replicas"
+def _count(replicas: int, sequencers: int = 0) -> str:
+    counted = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in ((replicas, "replica"), (sequencers, "sequencer")) if count]
+    return " and ".join(counted)
 
 
-def _print_table(replicas: list[dict[str, Any]]) -> None:
+def _print_table(kind: str, members: list[dict[str, Any]], shown: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for title in ("replica", "address", "state", "pid", "view", "leader", "committed", "tip"):
+    for title in (kind, "address", "state", "pid", *shown):
         table.add_column(title, justify="left" if title in ("address", "state") else "right")
-    for replica in replicas:
-        metrics = replica["metrics"] or {}
-        known = [metrics.get(name, "-") for name in ("view", "leader", "committed", "tip")]
-        table.add_row(*map(str, [replica["index"], replica["address"], replica["state"], replica["pid"] or "-", *known]))
+    for member in members:
+        metrics = member["metrics"] or {}
+        known = [metrics.get(name, "-") for name in shown]
+        table.add_row(*map(str, [member["index"], member["address"], member["state"], member["pid"] or "-", *known]))
     Console().print(table)

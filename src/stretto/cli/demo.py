@@ -58,12 +58,13 @@ def command(
     nothing. All that is started is ended. Exit status 1 if an answer was wrong, service did not go on, the killed one did not come back, or
     a protocol could not be measured.
     """
-    from stretto.catalog import check
+    from stretto import catalog
     from stretto.cli.demo_display import print_comparison, print_table
     from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
-    config = loopback_config(replicas, protocol, _SERVICE, multicast=multicast)
-    check(config)
+    sequencers = catalog.protocol(protocol).usual_sequencers
+    config = loopback_config(replicas, protocol, _SERVICE, sequencers=sequencers, multicast=multicast)
+    catalog.check(config)
     if plot is not None:
         _check_plot(plot, comparison)
     with _signals_handled(_SIGNALS, _end), tempfile.TemporaryDirectory(prefix="stretto-demo-") as directory:

@@ -91,6 +91,8 @@ def command(
     if replay is not None:
         return _replay(replay, as_json)
     bounds = parse_bounds(text)
+    if catalog.protocol(protocol).sequencer is not None and not bounds.sequencers:
+        bounds = msgspec.structs.replace(bounds, sequencers=1)
     definition = catalog.protocol_for(bounds.config(protocol))
     console = Console(stderr=True, soft_wrap=True)
     began = monotonic()

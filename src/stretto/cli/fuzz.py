@@ -130,7 +130,8 @@ def command(
     common = Fixed(settings=changes, **fixed)
     named = list(catalog.protocol_names()) if "all" in protocols else list(dict.fromkeys(protocols))
     for name in named:
-        draw_spec(name, service, 0, catalog.protocol(name).max_replicas, common).validate()
+        definition = catalog.protocol(name)
+        draw_spec(name, service, 0, definition.max_replicas, common, definition.usual_sequencers).validate()
     catalog.service(service)
     totals = Totals(named, service, SystemRandom().randrange(_SEEDS) if seed is None else seed)
     if seconds is None:

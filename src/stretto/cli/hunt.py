@@ -95,7 +95,7 @@ class Plan:
         self._crosses = corpus is not None
         self._seeds = count(seed)
         self._random = Random(seed)
-        self._protocols = [(name, catalog.protocol(name).max_replicas) for name in protocols]
+        self._protocols = [catalog.protocol(name) for name in protocols]
         self._service = service
         self._fixed = fixed
 
@@ -108,10 +108,10 @@ class Plan:
         if self._again:
             return self._again.pop(0)
         seed = next(self._seeds)
-        protocol, max_replicas = self._protocols[seed % len(self._protocols)]
-        spec = draw_spec(protocol, self._service, seed, max_replicas, self._fixed)
+        protocol = self._protocols[seed % len(self._protocols)]
+        spec = draw_spec(protocol.name, self._service, seed, protocol.max_replicas, self._fixed, protocol.usual_sequencers)
         if self._crosses and self._random.random() < 0.5:
-            near = [other for other in self.interesting if other.protocol == protocol]
+            near = [other for other in self.interesting if other.protocol == protocol.name]
             return cross(self._random.choice(near), spec, self._random) if near else spec
         return spec
 

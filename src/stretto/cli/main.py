@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": "Three replicas under load, one is killed and service goes on; then all protocols side by side.",
     "cluster": "Set up, start, watch and end a cluster on this machine.",
     "replica": "Run one replica of a cluster.",
+    "sequencer": "Run one sequencer, for a protocol that has them.",
     "log": "Look at the data that a replica keeps on disk.",
     "kv": "Read and change a replicated key-value store.",
     "bench": "Measure throughput and latency of real processes.",

@@ -67,6 +67,7 @@ def settings(_context: click.Context, _parameter: click.Parameter, values: Seque
 @click.option("--service", default=NULL_SERVICE, show_default=True, help="What is replicated, as module:Class.")
 @click.option("--replicas", type=int, help="How many.  [default: 3, or as many as the protocol can use]")
 @click.option("--clients", type=int, default=1, show_default=True, help="Client nodes.")
+@click.option("--sequencers", type=int, help="How many, for a protocol that has them.  [default: 2, or none]")
 @click.option("--sessions", type=int, default=16, show_default=True, help="Calls outstanding at a time, over all clients.")
 @click.option("--operations", type=int, default=1_000, show_default=True, help="Calls in all.")
 @click.option("--faults", callback=names, default="", metavar="NAME,...", help=f"Any of {', '.join(FAULTS)}.")
@@ -88,6 +89,7 @@ def command(
     protocol: str,
     service: str,
     replicas: int | None,
+    sequencers: int | None,
     topology: str,
     design: str,
     merge: str,
@@ -107,10 +109,13 @@ def command(
     often a fault strikes, how long and how hard can be set, as in --set strengths.loss.frequency=0.1. The same options give the same run,
     and the same trace to the byte. Exits 1 if anything happened that must never happen.
     """
+    definition = catalog.protocol(protocol)
     if replicas is None:
-        replicas = min(3, catalog.protocol(protocol).max_replicas or 3)
+        replicas = min(3, definition.max_replicas or 3)
+    if sequencers is None:
+        sequencers = definition.usual_sequencers
     fabric = Fabric(topology, design, merge, load, bursts, jitter_us)
-    spec = SimulationSpec(protocol, service, replicas, fabric=fabric, **sizes)
+    spec = SimulationSpec(protocol, service, replicas, sequencers=sequencers, fabric=fabric, **sizes)
     if costs_file is not None:
         spec = costs.load(costs_file).of(spec)
     spec = spec.with_settings(changes)

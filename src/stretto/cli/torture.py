@@ -55,13 +55,15 @@ def command(
 
     from stretto.bench.measure import ended_by_sigterm
     from stretto.catalog import check
+    from stretto.catalog import protocol as protocol_named
     from stretto.runtime.local_cluster import loopback_config
     from stretto.torture.remains import remove_leftovers
     from stretto.torture.run import Plan
 
     if replicas < 3:
         raise ConfigurationError(f"{replicas} replicas survive no fault; 3 or more", key="--replicas")
-    check(loopback_config(replicas, protocol, _SERVICE, durability=durability))
+    sequencers = protocol_named(protocol).usual_sequencers
+    check(loopback_config(replicas, protocol, _SERVICE, sequencers=sequencers, durability=durability))
     seed = SystemRandom().randrange(_SEEDS) if seed is None else seed
     console = Console(stderr=True, soft_wrap=True)
     with ended_by_sigterm():
@@ -69,7 +71,7 @@ def command(
             console.print(f"removed what an earlier run left: {directory}")
         with _progress(console) as progress:
             plan = Plan(seconds, seed, rate, _kinds(faults))
-            report = _run(plan, protocol, replicas, durability, keep, progress)
+            report = _run(plan, protocol, replicas, sequencers, durability, keep, progress)
     if as_json:
         print_json(report)
     else:
@@ -78,7 +80,7 @@ def command(
 
 
 def _run(
-    plan: Plan, protocol: str, replicas: int, durability: Durability, kept: Path | None, progress: Progress
+    plan: Plan, protocol: str, replicas: int, sequencers: int, durability: Durability, kept: Path | None, progress: Progress
 ) -> Report:
     from dataclasses import replace
 
@@ -89,7 +91,8 @@ def _run(
     from stretto.torture.scene import scene
 
     progress("starting replicas", None)
-    with scene(protocol, _SERVICE, replicas, durability, plan.kinds) as place, (place.directory / FAULTS).open("wb", buffering=0) as log:
+    made = scene(protocol, _SERVICE, replicas, durability, plan.kinds, sequencers)
+    with made as place, (place.directory / FAULTS).open("wb", buffering=0) as log:
         plan = replace(plan, kinds=tuple(kind for kind in plan.kinds if kind not in place.skipped))
         if not plan.kinds:
             raise ConfigurationError("; ".join(f"{kind}: {reason}" for kind, reason in place.skipped.items()), key="--faults")

@@ -8,7 +8,11 @@
     port = 7000
     ...
 
-    [multicast]             # leave it out, and clients send to each replica
+    [[sequencers]]          # for a protocol that has them
+    host = "10.0.0.9"
+    port = 7000
+
+    [multicast]             # leave it out, and requests are sent to each replica
     group = "239.83.84.1"
     port = 7100
     interface = "10.0.0.1"
@@ -40,7 +44,7 @@ LARGEST_DATAGRAM = 65_507
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One replica: where it listens, UDP and TCP alike. `host` is an IPv4 address or a name that resolves to one."""
+    """One replica or sequencer: where it listens, UDP and TCP alike. `host` is an IPv4 address or a name that resolves to one."""
 
     host: str
     port: int
@@ -116,8 +120,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that the nodes of one cluster must agree on.
 
-    `service` names the replicated class as `module:Class`; `replicas` are the members in the order of their indices. Building one
-    in code does not check it; `load` and `validate` do.
+    `service` names the replicated class as `module:Class`; `replicas` are the members in the order of their indices, and so are
+    `sequencers`, whose addresses follow those of the replicas. Building one in code does not check it; `load` and `validate` do.
 
     `durability`: "memory", where a replica that ends has forgotten everything and recovers from its peers (the model of the paper), or
     "disk", where no message leaves that rests on what is not on disk yet, so that operations survive the end of all replicas at once.
@@ -127,6 +131,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protocol: str = "speculative"
     service: str = "stretto.apps.kv:KeyValueStore"
     durability: Durability = "memory"
+    sequencers: tuple[Member, ...] = ()
     multicast: Multicast | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
@@ -135,6 +140,15 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def n(self) -> int:
         """The number of replicas."""
         return len(self.replicas)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Replicas and sequencers: each one's address is its place among them."""
+        return (*self.replicas, *self.sequencers)
+
+    def name_of(self, address: int) -> str:
+        """What the file calls the member with this address."""
+        return f"replicas[{address}]" if address < self.n else f"sequencers[{address - self.n}]"
 
     def digest(self) -> bytes:
         """Eight bytes that two configurations share only if their nodes may speak with each other."""
@@ -149,7 +163,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def validate(self) -> ClusterConfig:
         """This configuration, if it makes sense. Raises ConfigurationError with the key and what would be right."""
-        _check_replicas(self)
+        _check_members(self)
         if self.multicast is not None:
             _check_multicast(self)
         for name in self.timeouts.__struct_fields__:
@@ -174,8 +188,9 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def to_toml(self) -> str:
         """The same as a file that `load` reads; only what differs from the defaults, and what everyone wants to see."""
         lines = [f"protocol = {_toml(self.protocol)}", f"service = {_toml(self.service)}", f"durability = {_toml(self.durability)}"]
-        for member in self.replicas:
-            lines += ["", "[[replicas]]", f"host = {_toml(member.host)}", f"port = {member.port}"]
+        for kind, members in (("replicas", self.replicas), ("sequencers", self.sequencers)):
+            for member in members:
+                lines += ["", f"[[{kind}]]", f"host = {_toml(member.host)}", f"port = {member.port}"]
         tables: list[tuple[str, msgspec.Struct | None, msgspec.Struct | None]] = [
             ("multicast", self.multicast, None),
             ("timeouts", self.timeouts, Timeouts()),
@@ -215,18 +230,18 @@ def parse(table: dict[str, Any]) -> ClusterConfig:
     return config.validate()
 
 
-def _check_replicas(config: ClusterConfig) -> None:
+def _check_members(config: ClusterConfig) -> None:
     if config.n % 2 == 0:
         raise ConfigurationError(f"{config.n} replicas are listed; an odd number (2f+1 to survive f failures) is needed", key="replicas")
     seen: dict[tuple[str, int], int] = {}
-    for index, member in enumerate(config.replicas):
-        key = f"replicas[{index}]"
+    for address, member in enumerate(config.members):
+        key = config.name_of(address)
         if not member.host:
             raise ConfigurationError("is empty; an IPv4 address or a host name is needed", key=f"{key}.host")
         if not 1 <= member.port <= 65_535:
             raise ConfigurationError(f"{member.port} is not a port (1 to 65535)", key=f"{key}.port")
-        if (other := seen.setdefault((member.host, member.port), index)) != index:
-            raise ConfigurationError(f"{member.host}:{member.port} is replicas[{other}] already", key=key)
+        if (other := seen.setdefault((member.host, member.port), address)) != address:
+            raise ConfigurationError(f"{member.host}:{member.port} is {config.name_of(other)} already", key=key)
 
 
 def _check_multicast(config: ClusterConfig) -> None:
@@ -237,9 +252,9 @@ def _check_multicast(config: ClusterConfig) -> None:
         raise ConfigurationError(reason, key="multicast.group")
     if not 1 <= multicast.port <= 65_535:
         raise ConfigurationError(f"{multicast.port} is not a port (1 to 65535)", key="multicast.port")
-    for index, member in enumerate(config.replicas):
+    for address, member in enumerate(config.members):
         if member.port == multicast.port:
-            reason = f"{multicast.port} is the port of replicas[{index}] too; the group needs one of its own"
+            reason = f"{multicast.port} is the port of {config.name_of(address)} too; the group needs one of its own"
             raise ConfigurationError(reason, key="multicast.port")
     if multicast.interface and not _is_ipv4(multicast.interface):
         raise ConfigurationError(f"{multicast.interface!r} is not the IPv4 address of a local interface", key="multicast.interface")

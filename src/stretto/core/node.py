@@ -1,7 +1,7 @@
 """The contract between a protocol and the world that drives it.
 
-A protocol role (a replica, a client) is a **node**: a plain object that owns no socket, clock, thread or random source. Its host
-calls it; it answers through the **port** it was built with. A simulator, a real runtime and an exhaustive search are three
+A protocol role (a replica, a sequencer, a client) is a **node**: a plain object that owns no socket, clock, thread or random source. Its
+host calls it; it answers through the **port** it was built with. A simulator, a real runtime and an exhaustive search are three
 hosts of the same nodes, and a node cannot tell which one it is in.
 
 Rules for a node: the same calls give the same answers, so no wall clock, no `hash()` or `id()` that orders anything, and no
@@ -20,8 +20,9 @@ from stretto.core.errors import StrettoError
 from stretto.core.state_machine import StateMachine
 
 Address: TypeAlias = int
-"""Where a message goes. A replica's address is its index in the configuration; any other number is a client's. The real
-runtime makes a client's address of its IPv4 address and port (`ip << 16 | port`), so that it needs no directory."""
+"""Where a message goes. A replica's address is its index in the configuration, and sequencers, if there are any, are numbered on behind the
+replicas; any other number is a client's. The real runtime makes a client's address of its IPv4 address and port (`ip << 16 | port`), so
+that it needs no directory."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Client, Message, Port, Replica
+from stretto.core.node import Client, Message, Node, Port, Replica
 from stretto.core.state_machine import StateMachine
 
 
@@ -27,6 +27,7 @@ class Start:
 BOOTSTRAP = Start(bootstrap=True)
 WITHOUT_MEMORY = Start()
 
+SequencerFactory = Callable[[Port, ClusterConfig, int], Node]
 ReplicaFactory = Callable[[Port, ClusterConfig, int, StateMachine, Start], Replica]
 ClientFactory = Callable[[Port, ClusterConfig], Client]
 
@@ -38,6 +39,7 @@ class ProtocolDefinition:
     `message_types`: what its nodes send; `record_types`: what its replicas persist. `replica(port, config, index, machine, start)` and
     `client(port, config)` build a node that runs from then on: it may use its port at once.
     `max_replicas` is there for protocols that cannot use more (a single server); None means any odd number.
+    `sequencer(port, config, index)` builds one of the nodes that number requests; None if the protocol has no such nodes.
     """
 
     name: str
@@ -46,6 +48,12 @@ class ProtocolDefinition:
     replica: ReplicaFactory
     client: ClientFactory
     max_replicas: int | None = None
+    sequencer: SequencerFactory | None = None
+
+    @property
+    def usual_sequencers(self) -> int:
+        """How many sequencers a cluster should have: one that serves and one that stands by, if the protocol has any."""
+        return 0 if self.sequencer is None else 2
 
     @property
     def data_name(self) -> str:

@@ -15,25 +15,29 @@ MAX_OPERATIONS = 26
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The size of a world and the most that happens in it.
 
-    - `replicas`, `clients`: how many nodes of each;
+    - `replicas`, `clients`, `sequencers`: how many nodes of each, the last for a protocol that has them;
     - `operations`: how many calls are made in all, the clients taking turns;
     - `views`: the highest view that a replica may get to;
     - `timers`: how many times a timer fires;
-    - `crashes`: how many times a replica crashes and starts again.
+    - `crashes`: how many times a replica or sequencer crashes and starts again;
+    - `stamps`: how many numbers a sequencer gives after the beginning: each copy of a request gets one of its own.
 
     Nothing else is bounded. Messages may be lost, doubled, late, and in any order, and replicas may stop for good, as often as can be.
     """
 
     replicas: int = 3
     clients: int = 2
+    sequencers: int = 0
     operations: int = 2
     views: int = 3
     timers: int = 1
     crashes: int = 0
+    stamps: int = 3
 
     def validate(self) -> Bounds:
         """These bounds, if they make sense. Raises ConfigurationError with the key and what would be right."""
-        for name, least in (("replicas", 1), ("clients", 1), ("operations", 1), ("views", 0), ("timers", 0), ("crashes", 0)):
+        for name in self.__struct_fields__:
+            least = 1 if name in ("replicas", "clients", "operations") else 0
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{getattr(self, name)} is too small; {least} or more", key=f"bounds.{name}")
         if self.replicas % 2 == 0:
@@ -42,13 +46,19 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigurationError(f"{self.operations} is too large; at most {MAX_OPERATIONS}", key="bounds.operations")
         return self
 
+    @property
+    def members(self) -> int:
+        """How many nodes there are beside the clients."""
+        return self.replicas + self.sequencers
+
     def config(self, protocol: str) -> ClusterConfig:
         """The configuration that the nodes see.
 
         A call is given up when the client's timer fires: to send again is of no use where whatever was sent may arrive at any time.
         """
-        members = tuple(Member(f"replica-{index}", 1) for index in range(self.replicas))
-        return ClusterConfig(members, protocol, timeouts=Timeouts(request_timeout_ms=1e-6))
+        members = tuple(Member(f"member-{address}", 1) for address in range(self.members))
+        replicas, sequencers = members[: self.replicas], members[self.replicas :]
+        return ClusterConfig(replicas, protocol, sequencers=sequencers, timeouts=Timeouts(request_timeout_ms=1e-6))
 
     def __str__(self) -> str:
         return ",".join(f"{name}={getattr(self, name)}" for name in self.__struct_fields__)

@@ -193,7 +193,8 @@ class NodeState(NamedTuple):
     """One state of one node.
 
     `own`: the events that are not messages; `facts`: of a replica that has not stopped, else None; `calls`: the operations that a
-    client has yet to call, `busy`: the one that it waits for; `deaf`: no message will ever do anything to it.
+    client has yet to call, `busy`: the one that it waits for; `deaf`: no message will ever do anything to it; `stamped`: the number that a
+    sequencer gave last.
     """
 
     address: Address
@@ -203,6 +204,7 @@ class NodeState(NamedTuple):
     calls: tuple[bytes, ...]
     busy: bytes | None
     deaf: bool
+    stamped: int
     steps: dict[Event, Step | None]
 
 
@@ -234,6 +236,12 @@ class NodeTable:
         assert step is not None
         return step
 
+    def first_sequencer(self, address: Address) -> Step:
+        """A sequencer that starts for the first time."""
+        step = self._outcome(self._sequencer(self._port(address, life=0)), None, None)
+        assert step is not None
+        return step
+
     def first_client(self, number: int, calls: Sequence[bytes]) -> Step:
         """A client that is to make these calls."""
         port = self._port(CLIENT_BASE + number, life=0)
@@ -255,13 +263,20 @@ class NodeTable:
         return self._message_ids.get(_message_key(sent))
 
     def _port(self, address: Address, life: int) -> RecordingPort:
-        return RecordingPort(address, self._config.n, life, self._durable and address < CLIENT_BASE)
+        return RecordingPort(address, self._config.n, life, self._durable and address < self._config.n)
 
     def _replica(self, port: RecordingPort, start: Start) -> Callable[[], Actor]:
         return lambda: Actor(port, self._definition.replica(port, self._config, port.address, Ledger(), start))
 
+    def _sequencer(self, port: RecordingPort) -> Callable[[], Actor]:
+        factory, config = self._definition.sequencer, self._config
+        assert factory is not None
+        return lambda: Actor(port, factory(port, config, port.address - config.n))
+
     def _later_life(self, former: RecordingPort) -> Callable[[], Actor]:
         port = self._port(former.address, former.life + 1)
+        if port.address >= self._config.n:
+            return self._sequencer(port)
         port.records, port.memory = list(former.records), None
         return self._replica(port, Start(records=list(port.records)))
 
@@ -345,16 +360,18 @@ class NodeTable:
 
     def _state_of(self, actor: Actor) -> NodeState:
         port, node = actor.port, actor.node
-        is_replica = port.address < CLIENT_BASE
+        is_replica, is_client = port.address < self._config.n, port.address >= CLIENT_BASE
         own: list[OwnEvent] = [(kind, name) for name in sorted(port.timers) for kind in (TIMER, LATE)]
-        own += [RESTART] if is_replica else []
+        own += [] if is_client else [RESTART]
         own += [CALL] if actor.calls and actor.busy is None else []
         facts = None
         if is_replica and node is not None:
             replica = cast(Replica, node)
             facts = facts_of(replica, self._replayed)
-        deaf = node is None or not (is_replica or actor.calls or actor.busy)
-        return NodeState(port.address, _pickled(actor) if self.remember else b"", tuple(own), facts, actor.calls, actor.busy, deaf, {})
+        deaf = node is None or (is_client and not (actor.calls or actor.busy))
+        stamped = 0 if is_replica or is_client or node is None else node.metrics()["stamped"]
+        pickled = _pickled(actor) if self.remember else b""
+        return NodeState(port.address, pickled, tuple(own), facts, actor.calls, actor.busy, deaf, stamped, {})
 
     def _intern_message(self, sent: Sent) -> MessageId:
         key = _message_key(sent)

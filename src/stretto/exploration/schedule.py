@@ -218,15 +218,21 @@ def _names(operations: Sequence[bytes]) -> list[str]:
 
 
 def _told_event(world: World, before: State, step: Step) -> str:
-    node = _name(world.address_of(step.node))
+    node = _node_name(world, world.address_of(step.node))
     if isinstance(step.event, Sent):
-        return f"{node} receives {told_message(step.event.message)} from {_name(step.event.source)}"
+        return f"{node} receives {told_message(step.event.message)} from {_node_name(world, step.event.source)}"
     kind, timer = step.event
     if step.event == CALL:
         return f"{node} calls {world.calls(before, step.node)[0].decode()}"
     if step.event == RESTART:
-        return f"{node} crashes and starts again, {'with its disk' if world.durable else 'without its memory'}"
+        remembers = world.durable and step.node < world.bounds.replicas
+        return f"{node} crashes and starts again, {'with its disk' if remembers else 'without its memory'}"
     return f"timer {timer!r} of {node} fires{', after a long silence' if kind == LATE else ''}"
+
+
+def _node_name(world: World, address: int) -> str:
+    bounds = world.bounds
+    return f"s{address - bounds.replicas}" if bounds.replicas <= address < bounds.members else _name(address)
 
 
 def _name(address: int) -> str:

@@ -77,10 +77,10 @@ class World:
     ) -> None:
         self.bounds = bounds
         self.durable = durable
-        self.size = bounds.replicas + bounds.clients
+        self.size = bounds.members + bounds.clients
         self.nodes = NodeTable(definition, bounds.config(definition.name), durable)
         self.cut = 0
-        """How many moves were not taken because of the bound on views."""
+        """How many moves were not taken because of the bounds on views and stamps."""
         self._reduce = reduce
         self._places: list[Place] = []
         self._place_ids: dict[Place, int] = {}
@@ -90,7 +90,9 @@ class World:
         self._moves: dict[tuple[int, int, int], list[Move]] = {}
         self._replies: dict[int, Sendings] = {}
         self._seen_facts: dict[tuple[int, StateId], int] = {}
+        self._most_stamped = 1 << 62
         self.start = self._begin(definition)
+        self._most_stamped = bounds.stamps + max(self.nodes.states[self.node(self.start, index)].stamped for index in range(self.size))
         self.nodes.remember = remember
 
     # What may happen
@@ -124,8 +126,9 @@ class World:
         return self.successor(state, index, self._move((event,), before, step, *_spent(event)))
 
     def within_bounds(self, state: State) -> bool:
-        """Whether no replica has got to a view above the bound."""
-        return all(facts is None or facts.view <= self.bounds.views for facts in self.replicas(state))
+        """Whether no replica has got to a view above the bound, and no sequencer to a number."""
+        nodes = [self.nodes.states[self.node(state, index)] for index in range(self.size)]
+        return all((node.facts is None or node.facts.view <= self.bounds.views) and node.stamped <= self._most_stamped for node in nodes)
 
     def successor(self, state: State, index: int, move: Move) -> State:
         """The state after a move; `state` itself if the move only takes of the bounds. Raises Violation if it must never be."""
@@ -198,8 +201,8 @@ class World:
     def _leaves_bounds(self, step: Step) -> bool:
         if step.violation is not None:
             return False
-        facts = self.nodes.states[step.after].facts
-        return facts is not None and facts.view > self.bounds.views
+        state = self.nodes.states[step.after]
+        return (state.facts is not None and state.facts.view > self.bounds.views) or state.stamped > self._most_stamped
 
     def _move(self, events: tuple[Event, ...], before: StateId, step: Step, timers: int, crashes: int) -> Move:
         if step.violation is not None:
@@ -218,14 +221,14 @@ class World:
 
     def index_of(self, address: Address) -> int | None:
         """Where the node with this address stands in a state; None if there is none."""
-        if address < self.bounds.replicas:
+        if address < self.bounds.members:
             return address
         number = address - CLIENT_BASE
-        return self.bounds.replicas + number if 0 <= number < self.bounds.clients else None
+        return self.bounds.members + number if 0 <= number < self.bounds.clients else None
 
     def address_of(self, index: int) -> Address:
         """The address of the node that stands there in a state."""
-        return index if index < self.bounds.replicas else CLIENT_BASE + index - self.bounds.replicas
+        return index if index < self.bounds.members else CLIENT_BASE + index - self.bounds.members
 
     def replies(self, state: State) -> Iterator[tuple[int, Event]]:
         """The events that change no node, but make it send something that had not been sent; each after those before it."""
@@ -333,11 +336,13 @@ class World:
 
         for index in range(bounds.replicas):
             take(index, nodes.first_replica(index))
+        for address in range(bounds.replicas, bounds.members):
+            take(address, nodes.first_sequencer(address))
         for number in range(bounds.clients):
             warm_up = b"%d" % number
-            take(bounds.replicas + number, nodes.first_client(number, [warm_up, *names[number :: bounds.clients]]))
+            take(bounds.members + number, nodes.first_client(number, [warm_up, *names[number :: bounds.clients]]))
         settle()
-        for index in range(bounds.replicas, bounds.replicas + bounds.clients):
+        for index in range(bounds.members, self.size):
             take(index, nodes.step(current[index], CALL))
             settle()
         for _ in range(_WARM_UP_ROUNDS):

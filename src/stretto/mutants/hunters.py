@@ -57,6 +57,12 @@ def disks(*options: str, seconds: float = 180) -> Hunter:
     return swarm(*_short(3, "disk", faults), "--set", "limits.checkpoint_operations=12", *options, seconds=seconds)
 
 
+def sequencers(replicas: int, durability: str = "memory", *options: str, seconds: float = 180) -> Hunter:
+    """Random short runs of NOPaxos, in which the network fails, and replicas and sequencers crash and start again."""
+    faults = f"sequencer_restart,{'kill' if durability == 'disk' else 'restart'},{_NETWORK}"
+    return swarm("--protocol", "nopaxos", *_short(replicas, durability, faults), *options, seconds=seconds)
+
+
 def explorer(bounds: str, seconds: float = 180) -> Hunter:
     """Every order of what may happen in a small world."""
     return Hunter("explore", ("--bounds", bounds), seconds)

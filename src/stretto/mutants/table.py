@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from stretto.mutants import durability, normal, recovery, state, views
+from stretto.mutants import durability, nopaxos, normal, recovery, state, views
 from stretto.mutants.mutant import Mutant
 
-MUTANTS: tuple[Mutant, ...] = (*normal.MUTANTS, *views.MUTANTS, *state.MUTANTS, *recovery.MUTANTS, *durability.MUTANTS)
+MUTANTS: tuple[Mutant, ...] = (
+    *normal.MUTANTS,
+    *views.MUTANTS,
+    *state.MUTANTS,
+    *recovery.MUTANTS,
+    *durability.MUTANTS,
+    *nopaxos.MUTANTS,
+)

@@ -18,12 +18,15 @@ class LoggingReplica:
     A subclass fills `handlers`, message type to method, and calls `replay` when it is built. `start` says how the replica begins.
     """
 
+    repeats = False
+    """Whether the log may have a request more than once; see `ReplicatedState`."""
+
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         self.port = port
         self.index = index
         self.n = config.n
         self.view = 0
-        self.state = ReplicatedState(machine, config.limits.max_sessions, config.limits.checkpoint_operations)
+        self.state = ReplicatedState(machine, config.limits.max_sessions, config.limits.checkpoint_operations, self.repeats)
         self.state.clock = self.now_ns
         self.handlers: dict[type[Message], Callable[[Address, Any], None]] = {}
         self.ignored: dict[str, int] = {}

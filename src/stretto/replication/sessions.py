@@ -76,6 +76,13 @@ class SessionTable:
         record = self.records.get(request.session)
         return record if record is not None and record.opening.client == request.client else None
 
+    def has_executed(self, request: Request) -> bool:
+        """Whether the table knows this request, or a later one of its session, to have been executed."""
+        if request.session == OPEN_SESSION:
+            return request.number in self._by_nonce
+        record = self.records.get(request.session)
+        return record is not None and record.opening.client == request.client and request.number <= record.number
+
     def open(self, position: int, request: Request) -> tuple[bytes, SessionUndo]:
         """Execute an opening at `position`: its result, and how to take it back."""
         assert request.number not in self._by_nonce, "a request to open a session stands in the log twice"

@@ -44,14 +44,15 @@ class ReplicatedState:
     """What executing the log left. Every entry of the log is executed; those after `committed` can be undone.
 
     `persist` is called with a record of every change, and `on_checkpoint` when entries have been given up, if they are set. `clock` gives
-    nanoseconds, by which `longest_pause_ns`, the longest time that taking a checkpoint took, is measured.
+    nanoseconds, by which `longest_pause_ns`, the longest time that taking a checkpoint took, is measured. `repeats`: whether a request may
+    stand in the log again, or after a later one of its session; then it has no result there, and changes nothing.
 
     Invariants: sessions and machine are what executing the entries 1 to `log.tip` in order gives;
     `results` has one item for each entry of the log, the undo lists one for each entry after `committed`;
     `checkpoint` stands for the entries up to its position, which is committed; the log has at least those since the checkpoint before it.
     """
 
-    def __init__(self, machine: StateMachine, max_sessions: int, checkpoint_operations: int) -> None:
+    def __init__(self, machine: StateMachine, max_sessions: int, checkpoint_operations: int, repeats: bool = False) -> None:
         self.log = Log()
         self.sessions = SessionTable(max_sessions)
         self.machine = machine
@@ -64,6 +65,7 @@ class ReplicatedState:
         self.longest_pause_ns = 0
         self._max_sessions = max_sessions
         self._checkpoint_operations = checkpoint_operations
+        self._repeats = repeats
         self._next_checkpoint = checkpoint_operations
         self._speculative_checkpoints: list[Checkpoint] = []
         self._checkpoint_digest: tuple[Checkpoint, bytes] | None = None
@@ -72,7 +74,7 @@ class ReplicatedState:
         self._machine_undos: list[Undo] = []
 
     def append(self, request: Request) -> bytes | None:
-        """Append and execute a request that the log has not seen. The result; None if its client does not have this session."""
+        """Append and execute a request. The result; None if its client does not have this session, or the log has the request already."""
         log = self.log
         log.append(request)
         session = request.session
@@ -80,7 +82,9 @@ class ReplicatedState:
         undo: Undo = None
         session_undo: SessionUndo = None
         result: bytes | None = None
-        if record is not None and record.opening.client == request.client:
+        if self._repeats and self.sessions.has_executed(request):
+            pass
+        elif record is not None and record.opening.client == request.client:
             assert request.number > record.number, "an operation stands in the log twice, or after a later one of its session"
             result, undo = self.machine.execute(request.operation, request.time_ns, request.entropy)
             self.sessions.records[session] = SessionRecord(request.number, log.tip, result, record.opening)
@@ -265,7 +269,7 @@ class ReplicatedState:
 
     def replayed_on(self, machine: StateMachine) -> Any:
         """What `snapshot` gives when this log is executed from its checkpoint, or from its start, on a fresh `machine`."""
-        other = ReplicatedState(machine, self._max_sessions, self._checkpoint_operations)
+        other = ReplicatedState(machine, self._max_sessions, self._checkpoint_operations, self._repeats)
         for record in self.records():
             other.replay(record)
         return other.snapshot()

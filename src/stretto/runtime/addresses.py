@@ -32,15 +32,15 @@ def text_of(address: int) -> str:
     return f"{host}:{port}"
 
 
-def member_endpoint(config: ClusterConfig, index: int) -> int:
-    """Where a replica listens. Raises ConfigurationError if its host has no IPv4 address, or the index does not exist."""
-    if not 0 <= index < config.n:
-        raise ConfigurationError(f"there is no replica {index}; the indices are 0 to {config.n - 1}", key="replicas")
-    member = config.replicas[index]
+def member_endpoint(config: ClusterConfig, address: int) -> int:
+    """Where a replica or sequencer listens. Raises ConfigurationError if its host has no IPv4 address, or the address is no member's."""
+    if not 0 <= address < len(config.members):
+        raise ConfigurationError(f"there is no replica {address}; the indices are 0 to {config.n - 1}", key="replicas")
+    member = config.members[address]
     try:
         found = socket.getaddrinfo(member.host, member.port, socket.AF_INET, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         reason = f"{member.host!r} has no IPv4 address ({getattr(error, 'strerror', None) or error}); check the name, or write the address"
-        raise ConfigurationError(reason, key=f"replicas[{index}].host") from None
+        raise ConfigurationError(reason, key=f"{config.name_of(address)}.host") from None
     host, port = found[0][4][:2]
     return endpoint_to_int((str(host), int(port)))

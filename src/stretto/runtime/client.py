@@ -39,7 +39,7 @@ class ClientHost:
             config,
             definition.message_types,
             open_client_sockets(config),
-            index=None,
+            member=None,
             report=_report,
             max_messages_per_datagram=max_messages_per_datagram,
         )

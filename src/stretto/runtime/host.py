@@ -42,9 +42,9 @@ Report = Callable[[str, dict[str, Any]], None]
 class NodeHost:
     """Drives one node, and is its `Port`.
 
-    Parameters: `sockets`, which it owns from now on; `index`, the replica's, None for a client; `report`, where `port.report` goes;
-    `disk`, where what the node persists goes, None if nowhere; `stopped`, told the reason when the node must not go on;
-    `max_messages_per_datagram`, how many messages may share one, as many as fit by default.
+    Parameters: `sockets`, which it owns from now on; `member`, the address of a replica or sequencer, None for a client;
+    `report`, where `port.report` goes; `disk`, where what the node persists goes, None if nowhere; `stopped`, told the reason when the
+    node must not go on; `max_messages_per_datagram`, how many messages may share one, as many as fit by default.
 
     Build the node with the host as its port, then `start` the host with the node.
     """
@@ -56,7 +56,7 @@ class NodeHost:
         message_types: Sequence[type[Message]],
         sockets: NodeSockets,
         *,
-        index: int | None,
+        member: Address | None,
         report: Report,
         disk: Disk | None = None,
         stopped: Callable[[str], None] = lambda reason: None,
@@ -64,7 +64,7 @@ class NodeHost:
     ) -> None:
         self.loop = loop
         self.sockets = sockets
-        self.address: Address = sockets.endpoint if index is None else index
+        self.address: Address = sockets.endpoint if member is None else member
         self.random = Random(int.from_bytes(os.urandom(16), "big"))
         self.node: Node | None = None
         self.bursts = 0
@@ -81,13 +81,14 @@ class NodeHost:
         self._disk = disk
         self._tell_stopped = stopped
         self._stopped = False
-        self._endpoints = {member: member_endpoint(config, member) for member in range(config.n)}
-        self._members = {endpoint: member for member, endpoint in self._endpoints.items()}
-        self._others = [endpoint for member, endpoint in self._endpoints.items() if member != index]
+        self._endpoints = {address: member_endpoint(config, address) for address in range(len(config.members))}
+        self._members = {endpoint: address for address, endpoint in self._endpoints.items()}
+        self._others = [self._endpoints[replica] for replica in range(config.n) if replica != member]
         group = config.multicast
         self._group_endpoints = self._others if group is None else [endpoint_to_int((group.group, group.port))]
         # A replica belongs to the group itself. The network brings its own copy back only from a group with loopback.
-        self._multicast_reaches_self = index is None or (group is not None and group.loopback)
+        self._is_replica = self.address < config.n
+        self._multicast_reaches_self = not self._is_replica or (group is not None and group.loopback)
         self._outbox: defaultdict[Address, list[Message]] = defaultdict(list)
         self._group_outbox: list[Message] = []
         self._to_self: list[Message] = []
@@ -295,7 +296,7 @@ class NodeHost:
                 self._streams.send(endpoint, frame)
         if not self._multicast_reaches_self:
             self._to_self += messages
-        elif oversize and self.address in self._endpoints:
+        elif oversize and self._is_replica:
             self._to_self += [message for message in messages if self._framing.pack([message])[1]]
         self.messages_sent += len(messages)
         messages.clear()

@@ -1,4 +1,4 @@
-"""Asking a running replica how it is."""
+"""Asking a running replica or sequencer how it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from stretto.runtime.streams import LENGTH_BYTES, question, with_length
 
 
 def fetch_metrics(config: ClusterConfig, index: int, timeout_s: float = 1.0) -> dict[str, Any]:
-    """The metrics of replica `index`: its node's (view, leader, tip, committed, messages ignored by reason, ...) and its process's.
+    """The metrics of the replica or sequencer with address `index`: its node's (view, leader, tip, committed, messages ignored by reason,
+    ...) and its process's.
 
     Raises ClusterUnavailable if it does not answer in `timeout_s` seconds, or runs with another configuration.
     """

@@ -1,4 +1,4 @@
-"""The replica process: one node, its sockets, its log, until it is told to end."""
+"""The process of a replica or a sequencer: one node, its sockets, its log, until it is told to end."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ConfigurationError, StrettoError
+from stretto.core.node import Address, Node
 from stretto.core.protocol import ProtocolDefinition, Start
 from stretto.core.state_machine import StateMachine
 from stretto.runtime.addresses import text_of
@@ -23,7 +25,7 @@ from stretto.runtime.batching import BATCHED
 from stretto.runtime.disk import Disk, open_disk
 from stretto.runtime.host import NodeHost
 from stretto.runtime.loop import DatagramLoop
-from stretto.runtime.sockets import open_replica_sockets
+from stretto.runtime.sockets import open_member_sockets
 from stretto.storage.files import StorageFailure
 
 logger = logging.getLogger("stretto.replica")
@@ -54,23 +56,41 @@ def run_replica(
     Raises ConfigurationError for what keeps it from starting, Corrupt if what is on disk is damaged, StorageFailure if the disk fails,
     and StrettoError if the replica had to stop, because of its peers or of a bug in itself.
     """
-    handler = _json_lines(log)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
     disk = None
-    try:
-        if (data is not None) != (config.durability == "disk"):
-            raise ConfigurationError(_NEEDS_DATA if data is None else _NEEDS_NO_DATA, key="durability")
-        if data is not None:
-            disk = _open_disk(data, definition, config, index, repair)
-        with asyncio.Runner(loop_factory=DatagramLoop) as runner:
-            runner.run(_serve(definition, config, index, machine_factory, disk, bootstrap))
-    finally:
-        if disk is not None:
-            disk.close()
-        logger.removeHandler(handler)
-        handler.close()
+
+    def build(host: NodeHost) -> Node:
+        return definition.replica(host, config, index, machine_factory(), _start(bootstrap, disk))
+
+    with _logging_to(log):
+        try:
+            if (data is not None) != (config.durability == "disk"):
+                raise ConfigurationError(_NEEDS_DATA if data is None else _NEEDS_NO_DATA, key="durability")
+            if data is not None:
+                disk = _open_disk(data, definition, config, index, repair)
+            _run(definition, config, _Role("replica", index, index), disk, build)
+        finally:
+            if disk is not None:
+                disk.close()
+
+
+def run_sequencer(definition: ProtocolDefinition, config: ClusterConfig, index: int, *, log: str | Path | None = None) -> None:
+    """Run sequencer `index` of the cluster in this process, until SIGTERM or SIGINT; `log` as of a replica.
+
+    Raises ConfigurationError for what keeps it from starting, and StrettoError if it had to stop because of a bug in itself.
+    """
+    factory = definition.sequencer
+    assert factory is not None
+    with _logging_to(log):
+        role = _Role("sequencer", index, config.n + index)
+        _run(definition, config, role, None, lambda host: factory(host, config, index))
+
+
+class _Role(NamedTuple):
+    """What runs: a replica or a sequencer, which of them, and its address."""
+
+    kind: str
+    number: int
+    address: Address
 
 
 _NEEDS_DATA = "\"disk\" needs a directory for the replica's data; name one with --data"
@@ -92,13 +112,15 @@ def _start(bootstrap: bool, disk: Disk | None) -> Start:
     return Start(bootstrap, records)
 
 
+def _run(
+    definition: ProtocolDefinition, config: ClusterConfig, role: _Role, disk: Disk | None, build: Callable[[NodeHost], Node]
+) -> None:
+    with asyncio.Runner(loop_factory=DatagramLoop) as runner:
+        runner.run(_serve(definition, config, role, disk, build))
+
+
 async def _serve(
-    definition: ProtocolDefinition,
-    config: ClusterConfig,
-    index: int,
-    machine_factory: Callable[[], StateMachine],
-    disk: Disk | None,
-    bootstrap: bool,
+    definition: ProtocolDefinition, config: ClusterConfig, role: _Role, disk: Disk | None, build: Callable[[NodeHost], Node]
 ) -> None:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
@@ -106,8 +128,8 @@ async def _serve(
         loop,
         config,
         definition.message_types,
-        open_replica_sockets(config, index),
-        index=index,
+        open_member_sockets(config, role.address),
+        member=role.address,
         report=_report,
         disk=disk,
         stopped=partial(_stop, ended),
@@ -116,16 +138,16 @@ async def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _resolve, ended, signal.Signals(number).name)
         loop.set_exception_handler(lambda _, context: _fail(host, ended, context))
-        host.start(definition.replica(host, config, index, machine_factory(), _start(bootstrap, disk)))
+        host.start(build(host))
         if not ended.done():
-            _report("replica started", {"replica": index, **_what_runs(host, definition, config)})
+            _report(f"{role.kind} started", {role.kind: role.number, **_what_runs(host, definition, config)})
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         signal_name = await ended
         if disk is not None:
             disk.sync(loop)
-        _report("replica ends", {"replica": index, "signal": signal_name})
+        _report(f"{role.kind} ends", {role.kind: role.number, "signal": signal_name})
     finally:
         host.close()
 
@@ -161,11 +183,24 @@ def _fail(host: NodeHost, ended: asyncio.Future[str], context: dict[str, Any]) -
         return
     logger.critical("replica failed", exc_info=error, extra={"details": {"message": context["message"]}})
     if not ended.done():
-        ended.set_exception(StrettoError(f"the replica stopped because of a bug in itself: {error!r}; the log has the traceback"))
+        ended.set_exception(StrettoError(f"the process stopped because of a bug in itself: {error!r}; the log has the traceback"))
 
 
 def _report(event: str, details: dict[str, Any]) -> None:
     logger.info(event, extra={"details": details})
+
+
+@contextmanager
+def _logging_to(log: str | Path | None) -> Iterator[None]:
+    handler = _json_lines(log)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _json_lines(file: str | Path | None) -> logging.Handler:

@@ -35,20 +35,21 @@ class NodeSockets:
                 sock.close()
 
 
-def open_replica_sockets(config: ClusterConfig, index: int) -> NodeSockets:
-    """The sockets of a replica. Raises ConfigurationError."""
-    host, port = endpoint_of(member_endpoint(config, index))
+def open_member_sockets(config: ClusterConfig, address: int) -> NodeSockets:
+    """The sockets of the replica or sequencer with this address. Raises ConfigurationError."""
+    host, port = endpoint_of(member_endpoint(config, address))
+    key = config.name_of(address)
     opened: list[socket.socket] = []
     try:
         datagrams = _datagram_socket(opened)
         streams = _stream_socket(opened)
-        _bind_member(datagrams, host, port, f"replicas[{index}]")
-        _bind_member(streams, host, port, f"replicas[{index}]")
+        _bind_member(datagrams, host, port, key)
+        _bind_member(streams, host, port, key)
         streams.listen(128)
         group = None
         if config.multicast is not None:
             _send_multicast_from(datagrams, config.multicast, host)
-            group = _join(config.multicast, host, opened)
+            group = _join(config.multicast, host, opened) if address < config.n else None
         return NodeSockets(datagrams, streams, group)
     except BaseException:
         for sock in opened:
@@ -105,7 +106,7 @@ def _bind_member(sock: socket.socket, host: str, port: int, key: str) -> None:
             reason = f"{kind} port {port} of {host} is in use; end the process that has it, or configure another"
             raise ConfigurationError(reason, key=f"{key}.port") from None
         if error.errno == errno.EADDRNOTAVAIL:
-            reason = f"{host} is not an address of this machine; start this replica on the machine that has it"
+            reason = f"{host} is not an address of this machine; start it on the machine that has it"
             raise ConfigurationError(reason, key=f"{key}.host") from None
         if error.errno == errno.EACCES:
             raise ConfigurationError(f"{kind} port {port} needs privileges; configure one above 1023", key=f"{key}.port") from None

@@ -36,7 +36,7 @@ from stretto.verify.logs import LogObserver
 from stretto.verify.violation import Violation, shortened
 
 CLIENT_ADDRESSES: Address = 1 << 20
-"""Clients have addresses from here on; below are the replicas."""
+"""Clients have addresses from here on; below are the replicas, and behind them the sequencers."""
 
 _POLL_NS = 1_000_000
 _EVENTS_AT_LEAST = 5_000_000
@@ -119,10 +119,12 @@ class Simulation:
     ) -> None:
         self.spec = spec
         self._model = model
+        self._protocol = protocol
         seed = spec.seed
         group = range(spec.replicas)
         addresses = range(CLIENT_ADDRESSES, CLIENT_ADDRESSES + spec.clients)
-        fabric = FabricNetwork(spec.fabric, group, addresses, seed) if spec.fabric.topology else None
+        sequencers = range(spec.replicas, spec.replicas + spec.sequencers)
+        fabric = FabricNetwork(spec.fabric, group, (*sequencers, *addresses), seed) if spec.fabric.topology else None
         plain: Network = fabric or DirectNetwork(spec.links, group, Random(f"{seed}/network"))
         if spec.links.disturbed:
             plain = DisturbedNetwork(plain, spec.links, Random(f"{seed}/disturbance"))
@@ -133,10 +135,11 @@ class Simulation:
         if fabric is not None:
             fabric.at = self.world.at
         self._replicas = [self._replica_host(address, protocol) for address in group]
+        self._sequencers = [self.world.add(Machine(self.world, a, spec.sequencer_costs, Random(f"{seed}/{a}"))) for a in sequencers]
         self.clients = [self.world.add(Machine(self.world, a, spec.client_costs, Random(f"{seed}/{a}"))) for a in addresses]
         self._start_nodes(protocol, spec.config(), machine)
         self.lives = Lives(self._replicas, self._begin_again)
-        stricken = Stricken(self.world, network, self.lives, self.clients)
+        stricken = Stricken(self.world, network, self.lives, self.clients, self._sequencers, self._begin_sequencer)
         strengths = {fault: spec.strength_of(fault) for fault in spec.faults}
         self._faults = Faults(strengths, stricken, f"{seed}/faults")
         self._coverage = Coverage(lambda: self._faults.active)
@@ -254,8 +257,15 @@ class Simulation:
         self._new_replica = new_replica
         for host in self._replicas:
             host.start(partial(self._new_replica, start=BOOTSTRAP))
+        for host in self._sequencers:
+            self._begin_sequencer(host)
         for host in self.clients:
             host.start(lambda port: protocol.client(port, config))
+
+    def _begin_sequencer(self, host: Machine) -> None:
+        factory, config = self._protocol.sequencer, self.spec.config()
+        assert factory is not None, f"{config.protocol} has no sequencers"
+        host.start(lambda port: factory(port, config, port.address - config.n))
 
     def _begin_again(self, host: Machine, start: Start, remembers: bool) -> None:
         def begin(port: Port) -> Node:
@@ -281,7 +291,7 @@ class Simulation:
         machine.node.check_invariants()
         if machine.durable:
             self._logs.during_burst(machine.address)
-        elif machine.address < CLIENT_ADDRESSES:
+        elif machine.address < self.spec.replicas:
             self._logs.after_step(machine.address)
 
     def _watch_disk(self, machine: Machine) -> None:

@@ -74,7 +74,7 @@ def _only(spec: SimulationSpec, faults: tuple[str, ...]) -> dict[str, Any]:
 
 def _without_disks(spec: SimulationSpec) -> Iterator[dict[str, Any]]:
     if spec.durability != "memory":
-        possible = faults_for("memory")
+        possible = faults_for("memory", spec.sequencers)
         yield {"durability": "memory", **_only(spec, tuple(fault for fault in spec.faults if fault in possible))}
 
 

@@ -18,7 +18,7 @@ from stretto.simulation.network import Links
 from stretto.simulation.world import Costs
 
 NULL_SERVICE = "stretto.core.state_machine:NullMachine"
-_TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs", "disk")
+_TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs", "sequencer_costs", "disk")
 
 
 class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,11 +29,13 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `operations`: how many calls are made in all; `keys`: how many keys they are about, if the service has keys; `think_ns`: the mean
       time between a return and the next call of that session;
     - `durability`: as in a cluster's configuration; with "disk", each replica has one, which faults can strike too;
+    - `sequencers`: how many nodes number the requests, for a protocol that has such;
     - `faults`: names from `stretto.simulation.faults.FAULTS`; `strengths`: how much of each there is, where that is not the usual;
     - `fault_ns`: faults are healed after this virtual time, if the operations have not come to an end before; `settle_ns`: how much
       there is then for everything to complete;
     - `checks`: observe every step. Messages are then encoded and decoded too, so that nodes share no object;
-    - `timeouts`, `limits`: the configuration; `costs`, `client_costs`: what machines of replicas and clients spend;
+    - `timeouts`, `limits`: the configuration; `costs`, `client_costs`, `sequencer_costs`: what machines of replicas, clients and
+      sequencers spend;
     - `disk`: how long a replica's takes, if it has one;
     - `links`: delays, loss and reordering; or `fabric`: a data-centre network in the place of the delays, if it names a topology.
     """
@@ -47,6 +49,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: int = 1_000
     think_ns: int = 0
     durability: Literal["memory", "disk"] = "memory"
+    sequencers: int = 0
     faults: tuple[str, ...] = ()
     strengths: dict[str, Strength] = {}
     seed: int = 0
@@ -59,12 +62,15 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fabric: Fabric = Fabric()
     costs: Costs = Costs()
     client_costs: Costs = Costs()
+    sequencer_costs: Costs = Costs()
     disk: DiskTimes = DiskTimes()
 
     def config(self) -> ClusterConfig:
         """The configuration that the nodes see."""
         members = tuple(Member(f"replica-{index}", 1) for index in range(self.replicas))
-        return ClusterConfig(members, self.protocol, self.service, self.durability, timeouts=self.timeouts, limits=self.limits)
+        sequencers = tuple(Member(f"sequencer-{index}", 1) for index in range(self.sequencers))
+        shared = (self.protocol, self.service, self.durability)
+        return ClusterConfig(members, *shared, sequencers=sequencers, timeouts=self.timeouts, limits=self.limits)
 
     def strength_of(self, fault: str) -> Strength:
         """How much of a fault there is."""
@@ -75,7 +81,9 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("replicas", "clients", "sessions", "operations", "keys", "fault_ns", "settle_ns"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{getattr(self, name)} is too small; 1 or more", key=name)
-        check_names(self.faults, self.durability)
+        if self.sequencers < 0:
+            raise ConfigurationError(f"{self.sequencers} is too small; 0 or more", key="sequencers")
+        check_names(self.faults, self.durability, self.sequencers)
         for name in self.strengths:
             if name not in self.faults:
                 raise ConfigurationError(f"{name!r} is not among the faults of this run", key="strengths")
@@ -89,7 +97,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, value in self._settings():
             if isinstance(value, int | float) and value < 0:
                 raise ConfigurationError(f"{value} is too small; 0 or more", key=name)
-        for costs in (self.costs, self.client_costs):
+        for costs in (self.costs, self.client_costs, self.sequencer_costs):
             if min(costs.burst, costs.datagram_messages, costs.queue) < 1:
                 raise ConfigurationError("burst, datagram_messages and queue are 1 or more", key="costs")
         return self
@@ -99,6 +107,8 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         words = ["stretto", "simulate", "--protocol", self.protocol]
         for option in ("service", "replicas", "clients", "sessions", "operations"):
             words += [f"--{option}", str(getattr(self, option))]
+        if self.sequencers:
+            words += ["--sequencers", str(self.sequencers)]
         if self.faults:
             words += ["--faults", ",".join(self.faults)]
         if self.durability != "memory":

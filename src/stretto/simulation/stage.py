@@ -84,7 +84,9 @@ class StagePort:
 
 
 class Stage:
-    """`n` replicas of a protocol, in service, and as many clients as are asked for; `check_invariants` runs after every step.
+    """`n` replicas of a protocol, in service, with sequencers if it has them, and as many clients as are asked for.
+
+    `check_invariants` runs after every step.
 
     Parameters: `durable`, whether replicas have a disk; `limits`, of the configuration.
     Attributes: `in_flight`, messages in the order of sending; `results`, how each call made here ended, by the handle that `call` gave.
@@ -103,8 +105,8 @@ class Stage:
         self.in_flight: list[InFlight] = []
         self.reports: list[tuple[Address, str, dict[str, Any]]] = []
         self.results: dict[int, bytes | StrettoError] = {}
-        members = tuple(Member("127.0.0.1", 7_000 + index) for index in range(n))
-        self.config = ClusterConfig(members, protocol=definition.name, limits=limits)
+        members = tuple(Member("127.0.0.1", 7_000 + address) for address in range(n + definition.usual_sequencers))
+        self.config = ClusterConfig(members[:n], protocol=definition.name, sequencers=members[n:], limits=limits)
         self.replicas: list[Replica] = []
         self.nodes: dict[Address, Node] = {}
         self.ports: dict[Address, StagePort] = {}
@@ -113,6 +115,9 @@ class Stage:
         self._durable = durable
         self._calls = 0
         self._lives = 0
+        self._clients = 0
+        for address in range(n, len(members)):
+            self.begin_sequencer(address)
         for index in range(n):
             self.replicas.append(self._begin(index, BOOTSTRAP))
         self.settle()
@@ -121,6 +126,12 @@ class Stage:
         replica = self._definition.replica(self._port(index), self.config, index, self._machine(), start)
         self.nodes[index] = replica
         return replica
+
+    def begin_sequencer(self, address: Address) -> None:
+        """A sequencer begins a life, which knows nothing of those before."""
+        factory = self._definition.sequencer
+        assert factory is not None
+        self.nodes[address] = factory(self._port(address), self.config, address - self.config.n)
 
     def _port(self, address: Address) -> StagePort:
         self._lives += 1
@@ -132,7 +143,8 @@ class Stage:
 
     def client(self) -> Client:
         """One more client."""
-        address = CLIENT_BASE + len(self.nodes) - len(self.replicas)
+        address = CLIENT_BASE + self._clients
+        self._clients += 1
         client = self._definition.client(self._port(address), self.config)
         self.nodes[address] = client
         return client

@@ -38,12 +38,15 @@ class Fixed(msgspec.Struct, frozen=True):
 DRAW_ALL = Fixed()
 
 
-def draw_spec(protocol: str, service: str, seed: int, max_replicas: int | None = None, fixed: Fixed = DRAW_ALL) -> SimulationSpec:
+def draw_spec(
+    protocol: str, service: str, seed: int, max_replicas: int | None = None, fixed: Fixed = DRAW_ALL, sequencers: int = 0
+) -> SimulationSpec:
     """A specification with all that is not fixed drawn from the seed: sizes, faults and how much of each, timeouts, limits, delays, costs.
 
-    Raises ConfigurationError if a fault or a setting is fixed that there is not.
+    `max_replicas`, `sequencers`: how many the protocol can use at most, and how many it has. Raises ConfigurationError if a fault or a
+    setting is fixed that there is not.
     """
-    check_names(fixed.faults, fixed.durability or "disk")
+    check_names(fixed.faults, fixed.durability or "disk", sequencers)
     random = Random(f"spec/{seed}")
 
     def between(low: float, high: float) -> float:
@@ -54,7 +57,8 @@ def draw_spec(protocol: str, service: str, seed: int, max_replicas: int | None =
     drawn: Literal["memory", "disk"] = random.choice(("memory", "disk"))
     durability = fixed.durability or drawn
     likely = 0.7 if fixed.faults else 0.35
-    faults = tuple(name for name in faults_for(durability) if (not fixed.faults or name in fixed.faults) and random.random() < likely)
+    possible = [name for name in faults_for(durability, sequencers) if not fixed.faults or name in fixed.faults]
+    faults = tuple(name for name in possible if random.random() < likely)
     pace = between(0.05, 1)
     timeouts = {name: round(getattr(Timeouts(), name) * pace * between(0.5, 2), 3) for name in Timeouts.__struct_fields__}
     transit = Delay("uniform", round(between(1_000, 200_000)), round(between(10, 50_000)))
@@ -70,6 +74,7 @@ def draw_spec(protocol: str, service: str, seed: int, max_replicas: int | None =
         replicas=fixed.replicas or replicas,
         # Several client nodes are what makes orders differ.
         clients=random.randint(1, min(4, sessions)),
+        sequencers=sequencers,
         sessions=sessions,
         operations=fixed.operations or operations,
         think_ns=0 if random.random() < 0.5 else round(between(1_000, 5_000_000)),

@@ -1,4 +1,5 @@
-"""Hosts on one machine: a network namespace for each replica, one for the clients, and a switch between them that can drop packets.
+"""Hosts on one machine: a network namespace for each replica and sequencer, one for the clients, and a switch between them that can drop
+packets.
 
     NAME-switch:  bridge, with the ports replica-0, replica-1, ..., clients
     NAME-replica-0:  eth0, 10.83.84.1/24     NAME-replica-1:  eth0, 10.83.84.2/24     ...     NAME-clients:  eth0, 10.83.84.254/24
@@ -33,20 +34,20 @@ class NoNetwork(StrettoError):
 
 
 def replica_port(index: int) -> str:
-    """The name of the switch's port, and the end of the namespace's name."""
+    """The name of the switch's port, and the end of the namespace's name. The sequencers' are numbered on behind the replicas'."""
     return f"replica-{index}"
 
 
-def replica_address(index: int) -> str:
-    """The replica's address in its namespace."""
+def host_address(index: int) -> str:
+    """The address of a replica or sequencer in its namespace."""
     return _address(index + 1)
 
 
 class Network:
-    """The namespaces of `replicas` hosts and their clients, whose names begin with `name`; not there before `up`."""
+    """The namespaces of so many `members` of a cluster and its clients, whose names begin with `name`; not there before `up`."""
 
-    def __init__(self, name: str, replicas: int) -> None:
-        self.replicas = replicas
+    def __init__(self, name: str, members: int) -> None:
+        self.members = members
         self._name = name
         self._cuts: dict[Hashable, list[str]] = {}
 
@@ -96,7 +97,7 @@ class Network:
         return f"{self._name}-{host}"
 
     def _make(self) -> None:
-        hosts = {replica_port(index): index + 1 for index in range(self.replicas)} | {CLIENTS: _LAST_HOST}
+        hosts = {replica_port(index): index + 1 for index in range(self.members)} | {CLIENTS: _LAST_HOST}
         switch = self._namespace("switch")
         _run("ip", "netns", "add", switch)
         wires = ["link add bridge type bridge mcast_snooping 0", "link set bridge up"]

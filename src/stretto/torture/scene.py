@@ -10,7 +10,7 @@ from pathlib import Path
 from stretto.core.config import ClusterConfig, Durability, Limits, Member, Multicast
 from stretto.runtime.local_cluster import LocalCluster, loopback_config
 from stretto.torture.disk import NoDisk, SmallDisk
-from stretto.torture.namespaces import CLIENTS, Network, NoNetwork, replica_address
+from stretto.torture.namespaces import CLIENTS, Network, NoNetwork, host_address
 from stretto.torture.remains import own_directory
 from stretto.torture.schedule import FULL_DISK, KINDS, with_small_disk
 
@@ -33,9 +33,11 @@ class Scene:
 
 @contextmanager
 def scene(
-    protocol: str, service: str, replicas: int, durability: Durability, kinds: Sequence[str]
+    protocol: str, service: str, replicas: int, durability: Durability, kinds: Sequence[str], sequencers: int = 0
 ) -> Iterator[Scene]:
     """Start a cluster for faults of these kinds, and remove in the end all that was made. Meanwhile this thread is where its clients are.
+
+    Faults strike replicas; sequencers have hosts, or processes, behind those.
 
     Raises ConfigurationError or ClusterFailure if the replicas cannot be started.
     """
@@ -46,10 +48,10 @@ def scene(
         directory = made.enter_context(own_directory())
         network = disk = None
         try:
-            network = _network(directory, replicas, made) if any(KINDS[kind].network for kind in kinds) else None
+            network = _network(directory, replicas + sequencers, made) if any(KINDS[kind].network for kind in kinds) else None
         except NoNetwork as error:
             skipped |= {kind: str(error) for kind in kinds if KINDS[kind].network}
-        config = _config(network, protocol, service, replicas, durability)
+        config = _config(network, protocol, service, replicas, sequencers, durability)
         cluster = LocalCluster.create(directory / "cluster", config, _here if network is None else network.command)
         try:
             disk = _small_disk(directory, cluster) if FULL_DISK in kinds and durability == "disk" else None
@@ -63,8 +65,8 @@ def _here(index: int) -> tuple[str, ...]:
     return ()
 
 
-def _network(directory: Path, replicas: int, made: ExitStack) -> Network:
-    network = Network(directory.name, replicas)
+def _network(directory: Path, members: int, made: ExitStack) -> Network:
+    network = Network(directory.name, members)
     network.up()
     made.enter_context(network.entered(CLIENTS))
     return network
@@ -79,11 +81,22 @@ def _small_disk(directory: Path, cluster: LocalCluster) -> SmallDisk:
     return disk
 
 
-def _config(network: Network | None, protocol: str, service: str, replicas: int, durability: Durability) -> ClusterConfig:
+def _config(
+    network: Network | None, protocol: str, service: str, replicas: int, sequencers: int, durability: Durability
+) -> ClusterConfig:
     if network is None:
-        return loopback_config(replicas, protocol, service, durability=durability, checkpoint_operations=CHECKPOINT_OPERATIONS)
+        return loopback_config(
+            replicas,
+            protocol,
+            service,
+            sequencers=sequencers,
+            durability=durability,
+            checkpoint_operations=CHECKPOINT_OPERATIONS,
+        )
+    members = tuple(Member(host_address(address), _PORT) for address in range(replicas + sequencers))
     return ClusterConfig(
-        tuple(Member(replica_address(index), _PORT) for index in range(replicas)),
+        members[:replicas],
+        sequencers=members[replicas:],
         protocol=protocol,
         service=service,
         durability=durability,

@@ -4,6 +4,7 @@
 - `pause`, `slow`, `clock_drift`: of machines, and links, that go on;
 - `crash`: for good; `restart`: with the loss of memory; `false_bootstrap`: that too, and then a start as if it were the first, which the
   replica must refuse; together never of more than f replicas at a time;
+- `sequencer_restart`: sequencers crash and begin again, with all that they knew forgotten; even all of them at once;
 - `kill`, `power_cut`: with disks; the replicas remember; what was under way to the disk is torn;
 - `slow_disk`, `disk_full`, `failing_sync`, `bit_flip`: of disks. The last counts as a loss of memory.
 """
@@ -17,7 +18,7 @@ from typing import Any
 from stretto.core.errors import ConfigurationError
 from stretto.core.trace import FaultBegun, FaultEnded
 from stretto.simulation.faults.base import MICROSECOND, MILLISECOND, SHORTEST_NS, Fault, Strength, Stricken, log_uniform
-from stretto.simulation.faults.crashes import Crash, FalseBootstrap, Kill, PowerCut, Restart
+from stretto.simulation.faults.crashes import Crash, FalseBootstrap, Kill, PowerCut, Restart, SequencerRestart
 from stretto.simulation.faults.disks import BitFlip, DiskFull, FailingSync, SlowDisk
 from stretto.simulation.faults.machines import ClockDrift, Pause, SlowNode
 from stretto.simulation.faults.network import Duplication, Loss, OneWayPartition, Partition, Reordering, SlowLink, StalledLink
@@ -40,23 +41,30 @@ FAULTS: dict[str, tuple[type[Fault], ...]] = {
     "failing_sync": (FailingSync,),
     "bit_flip": (BitFlip,),
     "false_bootstrap": (FalseBootstrap,),
+    "sequencer_restart": (SequencerRestart,),
 }
 """Every fault by its name."""
 
 _BEHIND_A_REPORT_NS = (MICROSECOND, MILLISECOND)
 
 
-def faults_for(durability: str) -> tuple[str, ...]:
-    """The names of the faults that replicas can have, with a disk or without."""
-    return tuple(name for name, kinds in FAULTS.items() if durability == "disk" or not any(kind.needs_disk for kind in kinds))
+def faults_for(durability: str, sequencers: int = 0) -> tuple[str, ...]:
+    """The names of the faults that there can be, with disks or without, and with so many sequencers."""
+
+    def can_strike(kind: type[Fault]) -> bool:
+        return (durability == "disk" or not kind.needs_disk) and (sequencers > 0 or not kind.needs_sequencer)
+
+    return tuple(name for name, kinds in FAULTS.items() if all(map(can_strike, kinds)))
 
 
-def check_names(names: Sequence[str], durability: str) -> None:
-    """Raises ConfigurationError if there is no fault of one of these names, or if it needs disks and there are none."""
+def check_names(names: Sequence[str], durability: str, sequencers: int = 0) -> None:
+    """Raises ConfigurationError if there is no fault of one of these names, or if it needs disks or sequencers and there are none."""
     for name in names:
         if name not in FAULTS:
             raise ConfigurationError(f"{name!r} is not a fault; there are {', '.join(FAULTS)}", key="faults")
-        if name not in faults_for(durability):
+        if name not in faults_for("disk", sequencers):
+            raise ConfigurationError(f"{name!r} strikes sequencers, and the protocol has none", key="faults")
+        if name not in faults_for(durability, sequencers):
             raise ConfigurationError(f"{name!r} strikes disks, and there are none with durability {durability!r}", key="faults")
 
 

@@ -51,14 +51,24 @@ class FaultyNetwork:
 
 
 class Stricken:
-    """What faults can strike: the world's network, the replicas' machines and their lives, and the machines of clients."""
+    """What faults can strike: the world's network, the replicas' machines and their lives, and the machines of sequencers and clients."""
 
-    def __init__(self, world: World, network: FaultyNetwork, lives: Lives, clients: Sequence[Machine]) -> None:
+    def __init__(
+        self,
+        world: World,
+        network: FaultyNetwork,
+        lives: Lives,
+        clients: Sequence[Machine],
+        sequencers: Sequence[Machine] = (),
+        begin_sequencer: Callable[[Machine], None] = lambda machine: None,
+    ) -> None:
         self.world = world
         self.network = network
         self.lives = lives
         self.replicas = lives.replicas
-        self.machines = [*lives.replicas, *clients]
+        self.sequencers = list(sequencers)
+        self.begin_sequencer = begin_sequencer
+        self.machines = [*lives.replicas, *sequencers, *clients]
 
 
 class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +94,9 @@ class Fault(ABC):
 
     needs_disk = False
     """Whether only machines with a disk can have it."""
+
+    needs_sequencer = False
+    """Whether only sequencers can have it."""
 
     longest_ns = 200 * MILLISECOND
     longest_rest_ns = 20 * MILLISECOND

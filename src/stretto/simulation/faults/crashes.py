@@ -1,4 +1,4 @@
-"""Faults that end a replica's life. No more than f replicas are without memory at any time."""
+"""Faults that end a life, of a replica or a sequencer. No more than f replicas are without memory at any time."""
 
 from __future__ import annotations
 
@@ -112,3 +112,22 @@ class PowerCut(Fault):
         """Let those begin again that have not yet."""
         for machine in self._machines:
             self.lives.begin_again(machine)
+
+
+class SequencerRestart(MachineFault):
+    """A sequencer crashes and begins again, knowing nothing. Nobody has to keep one alive: without any, calls only wait."""
+
+    needs_sequencer = True
+    longest_rest_ns = REST_NS
+
+    def begin(self) -> dict[str, Any] | None:
+        """Crash one."""
+        living = [machine for machine in self.stricken.sequencers if not machine.crashed]
+        if not living:
+            return None
+        self.choose(living).crash()
+        return {}
+
+    def end(self) -> None:
+        """Let it begin again."""
+        self.stricken.begin_sequencer(self.machine)

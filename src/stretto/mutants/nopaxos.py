@@ -1,0 +1,84 @@
+"""Bugs in NOPaxos: sessions of sequencers, gaps, what is counted, the merge."""
+
+from __future__ import annotations
+
+from stretto.mutants.hunters import sequencers
+from stretto.mutants.mutant import Mutant
+
+_CLIENT = "stretto.protocols.nopaxos.client"
+_REPLICA = "stretto.protocols.nopaxos.replica"
+_ORDERING = "stretto.protocols.nopaxos.ordering"
+_SYNC = "stretto.protocols.nopaxos.synchronisation"
+_MERGING = "stretto.protocols.nopaxos.merging"
+
+MUTANTS = (
+    Mutant(
+        "nopaxos-leader-alone",
+        "A result is accepted when f others have the leader's log, not one fewer",
+        _CLIENT,
+        "for place in places.values()) >= self._majority:",
+        "for place in places.values()) >= self._majority - 1:",
+        sequencers(3),
+    ),
+    Mutant(
+        "nopaxos-commit-quorum-too-small",
+        "The leader commits what f+1 have, itself among them, not one fewer",
+        _SYNC,
+        "everyone[replica.quorums.f]",
+        "everyone[replica.quorums.f - 1]",
+        sequencers(3),
+    ),
+    Mutant(
+        "nopaxos-length-taken-for-equality",
+        "A follower's log is the leader's up to where the hashes are equal, however long it is",
+        _SYNC,
+        "if log.matches(message.position, message.hash):",
+        "if log.tip >= message.position:",
+        sequencers(3),
+    ),
+    Mutant(
+        "nopaxos-request-wins-over-no-op",
+        "In a merge, a no-op in any log wins over the request that was stamped for its place",
+        _MERGING,
+        "                merged[place] = NO_OP\n",
+        "                pass\n",
+        sequencers(3, "memory", "--set", "timeouts.sync_patience_ms=0.3", "--set", "links.transit.base_ns=200000"),
+    ),
+    Mutant(
+        "nopaxos-follower-gives-up",
+        "The leader alone lets a no-op stand; a follower takes what the leader has",
+        _ORDERING,
+        """\
+        if not replica.is_leader:
+            self.ask_leader(first, last)
+            self._wait(self._reordering_ns)
+        elif self.asked >= first:
+""",
+        "        if self.asked >= first:\n",
+        sequencers(3),
+    ),
+    Mutant(
+        "nopaxos-stamps-of-any-life",
+        "Stamps count of the one session that the leader took for the view",
+        _ORDERING,
+        """\
+        if message.view != replica.view or message.life != self.session.life:
+            return replica.ignore("stamp of another session")
+        if source >= replica.n:
+""",
+        """\
+        if message.view != replica.view or self.session.life == NO_SESSION:
+            return replica.ignore("stamp of another session")
+        if source >= replica.n:
+""",
+        sequencers(3),
+    ),
+    Mutant(
+        "nopaxos-leader-resumes-its-view",
+        "A leader that goes on from its disk has forgotten its view's session, and ends the view",
+        _REPLICA,
+        "self.resumed = any(isinstance(record, StartView) for record in start.records)",
+        "self.resumed = False",
+        sequencers(3, "disk"),
+    ),
+)
