@@ -5,14 +5,12 @@ Runs are independent and decided by their settings, so the results are the same 
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from stretto.core.errors import StrettoError
+from stretto.bench.workers import work_off
 from stretto.network.experiment import Outcome, Setting, evaluate, prepare
 from stretto.network.topologies import named
 from stretto.network.topology import Topology
@@ -38,32 +36,7 @@ def sweep(settings: Iterable[Setting], workers: int, dask: str | None = None) ->
     On `workers` local processes (1: in this one), or on the Dask cluster whose scheduler is at the address `dask`. Raises StrettoError
     if that needs the extra `dask`, or if nobody answers there.
     """
-    if dask is not None:
-        yield from _on_dask(settings, dask)
-    elif workers == 1:
-        yield from map(timed, settings)
-    else:
-        # Leaving the block, by Ctrl-C too, ends the workers.
-        with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-            yield from pool.imap(timed, settings)
-
-
-def _on_dask(settings: Iterable[Setting], address: str) -> Iterator[tuple[Outcome, float]]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise StrettoError("a Dask cluster needs the package 'distributed': pip install 'stretto[dask]'") from None
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise StrettoError(f"no Dask scheduler answers at {address!r}: {error}") from None
-    with client:
-        futures = client.map(timed, list(settings), pure=False)
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            client.cancel(futures)
+    return work_off(timed, settings, workers, dask)
 
 
 def benchmark(messages: int = 2_000, topology: str = "datacentre") -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "bench": "Measure throughput and latency of real processes.",
     "calibrate": "Measure what the runtime spends on this machine, for simulations.",
     "compare": "Compare results of bench with each other.",
+    "reproduce": "Run the experiments of the papers, and write a report of what was reproduced.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",
     "network": "Multicast through a data-centre network: topologies, rules, how much order they give.",
     "torture": "Kill, pause and cut off real processes under load, and check what clients saw.",

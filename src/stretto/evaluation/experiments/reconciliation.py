@@ -1,0 +1,83 @@
+"""What a reconciliation costs, by how far logs have come apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from stretto.evaluation.charts import Axis, Chart, Line, Table, chart_or_none, line
+from stretto.evaluation.experiment import IN_ORDER, Experiment, Scope
+from stretto.evaluation.points import AnyPoint, Reconciling
+from stretto.evaluation.rows import Missing, Rows
+from stretto.evaluation.styles import label_of
+
+_RATE = 1e-3
+_SIZES = (3, 5)
+_SPECULATING = ("speculative", "adaptive")
+"""Protocols that roll back."""
+
+
+def _points(scope: Scope) -> Iterator[AnyPoint]:
+    links = msgspec.structs.replace(IN_ORDER, reorder=_RATE)
+    for protocol in scope.protocols:
+        if protocol not in _SPECULATING:
+            continue
+        for replicas in _SIZES:
+            for sessions in scope.chosen((4, 16, 64, 256), (2, 4, 8, 16, 32, 64, 128, 256, 512)):
+                for seed in scope.seeds(2, 5):
+                    factors = {"protocol": protocol, "replicas": replicas, "sessions": sessions, "seed": seed}
+                    spec = scope.spec(protocol, replicas, sessions, scope.sized(6_000, 15_000), seed=seed, links=links)
+                    yield Reconciling(factors, spec)
+
+
+def _show(rows: Rows) -> Iterator[Chart | Table | None]:
+    measures = (
+        ("duration_us", "us from its start until all replicas work again", "How long a reconciliation takes"),
+        ("rolled_back_per_reconciliation", "operations undone, all replicas together", "How much a reconciliation undoes"),
+        ("messages_per_reconciliation", "messages that replicas sent meanwhile", "What is sent during a reconciliation"),
+    )
+    for measure, words, title in measures:
+        lines = [
+            _line(rows, protocol, replicas, measure) for protocol in rows.values("protocol") for replicas in _SIZES
+        ]
+        x = Axis("operations from where logs differ to the end of the longest", log=True)
+        yield chart_or_none(f"reconciliation-{measure.partition('_')[0]}", title, x, Axis(words, log=True), lines, "Medians over seeds.")
+    yield _table(rows)
+
+
+def _line(rows: Rows, protocol: str, replicas: int, measure: str) -> Line | None:
+    mine = rows.where(protocol=protocol, replicas=replicas)
+    return line(mine, protocol, "divergence", measure, f"{replicas} replicas", "sessions", hollow=replicas == _SIZES[-1])
+
+
+def _table(rows: Rows) -> Table:
+    table = []
+    for protocol in rows.values("protocol"):
+        for replicas in sorted(rows.where(protocol=protocol).values("replicas")):
+            for sessions in sorted(rows.values("sessions")):
+                some = rows.where(protocol=protocol, replicas=replicas, sessions=sessions)
+                try:
+                    cells = (
+                        f"{some.median('divergence'):,.0f}",
+                        f"{some.median('duration_us'):,.0f}",
+                        f"{some.median('rolled_back_per_reconciliation'):,.1f}",
+                        f"{some.median('messages_per_reconciliation'):,.0f}",
+                        f"{some.median('reconciliations'):,.0f}",
+                    )
+                except Missing:
+                    continue
+                table.append((label_of(protocol), replicas, sessions, *cells))
+    columns = ("protocol", "replicas", "sessions", "divergence", "duration, us", "rolled back", "messages", "reconciliations seen")
+    return Table("reconciliation", "One reconciliation", columns, tuple(table), "Medians over reconciliations, and then over seeds.")
+
+
+EXPERIMENT = Experiment(
+    "reconciliation",
+    "What a reconciliation costs",
+    "How long does a reconciliation take, how many operations does it undo, and how many messages does it need?",
+    f"Simulated; {_RATE:.1%} of the copies of multicasts are held back by 50 to 150 us. Logs come apart by as many operations as are "
+    "called before the conflict is found, so the number of sessions decides how far.",
+    _points,
+    _show,
+)

@@ -1,0 +1,156 @@
+"""What an experiment can have run: each kind of point knows how to run itself, how long it takes about, and the command that repeats it.
+
+A point is plain data and decides everything about its run, so that equal points give equal rows, whoever runs them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, ClassVar
+
+import msgspec
+
+from stretto import catalog
+from stretto.bench.simulated import measure_simulated
+from stretto.evaluation.reconciliations import measure_reconciliations
+from stretto.network.experiment import Setting
+from stretto.simulation.spec import SimulationSpec
+
+Figures = dict[str, Any]
+_S_PER_OPERATION = 1.8e-5
+"""What an operation takes to simulate for each replica, about, on the machine of which `stretto.evaluation.runner` takes the speed as 1."""
+
+
+class Point(msgspec.Struct, frozen=True, tag_field="kind"):
+    """Something to run once.
+
+    `factors` say which point of an experiment it is: a protocol, a number of replicas, a rate; they become columns of its row.
+    """
+
+    factors: dict[str, Any]
+
+    alone: ClassVar[bool] = False
+    """Whether nothing else may run on this machine meanwhile, because time is measured and not simulated."""
+
+    def run(self) -> Figures:
+        """Run it, and say what came of it."""
+        raise NotImplementedError
+
+    def command(self) -> str:
+        """The command line that runs this once more."""
+        raise NotImplementedError
+
+    def expected_s(self) -> float:
+        """How many seconds it takes, about, on a machine of speed 1."""
+        raise NotImplementedError
+
+
+class Simulated(Point, frozen=True, tag="simulated"):
+    """A cluster in virtual time, each node on a machine of its own."""
+
+    spec: SimulationSpec
+
+    def run(self) -> Figures:
+        """See `stretto.bench.simulated.measure_simulated`."""
+        return measure_simulated(self.spec, catalog.protocol_for(self.spec.config()))
+
+    def command(self) -> str:
+        """A run with the same specification, whose figures include the warm-up."""
+        return self.spec.command()
+
+    def expected_s(self) -> float:
+        """By operations and replicas."""
+        return _expected_s(self.spec)
+
+
+class Reconciling(Point, frozen=True, tag="reconciling"):
+    """The same, watched for its reconciliations."""
+
+    spec: SimulationSpec
+
+    def run(self) -> Figures:
+        """See `stretto.evaluation.reconciliations.measure_reconciliations`."""
+        return measure_reconciliations(self.spec, catalog.protocol_for(self.spec.config()))
+
+    def command(self) -> str:
+        """A run with the same specification."""
+        return self.spec.command()
+
+    def expected_s(self) -> float:
+        """Logs that differ are rolled back and sent about."""
+        return 2.5 * _expected_s(self.spec)
+
+
+class Ordering(Point, frozen=True, tag="ordering"):
+    """Multicasts through the packet-level model of a network, without any protocol: how much order they keep."""
+
+    setting: Setting
+
+    def run(self) -> Figures:
+        """See `stretto.network.experiment`."""
+        from stretto.bench.network import timed
+
+        outcome, _ = timed(self.setting)
+        p50, p99, worst = outcome.latency_us
+        figures: Figures = msgspec.to_builtins(outcome.disagreement)
+        return figures | {"loss": outcome.loss, "latency_us": {"p50": p50, "p99": p99, "max": worst}}
+
+    def command(self) -> str:
+        """The sweep with this one setting."""
+        setting = self.setting
+        words = ["stretto", "network", "reorder", "--design", setting.design]
+        for name in ("topology", "senders", "receivers", "seed", "merge", "load", "rate", "messages", "bursts"):
+            words += [f"--{name}", str(getattr(setting, name))]
+        return shlex.join(words)
+
+    def expected_s(self) -> float:
+        """By the messages, and what other traffic each of them meets."""
+        return self.setting.messages * (1 + 8 * self.setting.load) * 2.8e-4
+
+
+class Real(Point, frozen=True, tag="real"):
+    """Replicas and a client as processes on this machine, on its clock."""
+
+    protocol: str
+    replicas: int
+    sessions: int
+    seconds: float
+    warm_up_s: float
+
+    alone = True
+
+    def run(self) -> Figures:
+        """Start a cluster, put it under load, and end it."""
+        from stretto.bench.plan import Plan
+        from stretto.bench.report import cpu_of_followers_us, cpu_of_leader_us
+        from stretto.bench.run import own_config, run
+
+        plan = Plan(sessions=self.sessions, seconds=self.seconds, warm_up_s=self.warm_up_s)
+        config = own_config(plan, self.protocol, self.replicas)
+        figures = run(plan.validate(config), config, _silent)
+        wanted = ("operations", "throughput_ops_s", "latency_us", "client_cpu_us_per_op", "datagrams_per_op", "reconciliations_per_s")
+        leader, each = figures["leader"], figures["replica_cpu_us_per_op"]
+        cpu = {"leader": cpu_of_leader_us(leader, each), "follower": cpu_of_followers_us(leader, each)}
+        return {name: figures[name] for name in (*wanted, "failures")} | {"cpu_us_per_op": cpu}
+
+    def command(self) -> str:
+        """The benchmark with these options."""
+        words = ["stretto", "bench", "--protocol", self.protocol, "--replicas", self.replicas, "--sessions", self.sessions]
+        return shlex.join(map(str, [*words, "--seconds", self.seconds, "--warm-up", self.warm_up_s]))
+
+    def expected_s(self) -> float:
+        """The time that is measured, and what comes before and after."""
+        return self.seconds + self.warm_up_s + 2.5
+
+
+AnyPoint = Simulated | Reconciling | Ordering | Real
+
+
+def _expected_s(spec: SimulationSpec) -> float:
+    operations = spec.operations * 1.2 + 3 * spec.sessions
+    in_packets = 0.5 + 8 * spec.fabric.load + operations * (2e-4 + 1.2e-3 * spec.fabric.load) if spec.fabric.topology else 0
+    return in_packets + operations * spec.replicas * _S_PER_OPERATION
+
+
+def _silent(_what: str, _done: float | None) -> None:
+    """Progress is shown by the point, not within it."""
