@@ -19,6 +19,7 @@ from stretto.core.protocol import ProtocolDefinition
 from stretto.core.state_machine import StateMachine
 
 _PROTOCOLS = {
+    "adaptive": "stretto.protocols.adaptive:ADAPTIVE",
     "speculative": "stretto.protocols.speculative:SPECULATIVE",
     "multipaxos": "stretto.protocols.multipaxos:MULTIPAXOS",
     "multipaxos-batched": "stretto.protocols.multipaxos:MULTIPAXOS_BATCHED",

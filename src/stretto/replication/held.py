@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from stretto.replication.messages import Request
 from stretto.replication.sessions import identity, slot
@@ -43,6 +43,10 @@ class HeldRequests:
         for request in self:
             newest[slot(request)] = max(request.number, newest.get(slot(request), 0))
         self._requests = {key: request for key, request in self._requests.items() if request.number == newest[slot(request)]}
+
+    def keep(self, is_worth: Callable[[Request], bool]) -> None:
+        """Keep only those that are worth it."""
+        self._requests = {key: request for key, request in self._requests.items() if is_worth(request)}
 
     def take(self) -> list[Request]:
         """All of them, which are kept no longer."""

@@ -12,9 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message
-from stretto.replication.messages import Commit, EntriesGivenUp, Forward, GetLog, Heartbeat, Prepare, PrepareOk, Request, ViewMessage
+from stretto.replication.messages import (
+    OPEN_SESSION,
+    Commit,
+    EntriesGivenUp,
+    Forward,
+    GetLog,
+    GetRequests,
+    Heartbeat,
+    MissingRequests,
+    Order,
+    Prepare,
+    PrepareOk,
+    Request,
+    ViewMessage,
+)
 from stretto.replication.quorums import reached_by
 from stretto.replication.records import Confirmed
+from stretto.replication.sessions import identity
 from stretto.replication.transfer import piece_of
 
 if TYPE_CHECKING:
@@ -26,14 +41,20 @@ MAX_EARLY_PREPARES = 1_000
 MAX_FORWARDED = 1_000
 """How many requests a follower forwards at a time."""
 
+_UNKNOWN = b""
+
 
 class LeaderLog:
     """The part of a replica that gives its log to others, or takes over its leader's.
 
     - `confirmed`: a follower's: up to there its log is known to be that of its last normal view's leader. It never goes down in a view.
       What stands behind it is the follower's own.
-    - `early`: a follower's: Prepares that have overtaken those before them, by their first position. `told`: the highest position that the
-      leader is known to have sent.
+    - `early`: a follower's: Prepares that have overtaken those before them, or the requests that they order, by their first position.
+    - `ordered`: whether the leader sends Orders all the time. A follower then appends nothing of its own: its requests wait in `held`.
+    - `missing`: a follower's: requests that the first of those Orders names and that are not here; `fetched`: those that have been since.
+    - `displaced`: a follower's: its own requests that the leader's order went on without, when our log was changed last.
+    - `told`: a follower's: the highest position that it should have, and the leader's hash there, if that is known.
+    - `moved`: a follower's: whether its log has changed since it last told the leader how far it is.
     - `prepared`: the leader's: up to there followers have been sent its log.
     - `acknowledged`: the leader's: up to where each follower has said that its log is ours, and in which incarnation it said so.
 
@@ -45,8 +66,13 @@ class LeaderLog:
         self.port = replica.port
         self.state = replica.state
         self.confirmed = 0
-        self.early: dict[int, Prepare] = {}
-        self.told = 0
+        self.early: dict[int, Prepare | Order] = {}
+        self.ordered = False
+        self.missing: set[tuple[int, int]] = set()
+        self.fetched: dict[tuple[int, int], Request] = {}
+        self.displaced: set[tuple[int, int]] = set()
+        self.told: tuple[int, bytes] = (0, _UNKNOWN)
+        self.moved = False
         self.prepared = 0
         self.acknowledged: dict[int, int] = {}
         self._spoken: dict[int, int] = {}
@@ -58,9 +84,12 @@ class LeaderLog:
         self._max_bytes = config.limits.max_transfer_bytes
         replica.handlers |= {
             Prepare: self.on_prepare,
+            Order: self.on_prepare,
             PrepareOk: self.on_prepare_ok,
             Heartbeat: self.on_heartbeat,
             GetLog: self.on_get_log,
+            GetRequests: self.on_get_requests,
+            MissingRequests: self.on_missing_requests,
             Forward: self.on_forward,
             EntriesGivenUp: self.on_entries_given_up,
             Commit: self.on_commit,
@@ -74,15 +103,20 @@ class LeaderLog:
     def begin(self) -> None:
         """Normal operation begins: the leader shows life from now on."""
         self.prepared = self.state.log.tip
-        if self._alone:
-            self.confirmed = self.state.log.tip
+        # A replica may have ended between a commit and what that confirms.
+        self.confirmed = self.state.log.tip if self._alone else max(self.confirmed, self.state.committed)
         if self.replica.is_leader:
             self.port.set_timer("heartbeat", self._interval_ns)
 
     def stop(self) -> None:
         """The view has been left."""
         self.early = {}
-        self.told = 0
+        self.ordered = False
+        self.missing = set()
+        self.fetched = {}
+        self.displaced = set()
+        self.told = (0, _UNKNOWN)
+        self.moved = False
         self.acknowledged = {}
         self._spoken = {}
         self._waits_for_gap = False
@@ -94,6 +128,13 @@ class LeaderLog:
     def prepare(self, last: int) -> None:
         """Send all followers the entries up to `last` that they have not been sent yet."""
         self.replica.send_to_peers(self._prepare(self.prepared + 1, self.state.log.entries(self.prepared + 1, last)))
+        self.prepared = last
+
+    def order(self, last: int) -> None:
+        """The same as `prepare`, to followers that should have the entries, in another order perhaps."""
+        replica, log, first = self.replica, self.state.log, self.prepared + 1
+        identities = [identity(request) for request in log.entries(first, last)]
+        replica.send_to_peers(Order(replica.incarnations, replica.view, first, log.hash_at(first - 1), identities, self.state.committed))
         self.prepared = last
 
     def _prepare(self, first: int, entries: list[Request]) -> Prepare:
@@ -116,6 +157,7 @@ class LeaderLog:
             self.acknowledged[source] = message.position
             if message.position > self.state.committed:
                 self._commit_what_a_majority_has()
+        replica.on_acknowledged(source, message.moved)
         return None
 
     def _commit_what_a_majority_has(self) -> None:
@@ -127,15 +169,21 @@ class LeaderLog:
         first = self.state.committed + 1
         if position >= first:
             self.state.commit_up_to(position)
+            self.prepared = max(self.prepared, position)  # whoever asked for our log has had more of it
             self.replica.on_committed(first, position)
 
     def on_heartbeat_timer(self) -> None:
         """Show life, as long as a majority shows some to us."""
         self.port.set_timer("heartbeat", self._interval_ns)
-        replica, committed = self.replica, self.state.committed
-        if replica.accepting and replica.views.leader_may_go_on():
-            summary = self.state.log.hash_at(committed)
-            replica.send_to_peers(Heartbeat(replica.incarnations, replica.view, self.prepared, committed, summary))
+        if self.replica.accepting and self.replica.views.leader_may_go_on():
+            self.send_heartbeat()
+
+    def send_heartbeat(self) -> None:
+        """Tell all followers how far they should be."""
+        replica, committed, prepared = self.replica, self.state.committed, self.prepared
+        hash_at = self.state.log.hash_at
+        hashes = hash_at(prepared), hash_at(committed)
+        replica.send_to_peers(Heartbeat(replica.incarnations, replica.view, prepared, hashes[0], committed, hashes[1], self.ordered))
 
     def on_get_log(self, source: Address, message: GetLog) -> None:
         """Send a follower what it lacks."""
@@ -165,70 +213,140 @@ class LeaderLog:
             return False
         return True
 
-    def on_prepare(self, source: Address, message: Prepare) -> None:
+    def on_prepare(self, source: Address, message: Prepare | Order) -> None:
         """Take over entries, if those before them are here; commit what the leader has committed."""
         if not self._counts(source, message):
             return
-        if message.first > self.confirmed + 1 and self.state.log.matches(message.first - 1, message.previous_hash):
-            self._confirm(message.first - 1)
-        if message.first > self.confirmed + 1:
+        if isinstance(message, Order):
+            self.ordered = True
+        self._compare(message.first - 1, message.previous_hash, is_awaited=True)
+        if message.first > self.confirmed + 1 or not self._take_over(message):
             if len(self.early) < MAX_EARLY_PREPARES:
                 self.early[message.first] = message
-            self._lack(message.first - 1)
+            self._lack(message.first, _UNKNOWN)
             return
-        self._take_over(message.first, message.entries)
         self._take_over_early()
         self._learn_commit(message.committed)
         self._say_confirmed()
 
-    def _take_over(self, first: int, entries: list[Request]) -> None:
-        """Make our log continue as the leader's does. Whether it does so already matters: what stands behind then stays."""
-        confirmed, last = self.confirmed, first + len(entries) - 1
-        if last <= confirmed:
-            return
-        new = entries[confirmed + 1 - first :]
-        state = self.state
-        if confirmed == state.log.tip:
+    def _compare(self, position: int, summary: bytes, is_awaited: bool) -> None:
+        """The leader's log has this hash at that position: confirm ours, if it has it too."""
+        if position > self.confirmed and self.state.log.matches(position, summary):
+            self._confirm(position, is_awaited)
+
+    def _take_over(self, message: Prepare | Order) -> bool:
+        """Make our log continue as the leader's does. Whether it does so already matters: what stands behind then stays.
+
+        False if an Order names requests that are not here.
+        """
+        confirmed, state = self.confirmed, self.state
+        if isinstance(message, Prepare):
+            new: list[Request] | None = message.entries[confirmed + 1 - message.first :]
+        else:
+            new = self._requests(message.identities[confirmed + 1 - message.first :])
+        if new is None:
+            return False
+        last, held = confirmed + len(new), self.replica.held
+        if confirmed == state.log.tip and not held:
             for request in new:
                 state.append(request)
-            self._confirm(last)
-        elif state.log.matching_prefix(confirmed, new) == last:
-            self._confirm(last)
-        else:
-            replica = self.replica
-            replica.adopt(confirmed, new)
-            self._confirm(last)
-            if replica.held:
-                self._forward(tuple(replica.held))
-            replica.accept_held()
+        elif state.log.matching_prefix(confirmed, new) < last:
+            own = [*state.log.entries(confirmed + 1), *held]
+            self.moved |= own[: len(new)] != new
+            self.replica.adopt(confirmed, new)  # rolls back to where we differ from the leader, and no further
+            held.keep(self._is_new)  # what the leader has, or would refuse, must not make us differ again
+        if last > confirmed:
+            self._confirm(last, is_awaited=True)
+        if held:
+            self._forward_displaced()
+            if not self.ordered:
+                self.replica.accept_held()
+        return True
 
-    def _forward(self, requests: tuple[Request, ...]) -> None:
-        """The leader's order has gone on without these: they may have been lost on their way to him."""
-        replica = self.replica
-        self.port.send(replica.leader, Forward(replica.incarnations, replica.view, requests[:MAX_FORWARDED]))
+    def _requests(self, identities: list[tuple[int, int]]) -> list[Request] | None:
+        """The requests that follow what is confirmed, which came here too; None if some have not, which are then asked for."""
+        own = [*self.state.log.entries(self.confirmed + 1), *self.replica.held]
+        here = {identity(request): request for request in own} | self.fetched
+        lacking = [position for position, key in enumerate(identities, self.confirmed + 1) if key not in here]
+        if not lacking:
+            self.missing = set()
+            self.fetched = {}
+            return [here[key] for key in identities]
+        if not self.missing:
+            self.missing = {identities[position - self.confirmed - 1] for position in lacking}
+            replica = self.replica
+            self.port.send(replica.leader, GetRequests(replica.incarnations, replica.view, lacking))
+        return None
+
+    def on_get_requests(self, source: Address, message: GetRequests) -> None:
+        """Send a follower the requests at some positions."""
+        replica, log = self.replica, self.state.log
+        if not replica.views.counts(source, message):
+            return None
+        if not replica.is_leader or not all(log.base < position <= log.tip for position in message.positions):
+            return replica.ignore("asks for requests that are not here")
+        requests = piece_of([log.entry_at(position) for position in message.positions], self._max_bytes)
+        return self.port.send(source, MissingRequests(replica.incarnations, replica.view, requests))
+
+    def on_missing_requests(self, source: Address, message: MissingRequests) -> None:
+        """Go on with the Orders that wait for these."""
+        if self._counts(source, message):
+            for request in message.requests:
+                self.note_arrival(request)
+
+    def note_arrival(self, request: Request) -> None:
+        """A request has come. If it is the last that an Order waits for, go on with that."""
+        key = identity(request)
+        if key in self.missing:
+            self.fetched[key] = request
+            self.missing.discard(key)
+            if not self.missing and self._take_over_early():
+                self._say_confirmed()
+
+    def _forward_displaced(self) -> None:
+        """If the leader's order has gone on without a request twice, it may have been lost on its way to him: send it."""
+        replica, before = self.replica, self.displaced
+        self.displaced = {identity(request) for request in replica.held}
+        again = tuple(request for request in replica.held if identity(request) in before)
+        if again:
+            self.port.send(replica.leader, Forward(replica.incarnations, replica.view, again[:MAX_FORWARDED]))
 
     def on_forward(self, source: Address, message: Forward) -> None:
-        """Requests that a follower has, and that we may lack: they arrive now."""
+        """Requests that a follower has: those that we lack arrive now."""
         if not self.replica.views.counts(source, message):
             return None
         if not self.replica.is_leader or not self.replica.accepting:
             return self.replica.ignore("forwarded to the wrong replica")
         for request in message.requests:
-            self.replica.accept(request)
+            if self._is_new(request):
+                self.replica.accept(request)
         return None
 
-    def _take_over_early(self) -> None:
-        while self.early and (first := min(self.early)) <= self.confirmed + 1:
-            self._take_over(first, self.early.pop(first).entries)
+    def _is_new(self, request: Request) -> bool:
+        """Whether our log lacks a request, and would not refuse it. (Refused ones may be appended again and again.)"""
+        record = self.state.sessions.record_for(request)
+        return request.session == OPEN_SESSION if record is None else record.number < request.number
 
-    def _confirm(self, position: int) -> None:
-        self.confirmed = position
+    def _take_over_early(self) -> bool:
+        """Take over what was early and is not any more. Whether there was any."""
+        any_taken = False
+        while self.early and (first := min(self.early)) <= self.confirmed + 1:
+            if not self._take_over(self.early[first]):
+                break
+            del self.early[first]
+            any_taken = True
+        return any_taken
+
+    def _confirm(self, position: int, is_awaited: bool) -> None:
+        first, self.confirmed = self.confirmed + 1, position
+        self.replica.on_confirmed(first, position, is_awaited)
         if not self._alone and self.port.durable:
             self.port.persist(Confirmed(position))
 
     def _say_confirmed(self) -> None:
         replica = self.replica
-        self.port.send(replica.leader, PrepareOk(replica.incarnations, replica.view, self.confirmed))
+        self.port.send(replica.leader, PrepareOk(replica.incarnations, replica.view, self.confirmed, self.moved))
+        self.moved = False
 
     def _learn_commit(self, position: int) -> None:
         """What the leader has committed is committed, so far as our log is known to be the leader's."""
@@ -241,23 +359,31 @@ class LeaderLog:
         if not self._counts(source, message):
             return
         self.replica.views.hear_leader()
+        if self.ordered and not message.ordering:
+            self.ordered = False
+            self.replica.accept_held()
         self._learn(message.committed, message.committed_hash)
+        self._compare(message.prepared, message.prepared_hash, is_awaited=False)
         self._say_confirmed()
-        self._lack(message.prepared)
+        self._lack(message.prepared, message.prepared_hash)
 
-    def _lack(self, position: int) -> None:
-        """The leader has sent its log up to `position`. What lacks of that may be on its way."""
-        self.told = max(self.told, position)
-        if self.told > self.confirmed and not self._waits_for_gap:
+    def _lack(self, position: int, summary: bytes) -> None:
+        """The leader's log has this hash at that position. What lacks here may be on its way."""
+        self.told = max(self.told, (position, summary))
+        if self.told[0] > self.confirmed and not self._waits_for_gap:
             self._waits_for_gap = True
             self.port.set_timer("gap", self._patience_ns)
 
     def on_gap_timer(self) -> None:
-        """Ask for what has still not arrived."""
+        """Ask for what has still not arrived, or not in the leader's order."""
         self._waits_for_gap = False
+        self._compare(*self.told, is_awaited=False)
+        if self.told[0] > self.confirmed:
+            self._ask()
+
+    def _ask(self) -> None:
         replica = self.replica
-        if self.told > self.confirmed:
-            self.port.send(replica.leader, GetLog(replica.incarnations, replica.view, self.confirmed + 1))
+        self.port.send(replica.leader, GetLog(replica.incarnations, replica.view, self.confirmed + 1))
 
     def on_commit(self, source: Address, message: Commit) -> None:
         """Learn what is committed."""
@@ -272,7 +398,7 @@ class LeaderLog:
             self.state.commit_up_to(position)
             self.after_commit()
         else:
-            self._lack(position)
+            self._lack(position, summary)
 
     def on_entries_given_up(self, source: Address, message: EntriesGivenUp) -> None:
         """We are so late that the leader has only a checkpoint left of what we lack."""
@@ -282,7 +408,7 @@ class LeaderLog:
     def after_commit(self) -> None:
         """What is committed is the leader's too: it may have come from another than him."""
         if self.state.committed > self.confirmed:
-            self._confirm(self.state.committed)
+            self._confirm(self.state.committed, is_awaited=False)
             self._take_over_early()
 
     # What outlives us
@@ -302,7 +428,11 @@ class LeaderLog:
         return {
             "confirmed": self.confirmed,
             "early": sorted(self.early.items()),
+            "missing": [sorted(self.missing), sorted(self.fetched.items())],
             "told": self.told,
+            "displaced": sorted(self.displaced),
+            "ordered": self.ordered,
+            "moved": self.moved,
             "prepared": self.prepared,
             "acknowledged": [sorted(self.acknowledged.items()), sorted(self._spoken.items())],
             "waits_for_gap": self._waits_for_gap,
@@ -313,5 +443,5 @@ class LeaderLog:
         replica = self.replica
         if replica.accepting and not replica.is_leader:
             assert self.state.committed <= self.confirmed <= self.state.log.tip
-            assert all(first > self.confirmed + 1 for first in self.early)
+            assert all(first > self.confirmed or isinstance(message, Order) for first, message in self.early.items())
             assert not self.acknowledged

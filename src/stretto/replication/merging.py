@@ -71,6 +71,11 @@ def hash_after(summary: bytes, entries: Iterable[Request]) -> bytes:
     return summary
 
 
+def has_hash(vote: DoViewChange, position: int, summary: bytes) -> bool:
+    """Whether a vote's log has that hash at a position that is not before what is committed in it."""
+    return dict([(vote.committed, vote.committed_hash), *((place, at) for place, (at, _) in _hashed(vote))]).get(position) == summary
+
+
 def with_others(merged: Iterable[Request], votes: Mapping[int, DoViewChange], numbers: Mapping[tuple[int, int], int]) -> list[Request]:
     """`merged`, and behind it the other entries of the votes, each once and none after a later one of its session.
 

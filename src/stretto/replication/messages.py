@@ -193,19 +193,43 @@ class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
     committed: Position
 
 
+class Order(ViewMessage, frozen=True, array_like=True, tag=25, gc=False):
+    """The same as Prepare, to followers who should have the requests already: their sessions and numbers tell them."""
+
+    first: Position
+    previous_hash: bytes
+    identities: list[tuple[int, int]]
+    committed: Position
+
+
+class GetRequests(ViewMessage, frozen=True, array_like=True, tag=26, gc=False):
+    """A follower to the leader: these positions of your Order name requests that I do not have."""
+
+    positions: list[Position]
+
+
+class MissingRequests(ViewMessage, frozen=True, array_like=True, tag=27, gc=False):
+    """The answer to GetRequests."""
+
+    requests: list[Request]
+
+
 class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
-    """A follower to the leader: up to `position` my log is yours."""
+    """A follower to the leader: up to `position` my log is yours. `moved`: it was another before your last message."""
 
     position: Position
+    moved: bool
 
 
 class Heartbeat(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
-    """The leader to its followers, every so often: I live, I have sent you my log up to `prepared`, and up to `committed`, where it has
-    that hash, it is."""
+    """The leader to its followers, every so often: I live, you should have my log up to `prepared`, and up to `committed` it is; these are
+    its hashes there. `ordering`: I send my order all the time, so wait for it."""
 
     prepared: Position
+    prepared_hash: bytes
     committed: Position
     committed_hash: bytes
+    ordering: bool
 
 
 class GetLog(ViewMessage, frozen=True, array_like=True, tag=22, gc=False):
@@ -233,5 +257,7 @@ class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
     requests: tuple[Request, ...]
 
 
-LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (Prepare, PrepareOk, Heartbeat, GetLog, EntriesGivenUp, Forward)
+LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (
+    Prepare, Order, GetRequests, MissingRequests, PrepareOk, Heartbeat, GetLog, EntriesGivenUp, Forward,
+)  # fmt: skip
 """What a protocol needs whose followers take over the leader's log; see `stretto.replication.leader_log`."""

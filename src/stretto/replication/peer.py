@@ -134,6 +134,15 @@ class PeerReplica(LoggingReplica, ABC):
     def on_entered(self, first: int, last: int) -> None:
         """The entries from `first` to `last` have the place that the view started with. For a protocol whose clients want to know."""
 
+    def on_confirmed(self, first: int, last: int, is_awaited: bool) -> None:
+        """We follow, and our log from `first` to `last` is the leader's, as we know now. For a protocol whose clients may want to know.
+
+        `is_awaited`: the leader has sent its order, since not all had it.
+        """
+
+    def on_acknowledged(self, source: Address, moved: bool) -> None:
+        """We lead, and a follower has our log, which it had not before if something has `moved`. For a protocol that adapts to that."""
+
     def on_repaired(self) -> None:
         """A repair inside the view has ended. For a protocol that has put something off."""
 

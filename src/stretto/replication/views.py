@@ -125,6 +125,10 @@ class Views:
         else:
             self.replica.ignore("asks for a view that has not started")
 
+    def silent_since(self, since_ns: int) -> set[int]:
+        """The peers of which nothing has been heard since that time."""
+        return {peer for peer in self.replica.peers if self._heard_ns[peer] < since_ns}
+
     # Suspicion
 
     def _begin_watch(self) -> None:

@@ -24,9 +24,9 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.protocols.fastpaxos.merge import merge
 from stretto.protocols.fastpaxos.messages import Accepted
 from stretto.replication.leader_log import LeaderLog
+from stretto.replication.leader_merge import merge
 from stretto.replication.messages import DoViewChange, Reply, Request, StartView
 from stretto.replication.peer import PeerReplica
 from stretto.replication.quorums import reached_by
@@ -180,7 +180,7 @@ class FastPaxosReplica(PeerReplica):
         return max(self.leader_log.confirmed, self.committed)
 
     def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:
-        """See `fastpaxos.merge`."""
+        """See `stretto.replication.leader_merge`."""
         return merge(votes, self.session_numbers(votes), self.quorums.merge_support)
 
     def on_repaired(self) -> None:
