@@ -54,7 +54,10 @@ class Port(Protocol):
         """One message to the whole replica group, mostly in the same order at all of them."""
 
     def set_timer(self, name: str, delay_ns: int) -> None:
-        """Ask for `on_timer(name)` after `delay_ns`. A timer of the same name that is still waiting is replaced."""
+        """Ask for `on_timer(name)` after `delay_ns`. A timer of the same name that is still waiting is replaced.
+
+        With no delay: at the end of the present burst of input, so that what it sends leaves with the rest.
+        """
 
     def cancel_timer(self, name: str) -> None:
         """Forget the timer, if it is waiting."""

@@ -101,6 +101,7 @@ class RecordingPort:
         self.now_ns = SILENCE_NS
         self.random = CountedRandom(1_000_000 * (life + 1) + 1_000 * (address % CLIENT_BASE + (address >= CLIENT_BASE) * 500))
         self.timers: set[str] = set()
+        self.at_burst_end: dict[str, None] = {}
         self.records: list[Message] = []
         self.memory: bytes | None = b""
         self.outbox: list[tuple[Address, Message]] = []
@@ -118,12 +119,16 @@ class RecordingPort:
                 self.outbox.append((index, message))
 
     def set_timer(self, name: str, delay_ns: int) -> None:
-        """Note that it is set. It may fire at any time."""
-        self.timers.add(name)
+        """Note that it is set. It may fire at any time; with no delay, it fires at the end of the event, which is a burst."""
+        if delay_ns:
+            self.timers.add(name)
+        else:
+            self.at_burst_end[name] = None
 
     def cancel_timer(self, name: str) -> None:
         """Forget it."""
         self.timers.discard(name)
+        self.at_burst_end.pop(name, None)
 
     def persist(self, record: Message) -> None:
         """Keep it for a later life. An event is a burst, and all of it is on disk when it is over."""
@@ -318,6 +323,8 @@ class NodeTable:
             if kind == LATE:
                 port.now_ns += SILENCE_NS
             node.on_timer(name)
+        while port.at_burst_end:
+            node.on_timer(port.at_burst_end.popitem()[0])
         node.check_invariants()
         return actor
 

@@ -65,7 +65,7 @@ class LeaderLog:
         self.replica = replica
         self.port = replica.port
         self.state = replica.state
-        self.confirmed = 0
+        self._confirmed = 0
         self.early: dict[int, Prepare | Order] = {}
         self.ordered = False
         self.missing: set[tuple[int, int]] = set()
@@ -96,15 +96,20 @@ class LeaderLog:
         }
         replica.timers |= {"heartbeat": self.on_heartbeat_timer, "gap": self.on_gap_timer}
 
+    @property
+    def confirmed(self) -> int:
+        """See above. What is committed is confirmed, whoever it came from."""
+        return max(self._confirmed, self.state.committed)
+
     def enter(self) -> None:
         """The view has been entered with the log that it started with, which is the leader's."""
-        self.confirmed = self.state.log.tip
+        self._confirmed = self.state.log.tip
 
     def begin(self) -> None:
         """Normal operation begins: the leader shows life from now on."""
         self.prepared = self.state.log.tip
-        # A replica may have ended between a commit and what that confirms.
-        self.confirmed = self.state.log.tip if self._alone else max(self.confirmed, self.state.committed)
+        if self._alone:
+            self.enter()
         if self.replica.is_leader:
             self.port.set_timer("heartbeat", self._interval_ns)
 
@@ -338,7 +343,7 @@ class LeaderLog:
         return any_taken
 
     def _confirm(self, position: int, is_awaited: bool) -> None:
-        first, self.confirmed = self.confirmed + 1, position
+        first, self._confirmed = self.confirmed + 1, position
         self.replica.on_confirmed(first, position, is_awaited)
         if not self._alone and self.port.durable:
             self.port.persist(Confirmed(position))
@@ -406,16 +411,14 @@ class LeaderLog:
             self.replica.repair(message.position, message.hash, source)
 
     def after_commit(self) -> None:
-        """What is committed is the leader's too: it may have come from another than him."""
-        if self.state.committed > self.confirmed:
-            self._confirm(self.state.committed, is_awaited=False)
-            self._take_over_early()
+        """What is committed is confirmed by that: what followed it early may follow now."""
+        self._take_over_early()
 
     # What outlives us
 
     def replay(self, record: Confirmed) -> None:
         """An earlier life of ours confirmed this."""
-        self.confirmed = record.position
+        self._confirmed = record.position
 
     def records(self) -> list[Message]:
         """What, replayed behind the view, confirms what we have confirmed."""

@@ -96,6 +96,7 @@ class NodeHost:
         self._closed = False
         self._due: asyncio.Handle | None = None
         self._timers = Timers(loop, self._on_timer)
+        self._at_burst_end: dict[str, None] = {}
         self._heard = [sockets.datagrams] if sockets.group is None else [sockets.group, sockets.datagrams]
         self._receivers = [Receiver(sock, _DATAGRAMS_A_CALL, limit + 1).receive for sock in self._heard]
         self._streams = Streams(loop, sockets.streams, cluster, config.limits.max_stream_bytes, self)
@@ -152,12 +153,19 @@ class NodeHost:
             self._ask_for_turn()
 
     def set_timer(self, name: str, delay_ns: int) -> None:
-        """Ask for `on_timer(name)` after `delay_ns`."""
-        self._timers.set(name, delay_ns)
+        """Ask for `on_timer(name)` after `delay_ns`; with no delay, at the end of the burst."""
+        if delay_ns:
+            self._timers.set(name, delay_ns)
+        else:
+            self._timers.cancel(name)
+            self._at_burst_end[name] = None
+            if not self._in_burst:
+                self._ask_for_turn()
 
     def cancel_timer(self, name: str) -> None:
         """Forget the timer."""
         self._timers.cancel(name)
+        self._at_burst_end.pop(name, None)
 
     @property
     def durable(self) -> bool:
@@ -204,6 +212,8 @@ class NodeHost:
                 if self._to_self:
                     self._deliver_to_self()
                     more = True
+                while self._at_burst_end:
+                    self._fire_at_burst_end()
                 if self._outbox or self._group_outbox:
                     self._flush()
                 if not more:
@@ -253,6 +263,12 @@ class NodeHost:
     def _deliver_to_self(self) -> None:
         messages, self._to_self = self._to_self, []
         self._hand_over(self.address, messages)
+
+    def _fire_at_burst_end(self) -> None:
+        assert self.node is not None
+        name, _ = self._at_burst_end.popitem()
+        if not self._stopped:
+            self.node.on_timer(name)
 
     def _flush(self) -> None:
         """Send what the node said, when what it persisted so far is durable. Bursts in which it said nothing wait with that for this."""

@@ -41,6 +41,7 @@ class StagePort:
     random: Random
     durable: bool
     timers: dict[str, int] = field(default_factory=dict)
+    at_burst_end: list[str] = field(default_factory=list)
     records: list[Message] = field(default_factory=list)
 
     @property
@@ -58,8 +59,10 @@ class StagePort:
             self.send(index, message)
 
     def set_timer(self, name: str, delay_ns: int) -> None:
-        """Note when the timer is due; it fires when it is told to."""
+        """Note when the timer is due; it fires when it is told to, or at the end of the step if it has no delay."""
         self.timers[name] = self.now_ns + delay_ns
+        if not delay_ns:
+            self.at_burst_end.append(name)
 
     def cancel_timer(self, name: str) -> None:
         """Forget the timer."""
@@ -178,7 +181,7 @@ class Stage:
         node = self.nodes.get(flight.destination)
         if node is not None:
             node.on_message(flight.source, flight.message)
-            node.check_invariants()
+            self._end_burst(flight.destination)
 
     def lose(self, *types: type[Message], source: Address | None = None, to: Address | None = None) -> int:
         """Lose what is `waiting`; returns how many."""
@@ -191,7 +194,17 @@ class Stage:
         due = self.ports[address].timers.pop(name)
         self.now_ns = max(self.now_ns, due)
         self.nodes[address].on_timer(name)
-        self.nodes[address].check_invariants()
+        self._end_burst(address)
+
+    def _end_burst(self, address: Address) -> None:
+        """A step is a burst: what was to happen at its end happens now."""
+        port = self.ports[address]
+        while port.at_burst_end:
+            name = port.at_burst_end.pop()
+            if port.timers.pop(name, None) is not None and address in self.nodes:
+                self.nodes[address].on_timer(name)
+        if address in self.nodes:
+            self.nodes[address].check_invariants()
 
     def crash(self, address: Address) -> None:
         """The node is gone, with its timers; what it sent is still in flight."""

@@ -182,6 +182,7 @@ class Machine:
         self._outbox: dict[Address, list[Message]] = {}
         self._deadlines: dict[str, int] = {}
         self._wakeups: dict[str, int] = {}
+        self._at_burst_end: list[tuple[str, int]] = []
         self._clock_rate = 1.0
         self._clock_set_ns = (0, 0)
         """When its rate was last changed, in the world's time and in its own."""
@@ -225,6 +226,7 @@ class Machine:
         self._queue.clear()
         self._outbox.clear()
         self._wakeups.clear()
+        self._at_burst_end.clear()
 
     def recall(self) -> Sequence[Message]:
         """What the lives before leave to the next: nothing."""
@@ -277,6 +279,10 @@ class Machine:
 
     def set_timer(self, name: str, delay_ns: int) -> None:
         """See `stretto.core.node.Port`."""
+        if not delay_ns:
+            self._deadlines[name] = self._world.now_ns
+            self._at_burst_end.append((name, self._world.now_ns))
+            return
         if self._clock_rate != 1.0:
             delay_ns = ceil(delay_ns / self._clock_rate)
         deadline = self._world.now_ns + delay_ns
@@ -363,6 +369,8 @@ class Machine:
 
     def _end_burst(self, spent: int) -> None:
         self.bursts += 1
+        while self._at_burst_end and not self.crashed:
+            self._fire(*self._at_burst_end.pop(0))
         spent += self._executing_ns
         self._executing_ns = 0
         self.busy_ns += spent

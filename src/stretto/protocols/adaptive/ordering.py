@@ -85,9 +85,9 @@ class Ordering:
             self.attention = self.leader_log.prepared + self._operations
 
     def on_attention(self) -> None:
-        """A request has been appended: order it, or say how far followers should be, since it is so many."""
+        """A request has been appended: order it with those of its burst, or say how far followers should be, since it is so many."""
         if self.active:
-            self._send_orders()
+            self.port.set_timer("cut", 0)
         else:
             self._expect_all()
             self.leader_log.send_heartbeat()
@@ -95,6 +95,11 @@ class Ordering:
     def _expect_all(self) -> None:
         self.leader_log.prepared = self.state.log.tip
         self._set_attention()
+
+    def on_cut_timer(self) -> None:
+        """The burst is over."""
+        if self.active:
+            self._send_orders()
 
     def _send_orders(self) -> None:
         tip, leader_log = self.state.log.tip, self.leader_log
@@ -108,7 +113,7 @@ class Ordering:
         if self.active:
             committed = self.state.committed
             self.rounds = [end for end in self.rounds if end > committed]
-            self._send_orders()
+            self.port.set_timer("cut", 0)
 
     # When it is needed
 

@@ -47,7 +47,7 @@ class AdaptiveReplica(PeerReplica):
         self.ordering = Ordering(self, config)
         self.client_handlers[Conflict] = self.ordering.on_conflict
         self.handlers[GetLog] = self.on_get_log
-        self.timers["order"] = self.ordering.on_timer
+        self.timers |= {"order": self.ordering.on_timer, "cut": self.ordering.on_cut_timer}
         self.begin(start)
 
     # Normal case
@@ -129,7 +129,7 @@ class AdaptiveReplica(PeerReplica):
         """All of it, if we have led the last view ourselves."""
         if self.views.last_normal_view % self.n == self.index:
             return self.tip
-        return max(self.leader_log.confirmed, self.committed)
+        return self.leader_log.confirmed
 
     def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:
         """See `stretto.replication.leader_merge`."""

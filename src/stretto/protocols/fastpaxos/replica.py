@@ -177,7 +177,7 @@ class FastPaxosReplica(PeerReplica):
         """All of it, if we have led the last view ourselves."""
         if self.views.last_normal_view % self.n == self.index:
             return self.tip
-        return max(self.leader_log.confirmed, self.committed)
+        return self.leader_log.confirmed
 
     def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:
         """See `stretto.replication.leader_merge`."""

@@ -35,7 +35,11 @@ class MultiPaxosReplica(PeerReplica):
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine, start)
         self.leader_log = LeaderLog(self, config, alone=True)
+        self.name_timers()
         self.begin(start)
+
+    def name_timers(self) -> None:
+        """For a variant that has timers of its own."""
 
     # Normal case
 
@@ -104,7 +108,7 @@ class MultiPaxosReplica(PeerReplica):
 
 
 class BatchedMultiPaxosReplica(MultiPaxosReplica):
-    """With as many operations in a Prepare as there are, up to `batch_size`, while fewer than `pipeline` Prepares are under way.
+    """With as many operations in a Prepare as a burst brought, up to `batch_size`, while fewer than `pipeline` Prepares are under way.
 
     So an idle system adds no delay, and a busy one fills its Prepares. `_batches`: where those end that are not committed yet.
     """
@@ -115,8 +119,16 @@ class BatchedMultiPaxosReplica(MultiPaxosReplica):
         self._pipeline = config.limits.pipeline
         super().__init__(port, config, index, machine, start)
 
+    def name_timers(self) -> None:
+        """See `MultiPaxosReplica`."""
+        self.timers["batch"] = self.on_batch_timer
+
     def send_prepare(self) -> None:
-        """Cut the next batch, if it may go out already."""
+        """Let the burst bring what it brings."""
+        self.port.set_timer("batch", 0)
+
+    def on_batch_timer(self) -> None:
+        """Cut the next batches, as far as they may go out already."""
         tip, leader_log = self.state.log.tip, self.leader_log
         while leader_log.prepared < tip and len(self._batches) < self._pipeline:
             last = min(tip, leader_log.prepared + self._batch_size)
@@ -127,12 +139,14 @@ class BatchedMultiPaxosReplica(MultiPaxosReplica):
         """Answer, and go on with what has come meanwhile."""
         super().on_committed(first, last)
         self._batches = [end for end in self._batches if end > last]
-        self.send_prepare()
+        if self.leader_log.prepared < self.state.log.tip:
+            self.send_prepare()
 
     def leave_view(self) -> None:
         """See `PeerReplica`."""
         super().leave_view()
         self._batches = []
+        self.port.cancel_timer("batch")
 
     def own_state(self) -> dict[str, Any]:
         """See `PeerReplica`."""
