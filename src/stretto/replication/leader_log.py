@@ -155,13 +155,12 @@ class LeaderLog:
             return replica.ignore("not the leader")
         if message.position > self.state.log.tip:
             return replica.ignore("confirms what is not here")
-        incarnation = message.incarnations[source]
-        replica.views.note_entered(source, incarnation)
-        self._spoken[source] = incarnation
+        self._spoken[source] = message.incarnations[source]
         if message.position > self.acknowledged.get(source, -1):
             self.acknowledged[source] = message.position
             if message.position > self.state.committed:
                 self._commit_what_a_majority_has()
+        replica.views.note_entered(source, message.incarnations[source])
         replica.on_acknowledged(source, message.moved)
         return None
 
@@ -446,5 +445,4 @@ class LeaderLog:
         replica = self.replica
         if replica.accepting and not replica.is_leader:
             assert self.state.committed <= self.confirmed <= self.state.log.tip
-            assert all(first > self.confirmed or isinstance(message, Order) for first, message in self.early.items())
             assert not self.acknowledged

@@ -117,14 +117,19 @@ class Lives:
         self._begin(machine, Start(records=records), remembers)
 
     def begin_mistakenly(self, machine: Machine) -> None:
-        """Let a replica that lost its memory begin as if for the first time. It should end when it hears that it is not; see `refused`."""
+        """Let a replica that lost its memory begin as if for the first time. It should end when it hears that it is not; see `refused`.
+
+        One that has been in service meanwhile begins as it should: with its records on the disk, it is no first start.
+        """
+        if machine.served:
+            return self.begin_again(machine)
         try:
             machine.recall()
         except StorageFailure:
-            return
+            return None
         self.begun_again += 1
         self._mistaken.add(machine.address)
-        self._begin(machine, BOOTSTRAP, False)
+        return self._begin(machine, BOOTSTRAP, False)
 
     def refused(self, address: Address) -> bool:
         """Told that a replica has ended itself: whether it had begun by mistake, so that it should."""
