@@ -276,8 +276,8 @@ class LeaderLog:
             self.missing = set()
             self.fetched = {}
             return [here[key] for key in identities]
-        if not self.missing:
-            self.missing = {identities[position - self.confirmed - 1] for position in lacking}
+        former, self.missing = self.missing, {key for key in identities if key not in here}
+        if not self.missing <= former:
             replica = self.replica
             self.port.send(replica.leader, GetRequests(replica.incarnations, replica.view, lacking))
         return None
