@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.mutants import durability, nopaxos, normal, recovery, state, views
+from stretto.mutants import durability, fastpaxos, multipaxos, nopaxos, normal, recovery, state, views
 from stretto.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -11,5 +11,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *state.MUTANTS,
     *recovery.MUTANTS,
     *durability.MUTANTS,
+    *multipaxos.MUTANTS,
+    *fastpaxos.MUTANTS,
     *nopaxos.MUTANTS,
 )

@@ -1,0 +1,94 @@
+"""Bugs in Fast Paxos: what the leader counts, what its followers confirm, the merge."""
+
+from __future__ import annotations
+
+from stretto.mutants.hunters import disks, network
+from stretto.mutants.mutant import Mutant
+
+_REPLICA = "stretto.protocols.fastpaxos.replica"
+_LEADER_LOG = "stretto.replication.leader_log"
+_MERGE = "stretto.replication.leader_merge"
+_PROTOCOL = ("--protocol", "fastpaxos")
+
+MUTANTS = (
+    Mutant(
+        "fastpaxos-quorum-too-small",
+        "The leader commits what a superquorum has placed alike, not one fewer",
+        _REPLICA,
+        "reached_by(self.quorums.superquorum - 1, agreed)",
+        "reached_by(self.quorums.superquorum - 2, agreed)",
+        network(3, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-length-taken-for-equality",
+        "An Accepted counts if the hashes are equal, not the positions alone",
+        _REPLICA,
+        "if self.hash_at(position) == summary:",
+        "if self.tip >= position:",
+        network(3, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-confirmed-without-comparing",
+        "A follower confirms what has the leader's hash, however long its log is",
+        _LEADER_LOG,
+        "if position > self.confirmed and self.state.log.matches(position, summary):",
+        "if self.state.log.tip >= position > self.confirmed:",
+        network(3, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-commits-what-is-not-confirmed",
+        "What the leader has committed is committed here so far as our log is known to be the leader's",
+        _LEADER_LOG,
+        "position = min(position, self.confirmed)",
+        "position = min(position, self.state.log.tip)",
+        network(3, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-takes-over-from-the-committed",
+        "A take-over changes nothing that is confirmed",
+        _LEADER_LOG,
+        "self.replica.adopt(confirmed, new)",
+        "self.replica.adopt(state.committed, new)",
+        network(3, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-merge-without-the-confirmed",
+        "A merge keeps what a vote knows to be the leader's, whatever the others have there",
+        _MERGE,
+        "kept = confirmed_prefix(candidates, base)",
+        "kept: list[Request] = []",
+        network(5, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-support-of-other-logs",
+        "Only logs that have the confirmed one as their beginning support what follows it",
+        _MERGE,
+        "extending = {index: vote for index, vote in candidates.items() if has_hash(vote, position, summary)}",
+        "extending = candidates",
+        network(5, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-support-too-small",
+        "⌈f/2⌉+1 of f+1 logs are needed to keep an entry in its place",
+        _MERGE,
+        "supported(extending, position, summary, merge_support)",
+        "supported(extending, position, summary, merge_support - 1)",
+        network(5, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-leader-confirms-little",
+        "All of a leader's log is its view's",
+        _REPLICA,
+        "        if self.views.last_normal_view % self.n == self.index:\n            return self.tip\n",
+        "",
+        network(3, *_PROTOCOL),
+    ),
+    Mutant(
+        "fastpaxos-confirmed-not-persisted",
+        "What a follower has confirmed outlives it",
+        _LEADER_LOG,
+        "        if not self._alone and self.port.durable:\n            self.port.persist(Confirmed(position))\n",
+        "",
+        disks(*_PROTOCOL),
+    ),
+)

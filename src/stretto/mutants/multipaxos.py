@@ -1,0 +1,79 @@
+"""Bugs in Multi-Paxos, and in how followers take over their leader's log."""
+
+from __future__ import annotations
+
+from stretto.mutants.hunters import network, restarts
+from stretto.mutants.mutant import Mutant
+
+_REPLICA = "stretto.protocols.multipaxos.replica"
+_LEADER_LOG = "stretto.replication.leader_log"
+_PLAIN = ("--protocol", "multipaxos")
+_BATCHED = ("--protocol", "multipaxos-batched")
+
+MUTANTS = (
+    Mutant(
+        "multipaxos-majority-too-small",
+        "The leader commits what f followers have, not one fewer",
+        _LEADER_LOG,
+        "self.commit(reached_by(self._f, ",
+        "self.commit(reached_by(self._f - 1, ",
+        network(5, *_PLAIN),
+    ),
+    Mutant(
+        "multipaxos-acknowledged-in-an-earlier-life",
+        "What a follower acknowledged before it lost its memory counts for nothing",
+        _LEADER_LOG,
+        "[acknowledged[member] for member in self.replica.standing(self._spoken)]",
+        "list(acknowledged.values())",
+        restarts(3, *_PLAIN),
+    ),
+    Mutant(
+        "multipaxos-answers-before-the-commit",
+        "The leader answers what is committed",
+        _REPLICA,
+        "        state.append(request)\n        return self.send_prepare()\n",
+        "        self._answer(request, state.append(request))\n        return self.send_prepare()\n",
+        network(3, *_PLAIN),
+    ),
+    Mutant(
+        "multipaxos-answers-what-is-under-way",
+        "A request that comes again is answered when it is committed, not when it has a place",
+        _REPLICA,
+        "if record.position > state.committed:",
+        "if record.position > self.tip:",
+        network(3, *_PLAIN),
+    ),
+    Mutant(
+        "multipaxos-prepare-across-a-gap",
+        "A follower takes over a Prepare when all before it is here",
+        _LEADER_LOG,
+        "if message.first > self.confirmed + 1 or not self._take_over(message):",
+        "if not self._take_over(message):",
+        network(3, *_PLAIN),
+    ),
+    Mutant(
+        "multipaxos-merge-of-the-shortest",
+        "The next view starts with the longest log of the last one",
+        _REPLICA,
+        "supported(latest(votes), base, base_hash, needed=1)",
+        "supported(latest(votes), base, base_hash, needed=len(latest(votes)))",
+        network(3, *_PLAIN),
+    ),
+    Mutant(
+        "multipaxos-merge-of-stale-logs",
+        "A log of an older view counts for nothing, however long it is",
+        _REPLICA,
+        "return supported(latest(votes), base, base_hash, needed=1)",
+        "longest = max(votes.values(), key=lambda vote: vote.committed + len(vote.entries))\n"
+        "        return supported({0: longest}, base, base_hash, needed=1) or supported(latest(votes), base, base_hash, needed=1)",
+        network(3, *_PLAIN),
+    ),
+    Mutant(
+        "multipaxos-batches-of-an-earlier-view",
+        "What was under way in a view that was left takes no place in the pipeline of a later one",
+        _REPLICA,
+        "        super().leave_view()\n        self._batches = []\n",
+        "        super().leave_view()\n",
+        network(3, *_BATCHED, "--set", "limits.pipeline=1"),
+    ),
+)
