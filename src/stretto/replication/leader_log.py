@@ -234,9 +234,10 @@ class LeaderLog:
         self._say_confirmed()
 
     def _compare(self, position: int, summary: bytes, is_awaited: bool) -> None:
-        """The leader's log has this hash at that position: confirm ours, if it has it too."""
+        """The leader's log has this hash at that position: confirm ours, if it has it too, and go on with what waits behind that."""
         if position > self.confirmed and self.state.log.matches(position, summary):
             self._confirm(position, is_awaited)
+            self._take_over_early()
 
     def _take_over(self, message: Prepare | Order) -> bool:
         """Make our log continue as the leader's does. Whether it does so already matters: what stands behind then stays.
