@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from acting import MS, open_sessions, operations, stage_of
 
 from stretto.core.node import Client
@@ -399,3 +400,25 @@ def test_a_crash_during_the_first_start_is_survived() -> None:
     assert [replica.metrics()["status"] for replica in stage.replicas] == ["normal"] * 3
     (client,) = open_sessions(stage, 1)
     complete(stage, client, b"a")
+
+
+def test_a_life_that_others_know_under_its_number_is_outdone_by_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lives take the same number, and the one that is over has the higher random bits: what the other asks for is ignored."""
+    stage, (r0, r1, _) = stage_of(3)
+    open_sessions(stage, 1)
+    stage.crash(2)
+    stage.restart(2)
+    learn_an_incarnation(stage, 2)
+    recovers = stage.waiting(Recover, source=2)
+    stage.crash(2)
+    r2 = restart(stage, 2)
+    monkeypatch.setattr(stage.ports[2].random, "getrandbits", lambda bits: 0)
+    learn_an_incarnation(stage, 2)
+    for flight in recovers:
+        stage.deliver_one(flight)
+    assert life(r2.incarnation) == life(r0.incarnations[2])
+    assert r2.incarnation < r0.incarnations[2] == r1.incarnations[2]
+    stage.settle(keep=lambda flight: flight.destination != 2)
+    stage.run(500 * MS)
+    assert r2.serving
+    assert r0.incarnations == r1.incarnations == r2.incarnations

@@ -311,6 +311,8 @@ class PeerReplica(LoggingReplica, ABC):
         else:
             handler = (self.handlers if self.serving else self.joining_handlers).get(type(message))
             if handler is None:
+                if self.admission.phase is Phase.RECOVERING and isinstance(message, PeerMessage):
+                    self._hear(source, message.incarnations)  # whoever knows another life of ours ignores what we ask
                 return self.ignore("not for a replica" if self.serving else "not in service")
             if isinstance(message, PeerMessage) and not self._hear(source, message.incarnations):
                 return self.ignore("of an earlier incarnation")
