@@ -1,0 +1,120 @@
+"""The merge of protocols with a growing leader's log, data in and data out: what completed, fast or not, survives any choice of f+1 logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stretto.replication.leader_merge import merge
+from stretto.replication.log import EMPTY_HASH
+from stretto.replication.merging import hash_after, settled
+from stretto.replication.messages import DoViewChange, Request
+from stretto.replication.quorums import Quorums
+from stretto.replication.sessions import slot
+
+CLIENT = 1 << 20
+
+
+def request(session: int, number: int = 1) -> Request:
+    return Request(CLIENT, session, number, 0, 0, b"")
+
+
+def vote(log: list[Request], confirmed: int = 0, *, last_normal_view: int = 1, committed: int = 0) -> DoViewChange:
+    summary = hash_after(EMPTY_HASH, log[:committed])
+    return DoViewChange((), 9, last_normal_view, committed, summary, max(confirmed, committed), tuple(log[committed:]))
+
+
+def numbers(prefix: list[Request]) -> dict[tuple[int, int], int]:
+    return {slot(entry): entry.number for entry in prefix}
+
+
+A, B, C, D, E = (request(session) for session in range(1, 6))
+
+
+def test_what_one_has_confirmed_stays_whatever_the_others_have_there() -> None:
+    """The two that agree have never been the leader's: their order was displaced."""
+    votes = {1: vote([B, A], confirmed=2), 2: vote([A, B]), 3: vote([A, B])}
+    assert merge(votes, {}, 2) == [B, A]
+
+
+def test_what_follows_is_supported_by_logs_that_have_the_confirmed_as_their_beginning() -> None:
+    """Of five replicas, three: one knows that the leader began with B; what two have behind A was never his."""
+    votes = {1: vote([B], confirmed=1), 2: vote([A, C]), 3: vote([A, C])}
+    assert merge(votes, {}, 2) == [B, A, C]
+    votes = {1: vote([B, D], confirmed=1), 2: vote([B, D, C]), 3: vote([A, C])}
+    assert merge(votes, {}, 2) == [B, D, C, A]
+
+
+def test_a_log_that_ends_before_the_confirmed_one_supports_nothing() -> None:
+    votes = {1: vote([A, B], confirmed=2), 2: vote([A])}
+    assert merge(votes, {}, 2) == [A, B]
+
+
+def test_a_confirmed_position_of_an_older_view_counts_for_nothing() -> None:
+    votes = {1: vote([A, B], confirmed=2, last_normal_view=0), 2: vote([B, A], confirmed=1)}
+    assert merge(votes, {}, 2) == [B, A]
+
+
+def test_what_is_committed_is_the_base_and_does_not_return() -> None:
+    votes = {1: vote([A, B, C], committed=2), 2: vote([B, A, C])}
+    assert settled(votes)[:2] == (1, 2)
+    assert merge(votes, numbers([A, B]), 2) == [C]
+
+
+@dataclass(frozen=True)
+class LastView:
+    """What n replicas have after a view, of which `start` was the beginning and `completed` is what clients may know of."""
+
+    quorums: Quorums
+    votes: list[DoViewChange]
+    start: list[Request]
+    completed: list[Request]
+
+
+@st.composite
+def last_views(draw: st.DrawFn) -> LastView:
+    """A leader's log, a part of which a majority confirmed, and perhaps a longer one that a superquorum placed alike, itself among them.
+
+    Up to f replicas never entered the view. The others confirmed some beginning, and have their own order behind.
+    """
+    quorums = Quorums.of(draw(st.sampled_from([3, 5, 7])))
+    everything = [request(session) for session in range(1, 11)]
+    log = draw(st.permutations(everything))[: draw(st.integers(0, 8))]
+    start, slow, fast = sorted(draw(st.integers(0, len(log))) for _ in range(3))
+    followers = draw(st.permutations(range(1, quorums.n)))
+    late = set(followers[: draw(st.integers(0, quorums.f))])
+    present = [follower for follower in followers if follower not in late]
+    confirming = set(present[: quorums.f])
+    placing = set(draw(st.permutations(present))[: quorums.superquorum - 1])
+    if len(present) < quorums.superquorum - 1:
+        fast = slow
+    votes = [vote(log, len(log), committed=draw(st.integers(0, start)))]
+    for follower in range(1, quorums.n):
+        own = draw(st.permutations(everything))[: draw(st.integers(0, 10))]
+        if follower in late:
+            votes.append(vote(own, last_normal_view=0))
+            continue
+        confirmed = draw(st.integers(slow if follower in confirming else start, len(log)))
+        placed = log[: max(confirmed, fast if follower in placing else 0)]
+        behind = [entry for entry in own if entry not in placed]
+        votes.append(vote(placed + behind, confirmed, committed=draw(st.integers(0, start))))
+    return LastView(quorums, votes, log[:start], log[:fast])
+
+
+@settings(max_examples=400)
+@given(last_views(), st.data())
+def test_whatever_completed_survives_any_majority(view: LastView, data: st.DataObject) -> None:
+    chosen = data.draw(st.permutations(range(view.quorums.n)))[: view.quorums.majority]
+    merging = {replica: view.votes[replica] for replica in chosen}
+    if all(each.last_normal_view == 0 for each in merging.values()):
+        return  # more than f replicas would have to be missing
+    _, base, _ = settled(merging)
+    merged = view.start[:base] + merge(merging, numbers(view.start[:base]), view.quorums.merge_support)
+    assert merged[: len(view.completed)] == view.completed
+    assert len(set(merged)) == len(merged)
+    for each in merging.values():
+        assert each.last_normal_view == 0 or set(each.entries) <= set(merged), "an operation was dropped"
+    again = merge({replica: view.votes[replica] for replica in reversed(chosen)}, numbers(view.start[:base]), view.quorums.merge_support)
+    assert view.start[:base] + again == merged
