@@ -261,6 +261,8 @@ class LeaderLog:
             self.replica.adopt(confirmed, new)  # rolls back to where we differ from the leader, and no further
             held.keep(self._is_new)  # what the leader has, or would refuse, must not make us differ again
         if last > confirmed:
+            self.missing = set()  # a Prepare may have brought what Orders waited for: the next of them asks anew
+            self.fetched = {}
             self._confirm(last, is_awaited=True)
         if held:
             self._forward_displaced()
@@ -274,8 +276,6 @@ class LeaderLog:
         here = {identity(request): request for request in own} | self.fetched
         lacking = [position for position, key in enumerate(identities, self.confirmed + 1) if key not in here]
         if not lacking:
-            self.missing = set()
-            self.fetched = {}
             return [here[key] for key in identities]
         former, self.missing = self.missing, {key for key in identities if key not in here}
         if not self.missing <= former:
@@ -407,7 +407,11 @@ class LeaderLog:
 
     def on_entries_given_up(self, source: Address, message: EntriesGivenUp) -> None:
         """We are so late that the leader has only a checkpoint left of what we lack."""
-        if self._counts(source, message) and message.position > self.confirmed:
+        if not self._counts(source, message) or message.position <= self.confirmed:
+            return
+        if self.state.log.matches(message.position, message.hash):
+            self._learn(message.position, message.hash)  # it came meanwhile; a transfer would take away what stands behind it
+        else:
             self.replica.repair(message.position, message.hash, source)
 
     def after_commit(self) -> None:

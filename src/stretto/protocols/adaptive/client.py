@@ -35,6 +35,8 @@ class Ballot:
     def count(self, source: Address, answer: AdaptiveReply, leader: Address) -> None:
         """Count an answer of the ballot's view."""
         bit = 1 << source
+        if self.others is not None and source in self.others and self.others[source][2] > answer.level:
+            return  # it was sent before the one that confirmed another place
         if answer.hash == self.hash and answer.position == self.position:
             self.voters |= bit
             if answer.level >= CONFIRMED:

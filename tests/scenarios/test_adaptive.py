@@ -1,0 +1,251 @@
+"""Schedules of Adaptive Speculative Paxos, by name: the fast way, the slow one inside the view, and what survives a leader."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from acting import MS, open_sessions, operations
+
+from stretto.core.state_machine import NullMachine
+from stretto.protocols.adaptive import ADAPTIVE
+from stretto.protocols.adaptive.messages import CONFIRMED, AdaptiveReply, Conflict
+from stretto.protocols.adaptive.replica import AdaptiveReplica
+from stretto.replication.messages import EntriesGivenUp, GetRequests, MissingRequests, Order, PrepareOk, Request
+from stretto.simulation.stage import Stage
+
+
+def stage_of(n: int, *, durable: bool = False) -> tuple[Stage, list[AdaptiveReplica]]:
+    """A stage with `n` replicas, and these."""
+    stage = Stage(ADAPTIVE, n, NullMachine, durable=durable)
+    return stage, cast(list[AdaptiveReplica], stage.replicas)
+
+
+def logs(replicas: list[AdaptiveReplica], first: int) -> list[list[bytes]]:
+    """The operations in the logs from a position on."""
+    return [operations(replica, first) for replica in replicas]
+
+
+def cross(stage: Stage) -> tuple[int, int]:
+    """Two calls, [a b] at the leader and [b a] at the others, whose answers arrive. The handles; a Conflict is in flight."""
+    one, two = open_sessions(stage, 2)
+    handles = stage.call(one, b"a"), stage.call(two, b"b")
+    requests = stage.waiting(Request)
+    for flight in [*requests[: stage.config.n], *requests[stage.config.n :]]:
+        if flight.destination == 0:
+            stage.deliver_one(flight)
+    for flight in reversed(stage.waiting(Request)):
+        stage.deliver_one(flight)
+    stage.deliver(AdaptiveReply)
+    return handles
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_two_delays(n: int) -> None:
+    stage, replicas = stage_of(n)
+    (client,) = open_sessions(stage, 1)
+    handle = stage.call(client, b"x")
+    stage.deliver(Request)
+    stage.deliver(AdaptiveReply)
+    assert stage.results[handle] == b""
+    assert not any(replica.ordering.activations for replica in replicas)
+
+
+def test_a_superquorum_without_the_leader_is_none() -> None:
+    stage, _ = stage_of(5)
+    (client,) = open_sessions(stage, 1)
+    handle = stage.call(client, b"x")
+    stage.deliver(Request)
+    for source in range(1, 5):
+        stage.deliver(AdaptiveReply, source=source)
+    assert handle not in stage.results
+    stage.deliver(AdaptiveReply, source=0)
+    assert stage.results[handle] == b""
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_conflict_ends_in_the_leaders_order_without_a_view_change(n: int) -> None:
+    stage, replicas = stage_of(n)
+    handles = cross(stage)
+    assert not stage.results.keys() & set(handles)
+    first = replicas[0].tip - 1
+    stage.deliver(Conflict)
+    assert replicas[0].metrics()["ordering"]
+    stage.deliver(Order)
+    assert logs(replicas, first) == [[b"a", b"b"]] * n
+    answers = [cast(AdaptiveReply, flight.message) for flight in stage.waiting(AdaptiveReply)]
+    assert {answer.level for answer in answers} == {CONFIRMED}
+    stage.deliver(AdaptiveReply)
+    assert all(stage.results[handle] == b"" for handle in handles)
+    assert {replica.view for replica in replicas} == {0}
+
+
+def test_a_dead_follower_of_three_takes_nothing_but_the_fast_way() -> None:
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.crash(2)
+    stage.run(30 * MS)
+    assert replicas[0].metrics()["ordering"]
+    for _ in range(20):
+        handle = stage.call(client, b"x")
+        stage.settle()
+        assert stage.results[handle] == b""
+    assert {replica.view for replica in replicas[:2]} == {0}
+
+
+def test_a_follower_asks_for_a_request_that_it_lacks() -> None:
+    stage, replicas = stage_of(3)
+    one, two = open_sessions(stage, 2)
+    first = replicas[0].tip + 1
+    stage.crash(2)
+    stage.run(30 * MS)
+    handle = stage.call(one, b"lost")
+    stage.lose(Request, to=1)
+    stage.deliver(Request)
+    stage.deliver(Order)
+    assert stage.deliver(GetRequests) == 1
+    assert stage.deliver(MissingRequests) == 1
+    assert logs(replicas[:2], first) == [[b"lost"]] * 2
+    stage.settle()
+    assert stage.results[handle] == b""
+
+
+def test_a_follower_whose_question_was_lost_asks_again_for_the_next() -> None:
+    stage, replicas = stage_of(3)
+    one, two = open_sessions(stage, 2)
+    stage.crash(2)
+    stage.run(30 * MS)
+    stage.call(one, b"1")
+    stage.lose(Request, to=1)
+    stage.settle(lambda flight: not isinstance(flight.message, GetRequests))
+    stage.fire(1, "gap")
+    stage.settle()
+    handle = stage.call(two, b"2")
+    stage.lose(Request, to=1)
+    stage.settle()
+    assert stage.results[handle] == b""
+
+
+def test_what_was_lost_at_the_leader_is_forwarded() -> None:
+    stage, replicas = stage_of(3)
+    one, two, three = open_sessions(stage, 3)
+    stage.crash(2)
+    stage.run(30 * MS)
+    first = replicas[0].tip + 1
+    handle = stage.call(one, b"lost")
+    stage.lose(Request, to=0)
+    for client in (two, three):
+        stage.call(client, b"later")
+        stage.settle()
+    assert logs(replicas[:2], first) == [[b"later", b"later", b"lost"]] * 2
+    assert stage.results[handle] == b""
+
+
+def test_superseded_operation() -> None:
+    """(s,1) at the followers alone, (s,2) at the leader: to put (s,1) behind it would be to forget (s,2), and run it twice."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    first = replicas[0].tip + 1
+    stage.call(client, b"1")
+    older = stage.waiting(Request)
+    stage.lose(Request)
+    for flight in older[1:]:
+        replicas[flight.destination].on_message(flight.source, flight.message)
+    request = cast(Request, older[0].message)
+    newer = Request(request.client, request.session, request.number + 1, 0, 0, b"2")
+    replicas[0].on_message(request.client, newer)
+    stage.run(40 * MS, lambda flight: not isinstance(flight.message, Request))
+    assert logs(replicas, first) == [[b"2"]] * 3
+    for replica in replicas:
+        replica.on_message(request.client, newer)
+        replica.check_invariants()
+    assert logs(replicas, first) == [[b"2"]] * 3
+
+
+def test_it_rests_again_and_waits_longer_if_that_was_too_soon() -> None:
+    stage, replicas = stage_of(3)
+    open_sessions(stage, 1)
+    ordering = replicas[0].ordering
+    stage.run(1_000 * MS)
+
+    def active_ms() -> int:
+        ordering.needed()
+        elapsed = 0
+        while ordering.active:
+            stage.run(MS)
+            elapsed += 1
+        return elapsed
+
+    short, longer = active_ms(), active_ms()
+    assert longer > 1.5 * short
+    stage.run(1_000 * MS)
+    assert active_ms() <= short + 1
+    assert ordering.activations == 3
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_what_has_completed_survives_the_leader(slow: bool) -> None:
+    stage, replicas = stage_of(3)
+    if slow:
+        cross(stage)
+        first = replicas[0].tip - 1
+        stage.deliver(Conflict)
+        stage.deliver(Order, to=1)
+        stage.deliver(AdaptiveReply)
+    else:
+        (client,) = open_sessions(stage, 1)
+        first = replicas[0].tip + 1
+        stage.call(client, b"a")
+        stage.deliver(Request)
+        stage.deliver(AdaptiveReply)
+    assert replicas[1].committed < first
+    before = operations(replicas[0], first)
+    stage.crash(0)
+    stage.in_flight = []
+    stage.run(500 * MS)
+    assert logs(replicas[1:], first) == [before] * 2
+    assert replicas[1].view > 0
+
+
+def test_what_is_confirmed_survives_a_restart() -> None:
+    stage, replicas = stage_of(3, durable=True)
+    cross(stage)
+    stage.deliver(Conflict)
+    stage.deliver(Order, to=1)
+    stage.deliver(AdaptiveReply)
+    confirmed = replicas[1].confirmed
+    assert replicas[1].committed < confirmed == replicas[0].tip
+    stage.crash(1)
+    assert cast(AdaptiveReplica, stage.restart(1)).confirmed == confirmed
+
+
+def test_a_confirmation_of_an_older_view_commits_nothing() -> None:
+    stage, replicas = stage_of(3)
+    cross(stage)
+    stage.deliver(Conflict)
+    stage.deliver(Order)
+    late = stage.waiting(PrepareOk)
+    stage.in_flight = []
+    for replica in replicas:
+        replica.views.start(3, "test")
+    stage.settle()
+    committed = replicas[0].committed
+    acknowledged = dict(replicas[0].leader_log.acknowledged)
+    for flight in late:
+        replicas[0].on_message(flight.source, flight.message)
+    assert (replicas[0].committed, replicas[0].leader_log.acknowledged) == (committed, acknowledged)
+
+
+def test_what_came_meanwhile_is_not_transferred() -> None:
+    """A transfer would take away what stands behind it, which may have completed with our answer."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.call(client, b"x")
+    stage.deliver(Request)
+    leader, follower = replicas[0], replicas[1]
+    given_up = EntriesGivenUp(leader.incarnations, 0, leader.tip, leader.hash_at(leader.tip))
+    follower.on_message(0, given_up)
+    follower.check_invariants()
+    assert follower.committed == leader.tip
+    assert follower.repairs == 0
+    assert follower.accepting
