@@ -63,6 +63,12 @@ def sequencers(replicas: int, durability: str = "memory", *options: str, seconds
     return swarm("--protocol", "nopaxos", *_short(replicas, durability, faults), *options, seconds=seconds)
 
 
+def adaptive(replicas: int, durability: str = "memory", *options: str, seconds: float = 180) -> Hunter:
+    """Random short runs of Adaptive Speculative Paxos, in which the network fails, and replicas crash and start again."""
+    faults = f"{'kill' if durability == 'disk' else 'restart'},{_NETWORK}"
+    return swarm("--protocol", "adaptive", *_short(replicas, durability, faults), *options, seconds=seconds)
+
+
 def explorer(bounds: str, seconds: float = 180) -> Hunter:
     """Every order of what may happen in a small world."""
     return Hunter("explore", ("--bounds", bounds), seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.mutants import durability, fastpaxos, multipaxos, nopaxos, normal, recovery, state, views
+from stretto.mutants import adaptive, durability, fastpaxos, multipaxos, nopaxos, normal, recovery, state, views
 from stretto.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -14,4 +14,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *multipaxos.MUTANTS,
     *fastpaxos.MUTANTS,
     *nopaxos.MUTANTS,
+    *adaptive.MUTANTS,
 )
