@@ -1,4 +1,4 @@
-"""The merge of protocols with a growing leader's log, data in and data out: what completed, fast or not, survives any choice of f+1 logs."""
+"""The merge where a leader's log only grows, data in and data out: what completed, fast or not, survives any choice of f+1 logs."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_a_dead_follower_of_three_takes_nothing_but_the_fast_way() -> None:
 
 def test_a_follower_asks_for_a_request_that_it_lacks() -> None:
     stage, replicas = stage_of(3)
-    one, two = open_sessions(stage, 2)
+    one, _two = open_sessions(stage, 2)
     first = replicas[0].tip + 1
     stage.crash(2)
     stage.run(30 * MS)
@@ -111,7 +111,7 @@ def test_a_follower_asks_for_a_request_that_it_lacks() -> None:
 
 
 def test_a_follower_whose_question_was_lost_asks_again_for_the_next() -> None:
-    stage, replicas = stage_of(3)
+    stage, _replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     stage.crash(2)
     stage.run(30 * MS)

@@ -71,8 +71,8 @@ MUTANTS = (
         "adaptive-confirmed-of-older-view",
         "Confirmed entries of an older view are not those of this view's leader",
         _LOG,
-        "        self.confirmed = self.state.log.tip\n\n    def begin",
-        "        self.confirmed = max(self.confirmed, self.state.committed)\n\n    def begin",
+        "        self._confirmed = self.state.log.tip\n\n    def begin",
+        "        self._confirmed = max(self._confirmed, self.state.committed)\n\n    def begin",
         adaptive(3),
     ),
     Mutant(
