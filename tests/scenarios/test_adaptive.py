@@ -11,7 +11,7 @@ from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.adaptive.messages import CONFIRMED, AdaptiveReply, Conflict
 from stretto.protocols.adaptive.replica import AdaptiveReplica
-from stretto.replication.messages import EntriesGivenUp, GetRequests, MissingRequests, Order, PrepareOk, Request
+from stretto.replication.messages import EntriesGivenUp, GetRequests, Heartbeat, MissingRequests, Order, PrepareOk, Request
 from stretto.simulation.stage import Stage
 
 
@@ -95,7 +95,7 @@ def test_a_dead_follower_of_three_takes_nothing_but_the_fast_way() -> None:
 
 def test_a_follower_asks_for_a_request_that_it_lacks() -> None:
     stage, replicas = stage_of(3)
-    one, _two = open_sessions(stage, 2)
+    one, _ = open_sessions(stage, 2)
     first = replicas[0].tip + 1
     stage.crash(2)
     stage.run(30 * MS)
@@ -111,7 +111,7 @@ def test_a_follower_asks_for_a_request_that_it_lacks() -> None:
 
 
 def test_a_follower_whose_question_was_lost_asks_again_for_the_next() -> None:
-    stage, _replicas = stage_of(3)
+    stage, _ = stage_of(3)
     one, two = open_sessions(stage, 2)
     stage.crash(2)
     stage.run(30 * MS)
@@ -249,3 +249,20 @@ def test_what_came_meanwhile_is_not_transferred() -> None:
     assert follower.committed == leader.tip
     assert follower.repairs == 0
     assert follower.accepting
+
+
+def test_what_a_heartbeat_confirmed_is_answered_when_an_order_names_it() -> None:
+    """Confirmed by the heartbeat without a word to the client, and by the commit to nobody: the Order is the last that can tell it."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.crash(2)
+    handle = stage.call(client, b"x")
+    stage.deliver(Request)
+    stage.deliver(AdaptiveReply)
+    replicas[0].ordering.on_attention()
+    stage.deliver(Heartbeat)
+    assert replicas[1].confirmed == replicas[0].tip
+    replicas[0].ordering.needed()
+    stage.deliver(PrepareOk)
+    stage.settle()
+    assert stage.results[handle] == b""

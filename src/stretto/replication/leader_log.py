@@ -223,6 +223,9 @@ class LeaderLog:
             return
         if isinstance(message, Order):
             self.ordered = True
+            if message.first <= self.confirmed:  # by a heartbeat, of which clients know nothing
+                last = message.first + len(message.identities) - 1
+                self.replica.on_confirmed(message.first, min(last, self.confirmed), is_awaited=True)
         self._compare(message.first - 1, message.previous_hash, is_awaited=True)
         if message.first > self.confirmed + 1 or not self._take_over(message):
             if len(self.early) < MAX_EARLY_PREPARES:
