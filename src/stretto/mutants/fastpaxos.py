@@ -60,28 +60,12 @@ MUTANTS = (
         network(5, *_PROTOCOL),
     ),
     Mutant(
-        "fastpaxos-support-of-other-logs",
-        "Only logs that have the confirmed one as their beginning support what follows it",
-        _MERGE,
-        "extending = {index: vote for index, vote in candidates.items() if has_hash(vote, position, summary)}",
-        "extending = candidates",
-        network(5, *_PROTOCOL),
-    ),
-    Mutant(
         "fastpaxos-support-too-small",
         "⌈f/2⌉+1 of f+1 logs are needed to keep an entry in its place",
         _MERGE,
         "supported(extending, position, summary, merge_support)",
         "supported(extending, position, summary, merge_support - 1)",
         network(5, *_PROTOCOL),
-    ),
-    Mutant(
-        "fastpaxos-leader-confirms-little",
-        "All of a leader's log is its view's",
-        _REPLICA,
-        "        if self.views.last_normal_view % self.n == self.index:\n            return self.tip\n",
-        "",
-        network(3, *_PROTOCOL),
     ),
     Mutant(
         "fastpaxos-confirmed-not-persisted",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.mutants.hunters import network, restarts
+from stretto.mutants.hunters import network
 from stretto.mutants.mutant import Mutant
 
 _REPLICA = "stretto.protocols.multipaxos.replica"
@@ -18,14 +18,6 @@ MUTANTS = (
         "self.commit(reached_by(self._f, ",
         "self.commit(reached_by(self._f - 1, ",
         network(5, *_PLAIN),
-    ),
-    Mutant(
-        "multipaxos-acknowledged-in-an-earlier-life",
-        "What a follower acknowledged before it lost its memory counts for nothing",
-        _LEADER_LOG,
-        "[acknowledged[member] for member in self.replica.standing(self._spoken)]",
-        "list(acknowledged.values())",
-        restarts(3, *_PLAIN),
     ),
     Mutant(
         "multipaxos-answers-before-the-commit",

@@ -1,0 +1,250 @@
+"""Schedules of Fast Paxos, by name: collisions, classic rounds, what survives its leader, what a disk keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+from acting import MS, open_sessions, operations
+
+from stretto.core.config import Limits
+from stretto.core.node import Client
+from stretto.core.state_machine import NullMachine
+from stretto.protocols.fastpaxos import FASTPAXOS
+from stretto.protocols.fastpaxos.messages import Accepted
+from stretto.protocols.fastpaxos.replica import FastPaxosReplica
+from stretto.replication.messages import CheckpointPiece, DoViewChange, Entries, Forward, Prepare, PrepareOk, Reply, Request
+from stretto.replication.records import Confirmed
+from stretto.replication.views import Status
+from stretto.simulation.stage import Stage
+
+
+def stage_of(n: int, *, durable: bool = False, limits: Limits | None = None) -> tuple[Stage, list[FastPaxosReplica]]:
+    """A stage with `n` replicas of Fast Paxos, and these."""
+    stage = Stage(FASTPAXOS, n, NullMachine, durable=durable, limits=limits or Limits())
+    return stage, cast(list[FastPaxosReplica], stage.replicas)
+
+
+def place(stage: Stage, clients: Sequence[Client], orders: Sequence[Sequence[int]]) -> list[int]:
+    """Each client begins a call, named by its number; they arrive at each replica in an order of its own, or not at all."""
+    handles = [stage.call(client, b"%d" % number) for number, client in enumerate(clients)]
+    arrivals = {(flight.destination, cast(Request, flight.message).operation): flight for flight in stage.waiting(Request)}
+    for replica, order in enumerate(orders):
+        for number in order:
+            stage.deliver_one(arrivals[replica, b"%d" % number])
+    stage.lose(Request)
+    return handles
+
+
+def survive_without_the_leader(stage: Stage, first: int, expected: list[bytes], committed: bool = True) -> None:
+    """The leader is gone. The others go on, and have these operations in these places."""
+    stage.crash(0)
+    stage.lose()
+    stage.run(200 * MS)
+    for replica in cast(list[FastPaxosReplica], stage.replicas[1:]):
+        assert replica.views.status is Status.NORMAL
+        assert replica.view > 0
+        assert operations(replica, first)[: len(expected)] == expected
+        assert replica.committed >= first + len(expected) - 1
+
+
+@pytest.mark.parametrize(("n", "needed"), [(3, 2), (5, 3)])
+def test_three_delays_when_a_superquorum_has_placed_it_alike(n: int, needed: int) -> None:
+    stage, replicas = stage_of(n)
+    clients = open_sessions(stage, 1)
+    first = replicas[0].tip + 1
+    (handle,) = place(stage, clients, [[0]] * n)
+    for follower in range(1, needed):
+        stage.deliver(Accepted, source=follower)
+    assert replicas[0].committed == first - 1
+    stage.deliver(Accepted, source=needed)
+    assert replicas[0].committed == first
+    assert not stage.waiting(Prepare)
+    stage.deliver(Reply)
+    assert stage.results[handle] == b""
+
+
+def test_what_was_accepted_before_the_leader_has_it_counts_then() -> None:
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.call(client, b"x")
+    for follower in (1, 2):
+        stage.deliver(Request, to=follower)
+    stage.deliver(Accepted)
+    assert replicas[0].committed == replicas[0].tip
+    stage.deliver(Request, to=0)
+    assert replicas[0].committed == replicas[0].tip == replicas[1].tip
+    assert len(stage.waiting(Reply)) == 1
+
+
+def test_a_collision_of_three_ends_in_a_classic_round() -> None:
+    stage, replicas = stage_of(3)
+    clients = open_sessions(stage, 2)
+    first = replicas[0].tip + 1
+    handles = place(stage, clients, [[0, 1], [0, 1], [1, 0]])
+    stage.deliver(Accepted)
+    assert replicas[0].collisions == 1
+    assert len(stage.waiting(Prepare)) == 2
+    stage.deliver(Prepare)
+    assert operations(replicas[2], first) == [b"0", b"1"]
+    assert replicas[2].leader_log.confirmed == first + 1
+    stage.deliver(PrepareOk, source=2)
+    assert replicas[0].committed == first + 1
+    stage.settle()
+    assert [stage.results[handle] for handle in handles] == [b"", b""]
+
+
+def test_of_five_one_that_differs_needs_no_classic_round() -> None:
+    stage, replicas = stage_of(5)
+    clients = open_sessions(stage, 2)
+    first = replicas[0].tip + 1
+    place(stage, clients, [[0, 1]] * 4 + [[1, 0]])
+    stage.deliver(Accepted)
+    assert replicas[0].committed == first + 1
+    assert not stage.waiting(Prepare)
+    stage.run(30 * MS)
+    assert {tuple(operations(replica, first)) for replica in replicas} == {(b"0", b"1")}
+    assert {replica.committed for replica in replicas} == {first + 1}
+
+
+def test_a_prepare_whose_hash_matches_confirms_what_is_before_it() -> None:
+    """The follower does not need what came before: it has it, and now knows that it is the leader's."""
+    stage, replicas = stage_of(3)
+    clients = open_sessions(stage, 2)
+    follower, first = replicas[1], replicas[0].tip + 1
+    place(stage, clients[:1], [[0], [0], [0]])
+    stage.deliver(Accepted)
+    assert replicas[0].committed == first
+    assert follower.leader_log.confirmed == first - 1
+    place(stage, clients[1:], [[0], [], []])
+    stage.fire(0, "resolve")
+    stage.fire(0, "resolve")
+    (prepare,) = stage.waiting(Prepare, to=1)
+    assert cast(Prepare, prepare.message).first == first + 1
+    stage.deliver_one(prepare)
+    assert (follower.leader_log.confirmed, follower.committed) == (first + 1, first)
+    assert follower.state.rolled_back_operations == 0
+
+
+def test_a_dead_follower_of_three_leads_to_classic_rounds() -> None:
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    stage.crash(2)
+    for _ in range(3):
+        handle = stage.call(client, b"x")
+        stage.run(20 * MS)
+        assert stage.results[handle] == b""
+    assert replicas[0].views.absent == {2}
+    assert replicas[0].collisions == 0
+    assert (replicas[0].view, replicas[0].committed) == (0, replicas[0].tip)
+    handle = stage.call(client, b"x")
+    began = stage.now_ns
+    stage.settle()
+    assert stage.results[handle] == b""
+    assert stage.now_ns == began, "nobody waits any more for the one that is gone"
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_what_was_committed_fast_survives_the_leader(n: int) -> None:
+    """Of five, one has placed it otherwise; it is one of the three that are merged."""
+    stage, replicas = stage_of(n)
+    clients = open_sessions(stage, 2)
+    first = replicas[0].tip + 1
+    place(stage, clients, [[0, 1]] * 3 if n == 3 else [[0, 1], [1, 0], [0, 1], [0, 1], [0, 1]])
+    stage.deliver(Accepted)
+    assert replicas[0].committed == first + 1
+    survive_without_the_leader(stage, first, [b"0", b"1"])
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_what_was_committed_in_a_classic_round_survives_the_leader(n: int) -> None:
+    """All others agree on another order; but those who confirmed know better."""
+    stage, replicas = stage_of(n)
+    clients = open_sessions(stage, 2)
+    first = replicas[0].tip + 1
+    place(stage, clients, [[0, 1]] + [[1, 0]] * (n - 1))
+    stage.deliver(Accepted)
+    for follower in range(1, n // 2 + 1):
+        stage.deliver(Prepare, to=follower)
+    stage.deliver(PrepareOk)
+    assert replicas[0].committed == first + 1
+    survive_without_the_leader(stage, first, [b"0", b"1"])
+
+
+def test_a_leader_votes_for_all_that_it_has() -> None:
+    """What it committed with a follower that is gone is in its own log alone, which was never confirmed to it by anyone."""
+    stage, replicas = stage_of(3)
+    clients = open_sessions(stage, 2)
+    first = replicas[0].tip + 1
+    place(stage, clients, [[0, 1], [0, 1], [1, 0]])
+    replicas[0].views.start(2, "scenario")
+    stage.settle(keep=lambda flight: 1 not in (flight.source, flight.destination) and not isinstance(flight.message, DoViewChange))
+    vote = replicas[0].views.vote
+    assert vote is not None
+    assert vote.confirmed == first + 1
+    stage.run(100 * MS)
+    assert all(operations(replica, first) == [b"0", b"1"] for replica in replicas)
+
+
+def test_what_is_confirmed_outlives_a_follower() -> None:
+    """A round has committed it with this follower, which comes back; the other one has never heard of the leader's order."""
+    stage, replicas = stage_of(3, durable=True)
+    clients = open_sessions(stage, 2)
+    first = replicas[0].tip + 1
+    place(stage, clients, [[0, 1], [1, 0], [1, 0]])
+    stage.deliver(Accepted)
+    stage.deliver(Prepare, to=1)
+    stage.deliver(PrepareOk)
+    assert replicas[0].committed == first + 1
+    assert replicas[1].committed < first
+    stage.crash(1)
+    follower = cast(FastPaxosReplica, stage.restart(1))
+    assert follower.leader_log.confirmed == first + 1
+    survive_without_the_leader(stage, first, [b"0", b"1"])
+
+
+def test_a_follower_that_ends_between_a_checkpoint_and_what_follows_comes_back() -> None:
+    """The checkpoint is committed; that it confirms all before it was not written down yet."""
+    stage, replicas = stage_of(3, durable=True, limits=Limits(checkpoint_operations=8, max_transfer_bytes=100))
+    (client,) = open_sessions(stage, 1)
+    stage.crash(2)
+    for number in range(27):
+        handle = stage.call(client, b"%d" % number)
+        stage.run(20 * MS)
+        assert stage.results[handle] == b""
+    follower = cast(FastPaxosReplica, stage.restart(2))
+    assert (follower.view, follower.views.status) == (0, Status.NORMAL)
+    for _ in range(1_000):
+        if follower.transfer.checkpoints_installed:
+            break
+        stage.run(MS, keep=lambda flight: not (isinstance(flight.message, Entries) and flight.destination == 2))
+    assert follower.transfer.checkpoints_installed == 1
+    assert follower.committed < replicas[0].committed
+    written = [record.position for record in stage.ports[2].records if isinstance(record, Confirmed)]
+    assert max(written, default=0) < follower.committed
+    stage.crash(2)
+    stage.lose(Entries, CheckpointPiece)
+    follower = cast(FastPaxosReplica, stage.restart(2))
+    assert follower.leader_log.confirmed >= follower.committed
+    stage.run(200 * MS)
+    assert follower.committed == replicas[0].committed
+    assert follower.hash_at(follower.committed) == replicas[0].hash_at(follower.committed)
+
+
+def test_a_request_that_the_leader_lost_is_forwarded_when_it_was_displaced_twice() -> None:
+    stage, replicas = stage_of(3)
+    one, two, three = open_sessions(stage, 3)
+    first = replicas[0].tip + 1
+    for client, orders in ((one, [[], [0], [0]]), (two, [[0]] * 3), (three, [[0]] * 3)):
+        place(stage, [client], orders)
+        stage.deliver(Accepted)
+        stage.deliver(Prepare)
+        stage.deliver(PrepareOk)
+    stage.deliver(Prepare)
+    assert stage.waiting(Forward, to=0)
+    stage.deliver(Forward)
+    assert replicas[0].tip == first + 2
+    stage.run(20 * MS)
+    assert all(sorted(operations(replica, first)) == [b"0"] * 3 for replica in replicas)
+    assert all(replica.committed == first + 2 for replica in replicas)
