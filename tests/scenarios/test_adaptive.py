@@ -11,7 +11,7 @@ from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.adaptive.messages import CONFIRMED, AdaptiveReply, Conflict
 from stretto.protocols.adaptive.replica import AdaptiveReplica
-from stretto.replication.messages import EntriesGivenUp, GetRequests, Heartbeat, MissingRequests, Order, PrepareOk, Request
+from stretto.replication.messages import EntriesGivenUp, GetRequests, Heartbeat, MissingRequests, Order, PrepareOk, Request, StartView
 from stretto.simulation.stage import Stage
 
 
@@ -266,3 +266,25 @@ def test_what_a_heartbeat_confirmed_is_answered_when_an_order_names_it() -> None
     stage.deliver(PrepareOk)
     stage.settle()
     assert stage.results[handle] == b""
+
+
+def test_confirmed_in_an_older_view_is_not_so_in_a_later_one() -> None:
+    """One of five has confirmed what only the dead leader had too. The next view starts without it, and it is the follower's own again."""
+    stage, replicas = stage_of(5)
+    (client,) = open_sessions(stage, 1)
+    before = replicas[0].tip
+    stage.call(client, b"x")
+    stage.deliver(Request, to=0)
+    stage.deliver(Request, to=4)
+    stage.in_flight = []
+    replicas[0].ordering.on_attention()
+    stage.deliver(Heartbeat, to=4)
+    assert replicas[4].confirmed == before + 1
+    stage.crash(0)
+    stage.in_flight = []
+    for replica in replicas[1:4]:
+        replica.views.start(1, "test")
+    stage.settle(lambda flight: 4 not in (flight.source, flight.destination) or isinstance(flight.message, StartView))
+    assert replicas[4].view == 1
+    assert replicas[4].views.start_tip == replicas[4].leader_log.confirmed == before
+    assert operations(replicas[4], before + 1) == [b"x"]
