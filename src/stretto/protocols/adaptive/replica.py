@@ -22,28 +22,23 @@ f+1 have confirmed it, or ⌈f/2⌉+1 of any f+1 have it (`leader_merge`). Views
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address, Message, Port
+from stretto.core.node import Address, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.protocols.adaptive.messages import COMMITTED, CONFIRMED, SPECULATIVE, AdaptiveReply, Conflict
 from stretto.protocols.adaptive.ordering import Ordering
-from stretto.replication.leader_log import LeaderLog
-from stretto.replication.leader_merge import merge
-from stretto.replication.messages import DoViewChange, GetLog, Request, StartView
-from stretto.replication.peer import PeerReplica
-from stretto.replication.records import Confirmed
+from stretto.replication.led_replica import LedReplica
+from stretto.replication.messages import GetLog, Request
 
 
-class AdaptiveReplica(PeerReplica):
+class AdaptiveReplica(LedReplica):
     """One replica. `ordering` is the leader's part that sends the order when followers need it."""
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine, start)
-        self.leader_log = LeaderLog(self, config, alone=False)
         self.ordering = Ordering(self, config)
         self.client_handlers[Conflict] = self.ordering.on_conflict
         self.handlers[GetLog] = self.on_get_log
@@ -121,38 +116,8 @@ class AdaptiveReplica(PeerReplica):
 
     def on_entered(self, first: int, last: int) -> None:
         """To enter a view is to confirm what it starts with."""
-        self.leader_log.enter()
+        super().on_entered(first, last)
         self.answer_from(first, last)
-
-    @property
-    def confirmed(self) -> int:
-        """All of it, if we have led the last view ourselves."""
-        if self.views.last_normal_view % self.n == self.index:
-            return self.tip
-        return self.leader_log.confirmed
-
-    def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:
-        """See `stretto.replication.leader_merge`."""
-        return merge(votes, self.session_numbers(votes), self.quorums.merge_support)
-
-    def on_repaired(self) -> None:
-        """See `PeerReplica`."""
-        self.leader_log.after_commit()
-
-    # What outlives us
-
-    def replay_record(self, record: Message) -> None:
-        """See `LoggingReplica`."""
-        if isinstance(record, Confirmed):
-            self.leader_log.replay(record)
-            return
-        super().replay_record(record)
-        if isinstance(record, StartView):
-            self.leader_log.enter()
-
-    def records(self) -> list[Message]:
-        """See `LoggingReplica`."""
-        return [*super().records(), *self.leader_log.records()]
 
     # Watching
 
@@ -167,5 +132,4 @@ class AdaptiveReplica(PeerReplica):
     def check_invariants(self) -> None:
         """See `PeerReplica`."""
         super().check_invariants()
-        self.leader_log.check_invariants()
         self.ordering.check_invariants()

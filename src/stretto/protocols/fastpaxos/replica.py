@@ -17,23 +17,19 @@ section 6, compare with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address, Message, Port
+from stretto.core.node import Address, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.protocols.fastpaxos.messages import Accepted
-from stretto.replication.leader_log import LeaderLog
-from stretto.replication.leader_merge import merge
-from stretto.replication.messages import DoViewChange, Reply, Request, StartView
-from stretto.replication.peer import PeerReplica
+from stretto.replication.led_replica import LedReplica
+from stretto.replication.messages import Reply, Request
 from stretto.replication.quorums import reached_by
-from stretto.replication.records import Confirmed
 
 
-class FastPaxosReplica(PeerReplica):
+class FastPaxosReplica(LedReplica):
     """One replica. The fields that only a leader uses:
 
     - `agreed`: up to where each follower's log is known to be ours, by its Accepted; `_spoken`: the incarnation in which it said so.
@@ -44,7 +40,6 @@ class FastPaxosReplica(PeerReplica):
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine, start)
-        self.leader_log = LeaderLog(self, config, alone=False)
         self.handlers[Accepted] = self.on_accepted
         self.timers["resolve"] = self.on_resolve_timer
         self.agreed: dict[int, int] = {}
@@ -168,40 +163,6 @@ class FastPaxosReplica(PeerReplica):
         self.differing = set()
         self._spoken = {}
 
-    def on_entered(self, first: int, last: int) -> None:
-        """What the view starts with is the leader's."""
-        self.leader_log.enter()
-
-    @property
-    def confirmed(self) -> int:
-        """All of it, if we have led the last view ourselves."""
-        if self.views.last_normal_view % self.n == self.index:
-            return self.tip
-        return self.leader_log.confirmed
-
-    def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:
-        """See `stretto.replication.leader_merge`."""
-        return merge(votes, self.session_numbers(votes), self.quorums.merge_support)
-
-    def on_repaired(self) -> None:
-        """See `PeerReplica`."""
-        self.leader_log.after_commit()
-
-    # What outlives us
-
-    def replay_record(self, record: Message) -> None:
-        """See `LoggingReplica`."""
-        if isinstance(record, Confirmed):
-            self.leader_log.replay(record)
-            return
-        super().replay_record(record)
-        if isinstance(record, StartView):
-            self.leader_log.enter()
-
-    def records(self) -> list[Message]:
-        """See `LoggingReplica`."""
-        return [*super().records(), *self.leader_log.records()]
-
     # Watching
 
     def metrics(self) -> dict[str, Any]:
@@ -221,5 +182,4 @@ class FastPaxosReplica(PeerReplica):
     def check_invariants(self) -> None:
         """See `PeerReplica`."""
         super().check_invariants()
-        self.leader_log.check_invariants()
         assert not self.differing or self.is_leader
