@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "simulation": {"core", "network", "storage", "verify"},
     "exploration": {"core", "storage", "verify"},
     "runtime": {"core", "storage"},
-    "testbed": {"core", "network"},
+    "testbed": {"core", "network", "runtime"},
     "torture": {"core", "runtime", "verify"},
     "testing": {"core"},
     "catalog": {"core", "protocols", "apps", "verify"},

@@ -1,0 +1,1 @@
+"""The network's rules on real switches: network namespaces as hosts, Open vSwitch as switches, OpenFlow between them and a controller."""
