@@ -58,7 +58,7 @@ def check(figures: dict[str, Any]) -> None:
 def test_kv_with_floor(capsys: pytest.CaptureFixture[str]) -> None:
     figures = bench(capsys, "--operation", "kv", "--sessions", "8", "--floor")
     check(figures)
-    assert (figures["protocol"], figures["replicas"], figures["sessions"], figures["operation"]) == ("speculative", 3, 8, "kv")
+    assert (figures["protocol"], figures["replicas"], figures["sessions"], figures["operation"]) == ("adaptive", 3, 8, "kv")
     assert all(cpu > 0 for cpu in figures["replica_cpu_us_per_op"])
     assert figures["floor_us"] > 0
     assert figures["kill"] is None
@@ -98,6 +98,11 @@ def test_a_killed_replica(capsys: pytest.CaptureFixture[str], target: str) -> No
     assert kill["gap_ms"] <= figures["longest_gap_ms"]
     assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]].index(True) == kill["replica"]
     assert figures["view_changes"] == (target == "leader")
+
+
+def test_without_a_follower_speculative_paxos_reconciles(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--protocol", "speculative", "--kill", "follower", "--sessions", "8")
+    assert figures["view_changes"] == 0
     assert figures["reconciliations"] > 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from stretto.cli.options import durability_option, json_option, print_json, progress_line
+from stretto.cli.options import durability_option, json_option, print_json, progress_line, protocol_option
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ OF_PLAN = (
 
 
 @click.command(name="bench")
-@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@protocol_option
 @click.option("--replicas", type=int, help="How many replicas.  [default: 3, or what the protocol is limited to]")
 @durability_option
 @click.option("--client-processes", default=1, show_default=True, help="How many processes make the load.")

@@ -1,4 +1,4 @@
-"""What several commands share: the options `--json`, `--durability` and `--config`, and how progress and results
+"""What several commands share: the options `--protocol`, `--json`, `--durability` and `--config`, and how progress and results
 are shown.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stretto.core.config import FILE_NAME
+from stretto.core.config import DEFAULT_PROTOCOL, FILE_NAME
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 """Gives the command a parameter `as_json`."""
 
+protocol_option = click.option("--protocol", default=DEFAULT_PROTOCOL, show_default=True, help="The replication protocol.")
+"""Gives the command a parameter `protocol`."""
 
 durability_option = click.option(
     "--durability",
