@@ -17,8 +17,8 @@ import gc
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -204,8 +204,12 @@ class Clients:
         return answer
 
 
+OnHost = Callable[[int], AbstractContextManager[object]]
+"""Within it, what this thread starts is on the host of the client process of that index."""
+
+
 @contextmanager
-def client_processes(config: ClusterConfig, plan: Plan) -> Iterator[Clients]:
+def client_processes(config: ClusterConfig, plan: Plan, on_host: OnHost = nullcontext) -> Iterator[Clients]:
     """Start the client processes and end them, whatever happens."""
     spawn = multiprocessing.get_context("spawn")
     processes: list[SpawnProcess] = []
@@ -215,7 +219,7 @@ def client_processes(config: ClusterConfig, plan: Plan) -> Iterator[Clients]:
             ours, theirs = spawn.Pipe()
             pipes.append(ours)
             process = spawn.Process(target=_client_process, args=(theirs, config, plan, index), name=f"client {index}", daemon=True)
-            with interrupts_blocked():
+            with interrupts_blocked(), on_host(index):
                 process.start()
             processes.append(process)
             theirs.close()
