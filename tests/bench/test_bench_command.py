@@ -87,6 +87,13 @@ def test_client_processes_and_one_request_per_datagram(capsys: pytest.CaptureFix
     assert figures["datagrams_per_op"] > 1
 
 
+def test_in_one_order_nothing_is_rolled_back(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--client-processes", "2", "--sessions", "16", "--one-order")
+    check(figures)
+    assert figures["one_order"]
+    assert figures["rolled_back_operations"] == 0
+
+
 @pytest.mark.parametrize("target", ["leader", "follower"])
 def test_a_killed_replica(capsys: pytest.CaptureFixture[str], target: str) -> None:
     figures = bench(capsys, "--kill", target, "--sessions", "8")
