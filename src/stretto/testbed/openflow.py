@@ -156,10 +156,15 @@ class EchoRequest(Message, frozen=True):
         return self.data
 
 
-class EchoReply(EchoRequest, frozen=True):
+class EchoReply(Message, frozen=True):
     """The answer, with the data of the question."""
 
     KIND = 3
+    data: bytes = b""
+
+    def body(self) -> bytes:
+        """The data."""
+        return self.data
 
 
 class FeaturesRequest(Message, frozen=True):
@@ -211,16 +216,19 @@ class FlowMod(Message, frozen=True):
 
 
 class GroupMod(Message, frozen=True):
-    """Adds a group, which must not be there, or deletes it, and all flows that lead to it."""
+    """Adds a group that is not there, modifies one that is, or deletes one, and all flows that lead to it."""
 
     KIND = 15
     group: Group
-    delete: bool = False
+    command: int = 0
 
     def body(self) -> bytes:
         """All of it."""
         number, buckets, kind = self.group
-        return struct.pack("!HBxI", 2 if self.delete else 0, kind, number) + (b"" if self.delete else _encode_buckets(buckets))
+        return struct.pack("!HBxI", self.command, kind, number) + (b"" if self.command == GROUP_DELETE else _encode_buckets(buckets))
+
+
+GROUP_ADD, GROUP_MODIFY, GROUP_DELETE = range(3)
 
 
 class MultipartRequest(Message, frozen=True):
