@@ -38,6 +38,24 @@ def steps(installed: Table, wanted: Table, host_ports: Collection[int]) -> tuple
     return first, second, third
 
 
+def applied(table: Table, messages: Iterable[Message]) -> Table:
+    """What a switch holds that held `table` and has done this."""
+    flows, groups = dict(table.flows), dict(table.groups)
+    for message in messages:
+        match message:
+            case FlowMod(flow, delete=True):
+                flows.pop(flow.key, None)
+            case FlowMod(flow, cookie=cookie):
+                flows[flow.key] = flow, cookie
+            case GroupMod(group, command) if command == GROUP_DELETE:
+                groups.pop(group.number, None)
+            case GroupMod(group):
+                groups[group.number] = group
+            case _:
+                pass
+    return Table(flows, groups)
+
+
 def _enters(flow: Flow, entrances: Collection[bytes]) -> bool:
     """Whether it is for packets that a host sends."""
     return any(field.kind == IN_PORT and field.value in entrances for field in flow.match)

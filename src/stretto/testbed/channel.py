@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from stretto.core.errors import StrettoError
 from stretto.testbed import openflow
+from stretto.testbed.changes import applied
 from stretto.testbed.flows import EMPTY, Table, table_from
 from stretto.testbed.openflow import FlowEntry, Group, Message, Port
 
+T = TypeVar("T", FlowEntry, Group, Port)
 _RETRY_S = 0.05
 _ECHO_S = 0.5
 _SILENCE_S = 2.0
@@ -65,28 +69,28 @@ class Channel:
                 await self._converse(reader)
             await asyncio.sleep(_RETRY_S)
 
-    async def carry_out(self, messages: Iterable[Message], table: Table) -> list[str]:
-        """Send what makes `table` of what the switch holds. Returns, when all is done, what it refused.
+    async def carry_out(self, messages: Sequence[Message]) -> list[str]:
+        """Send changes of flows and groups. Returns, when all are done, what the switch refused.
 
-        Raises Lost if the connection is lost before it confirms.
+        Raises Lost if the connection is lost before that.
         """
         self._refusals.clear()
         for message in messages:
             self._send(message)
         await self._ask(openflow.BarrierRequest(), openflow.BarrierReply)
-        if self._refusals:
-            self.table = await self.read()
-        else:
-            self.table = table
+        self.table = await self.read() if self._refusals else applied(self.table, messages)
         return list(self._refusals)
 
     async def read(self) -> Table:
         """What the switch says that it holds. Raises Lost or Refused."""
-        return table_from(await self.flows(), [entry for entry in await self._list(openflow.GROUPS) if isinstance(entry, Group)])
+        return table_from(await self._list(openflow.FLOWS, FlowEntry), await self._list(openflow.GROUPS, Group))
 
-    async def flows(self) -> list[FlowEntry]:
-        """The flows that the switch holds, with their counters. Raises Lost or Refused."""
-        return [entry for entry in await self._list(openflow.FLOWS) if isinstance(entry, FlowEntry)]
+    async def packets(self) -> Counter[int]:
+        """How many packets flows have met, by their cookies. Raises Lost or Refused."""
+        met: Counter[int] = Counter()
+        for _, cookie, packets in await self._list(openflow.FLOWS, FlowEntry):
+            met[cookie] += packets
+        return met
 
     async def _converse(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -103,7 +107,7 @@ class Channel:
         self._send(openflow.Hello())
         self._send(openflow.SetConfig(_MISS_SEND_BYTES))
         async with asyncio.timeout(_SILENCE_S):
-            self.up = {entry.number for entry in await self._list(openflow.PORTS) if isinstance(entry, Port) and entry.up}
+            self.up = {port.number for port in await self._list(openflow.PORTS, Port) if port.up}
             self.table = await self.read()
         self.connected = True
         self._changed()
@@ -161,8 +165,9 @@ class Channel:
             del self._questions[transaction]
         return question
 
-    async def _list(self, request: openflow.MultipartRequest) -> list[FlowEntry | Group | Port]:
-        return (await self._ask(request, openflow.MultipartReply)).entries
+    async def _list(self, request: openflow.MultipartRequest, kind: type[T]) -> list[T]:
+        question = await self._ask(request, openflow.MultipartReply)
+        return [entry for entry in question.entries if isinstance(entry, kind)]
 
     def _lose(self) -> None:
         if self._writer is not None:

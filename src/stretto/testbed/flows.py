@@ -157,9 +157,9 @@ def _group_flows(rules: Sequence[Rule], addresses: Mapping[str, str]) -> Iterato
         for level, (match, action) in zip(_levels([match for match, _ in complete]), complete, strict=True):
             key = (table, LOWEST_PRIORITY + level, _fields(match, addresses))
             if action is None:
-                yield Flow(*key, goto=SENDER_TABLE), _cookie(match)
+                yield Flow(*key, goto=SENDER_TABLE), cookie_of(match)
             else:
-                yield Flow(*key, _actions(match, action)), _cookie(action)
+                yield Flow(*key, _actions(match, action)), cookie_of(action)
 
 
 def _with_returns(entries: Iterable[tuple[Match, Rule | None]]) -> Iterator[tuple[Match, Rule | None]]:
@@ -201,7 +201,7 @@ def _actions(match: Match, rule: Rule) -> tuple[Action, ...]:
     actions: list[Action] = [] if rule.set_label is None else [SetField(Field(ETH_SRC, _labelled(rule.set_label)))]
     actions.append(SetField(Field(IP_DSCP, bytes([_DSCP[rule.queue]]))))
     if len(rule.out_ports) > 1:
-        actions.append(ToGroup(_number(rule.out_ports)))
+        actions.append(ToGroup(group_number(rule.out_ports)))
     elif rule.out_ports and rule.out_ports[0] != match.in_port:
         actions.append(Output(rule.out_ports[0]))
     if match.in_port in rule.out_ports:
@@ -209,7 +209,8 @@ def _actions(match: Match, rule: Rule) -> tuple[Action, ...]:
     return tuple(actions)
 
 
-def _number(ports: Iterable[int]) -> int:
+def group_number(ports: Iterable[int]) -> int:
+    """The number of the group that makes a copy for each of these ports. Raises ConfigurationError for a port that is too high."""
     for port in ports:
         if not 1 <= port <= HIGHEST_PORT:
             raise ConfigurationError(f"{port} is too high for a switch's port; 1 to {HIGHEST_PORT}", key="port")
@@ -217,16 +218,17 @@ def _number(ports: Iterable[int]) -> int:
 
 
 def _group(ports: tuple[int, ...]) -> Group:
-    return Group(_number(ports), tuple((Output(port),) for port in sorted(ports)), ALL)
+    return Group(group_number(ports), tuple((Output(port),) for port in sorted(ports)), ALL)
 
 
 def _unicast_flow(address: str, port: int) -> tuple[Flow, int]:
     match = tuple(sorted((_IPV4, Field(IPV4_DST, ipaddress.IPv4Address(address).packed))))
-    return Flow(FIRST_TABLE, UNICAST_PRIORITY, match, (SetField(Field(IP_DSCP, bytes(1))), Output(port))), _cookie(address)
+    return Flow(FIRST_TABLE, UNICAST_PRIORITY, match, (SetField(Field(IP_DSCP, bytes(1))), Output(port))), cookie_of(address)
 
 
-def _cookie(of: object) -> int:
-    return weight(of) >> 1  # OpenFlow has one reserved value, which begins with a 1
+def cookie_of(rule: object) -> int:
+    """The cookie of all flows that a rule (or what else flows are made for) has become."""
+    return weight(rule) >> 1  # OpenFlow has one reserved value, which begins with a 1
 
 
 # From flows to rules.
