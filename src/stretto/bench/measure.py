@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,10 +167,12 @@ class _Watch:
 
 
 @contextmanager
-def own_cluster(config: ClusterConfig, progress: Progress) -> Iterator[LocalCluster]:
-    """Start all replicas of `config` on this machine, and end them, whatever happens."""
+def own_cluster(
+    config: ClusterConfig, progress: Progress, prefix: Callable[[int], Sequence[str]] = lambda address: ()
+) -> Iterator[LocalCluster]:
+    """Start all members of `config` on this machine, and end them, whatever happens. `prefix`: see `LocalCluster`."""
     with TemporaryDirectory(prefix="stretto-bench-") as directory:
-        cluster = LocalCluster.create(Path(directory), config)
+        cluster = LocalCluster.create(Path(directory), config, prefix)
         progress("starting replicas", None)
         cluster.start()
         try:

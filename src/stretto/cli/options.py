@@ -4,7 +4,7 @@ are shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,31 @@ durability_option = click.option(
     help="Whether a majority keeps what is stored, or the disk of each replica.",
 )
 """Gives the command a parameter `durability`."""
+
+
+class CommaList(click.ParamType[Any]):
+    """Values with commas between them, all of `choices` for `all`: a tuple for the command."""
+
+    def __init__(self, kind: type, choices: Sequence[str] = ()) -> None:
+        self.name = f"{kind.__name__},..."
+        self._kind = kind
+        self._choices = choices
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The values. Fails, as click does, for one that is wrong."""
+        if not isinstance(value, str):
+            return value
+        if value == "all" and self._choices:
+            return tuple(self._choices)
+        parts = []
+        for part in filter(None, value.split(",")):
+            if self._choices and part not in self._choices:
+                self.fail(f"{part!r} is not one of {', '.join(self._choices)}, or all", param, ctx)
+            try:
+                parts.append(self._kind(part))
+            except ValueError:
+                self.fail(f"{part!r} is not a {self._kind.__name__}", param, ctx)
+        return tuple(parts)
 
 
 def config_option(command: Command) -> Command:
