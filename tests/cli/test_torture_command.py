@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stretto.cli.main import run
-from stretto.torture.namespaces import WHERE
+from stretto.runtime.namespaces import WHERE
 from stretto.torture.schedule import KINDS
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -68,7 +68,7 @@ def check_kept(kept: Path, report: dict[str, Any]) -> None:
 def test_without_root_it_is_on_loopback_and_says_what_it_skips(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stretto.torture.namespaces.os.geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr("stretto.runtime.namespaces.os.geteuid", lambda: os.getuid() + 1)
     assert run(["torture", "--seconds", "2", "--seed", "3", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     network = {kind for kind in KINDS if KINDS[kind].network}

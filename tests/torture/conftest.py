@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from stretto.torture.namespaces import Network, NoNetwork
+from stretto.runtime.namespaces import NoNetwork
+from stretto.torture.namespaces import Network
 
 
 @pytest.fixture

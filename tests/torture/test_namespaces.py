@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
+from stretto.runtime.namespaces import WHERE, NoNetwork
 from stretto.torture import namespaces
 from stretto.torture.faults import cut_rules
-from stretto.torture.namespaces import CLIENTS, Network, NoNetwork, host_address, replica_port
+from stretto.torture.namespaces import CLIENTS, Network, host_address, replica_port
 from stretto.torture.schedule import Strike
 
 pytestmark = pytest.mark.xdist_group("namespaces")
@@ -133,4 +134,4 @@ def test_nothing_is_left_of_a_network_that_could_not_be_made(monkeypatch: pytest
     monkeypatch.setattr(namespaces, "_address", lambda number: "no address")
     with pytest.raises(NoNetwork, match="valid prefix"):
         Network(f"stretto-test-half-{os.getpid()}", 3).up()
-    assert list(namespaces.WHERE.glob(f"stretto-test-half-{os.getpid()}*")) == []
+    assert list(WHERE.glob(f"stretto-test-half-{os.getpid()}*")) == []

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from stretto.runtime.namespaces import WHERE
 from stretto.runtime.pid_file import PidFile
 from stretto.torture.disk import NoDisk, SmallDisk
-from stretto.torture.namespaces import WHERE
 from stretto.torture.remains import own_directory, remove_leftovers
 
 pytestmark = pytest.mark.xdist_group("namespaces")
@@ -23,7 +23,8 @@ import os, signal, subprocess, sys
 from subprocess import DEVNULL as quiet
 from stretto.runtime.pid_file import PidFile
 from stretto.torture.disk import NoDisk, SmallDisk
-from stretto.torture.namespaces import Network, NoNetwork
+from stretto.runtime.namespaces import NoNetwork
+from stretto.torture.namespaces import Network
 from stretto.torture.remains import own_directory
 
 with own_directory() as directory:

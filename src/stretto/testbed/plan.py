@@ -36,6 +36,20 @@ class Plan:
         """The interface of a switch or host that is its port of that number."""
         return f"port{port}" if self.topology.level[node] else HOST_INTERFACE
 
+    def interfaces(self, node: str) -> list[str]:
+        """All interfaces of a switch or host that cables hang at."""
+        return [self.interface(node, port) for port in self.topology.wires[node]]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All switches and hosts."""
+        return tuple(self.topology.level)
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """All switches."""
+        return tuple(switch.name for switch in self.topology.switches)
+
     def address(self, host: str) -> str:
         """The IPv4 address of a host."""
         return "10.83.{}.{}".format(*divmod(self._numbers[host], 256))
@@ -51,6 +65,14 @@ class Plan:
     def management_socket(self, switch: str) -> Path:
         """Where a switch's bridge listens for OpenFlow controllers."""
         return self.switch_directory(switch) / f"{BRIDGE}.mgmt"
+
+    def database_socket(self, switch: str) -> Path:
+        """Where a switch's ovsdb-server listens."""
+        return self.switch_directory(switch) / "database.sock"
+
+    def control_socket(self, switch: str) -> Path:
+        """Where a switch's ovs-vswitchd listens to ovs-appctl(8)."""
+        return self.switch_directory(switch) / "ovs-vswitchd.ctl"
 
     @property
     def controller_socket(self) -> Path:

@@ -11,26 +11,14 @@ each other's hardware addresses, since a host that is cut off in one direction c
 
 from __future__ import annotations
 
-import ctypes
-import os
-import shutil
-import subprocess
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager
 
-from stretto.core.errors import StrettoError
+from stretto.runtime import namespaces
 
 CLIENTS = "clients"
 _TOOLS = {"ip": "iproute2", "nft": "nftables"}
-WHERE = Path("/run/netns")
-"""Where ip(8) keeps namespaces by their names."""
 _LAST_HOST = 254
-_CLONE_NEWNET = 0x40000000
-
-
-class NoNetwork(StrettoError):
-    """The machine does not allow such a network; the text says what is missing."""
 
 
 def replica_port(index: int) -> str:
@@ -53,11 +41,7 @@ class Network:
 
     def up(self) -> None:
         """Make it. Raises NoNetwork, with nothing left behind, if that is not possible here."""
-        if os.geteuid() != 0:
-            raise NoNetwork("network namespaces need root")
-        for tool, package in _TOOLS.items():
-            if shutil.which(tool) is None:
-                raise NoNetwork(f"the command {tool} is not installed (Debian has it in {package})")
+        namespaces.require(_TOOLS)
         try:
             self._make()
             self._apply()
@@ -71,17 +55,11 @@ class Network:
 
     def command(self, index: int) -> tuple[str, ...]:
         """What to put before a command so that it runs on the replica's host; its process id stays the one that was started."""
-        return ("ip", "netns", "exec", self._namespace(replica_port(index)))
+        return namespaces.command(self._namespace(replica_port(index)))
 
-    @contextmanager
-    def entered(self, host: str) -> Iterator[None]:
+    def entered(self, host: str) -> AbstractContextManager[None]:
         """This thread, and threads and processes that it starts, are on that host: `CLIENTS`, or what `replica_port` names."""
-        with open("/proc/thread-self/ns/net", "rb") as home, (WHERE / self._namespace(host)).open("rb") as there:
-            _set_namespace(there.fileno())
-            try:
-                yield
-            finally:
-                _set_namespace(home.fileno())
+        return namespaces.entered(self._namespace(host))
 
     def cut(self, name: Hashable, rules: Sequence[str]) -> None:
         """Drop the packets that the rules (of nft, in a bridge's forward chain) match, until `mend(name)`."""
@@ -98,32 +76,28 @@ class Network:
 
     def _make(self) -> None:
         hosts = {replica_port(index): index + 1 for index in range(self.members)} | {CLIENTS: _LAST_HOST}
-        switch = self._namespace("switch")
-        _run("ip", "netns", "add", switch)
+        namespaces.make([self._namespace(host) for host in ("switch", *hosts)])
         wires = ["link add bridge type bridge mcast_snooping 0", "link set bridge up"]
         for host, number in hosts.items():
-            namespace = self._namespace(host)
-            _run("ip", "netns", "add", namespace)
-            wires.append(f"link add {host} type veth peer name eth0 address {_hardware(number)} netns {namespace}")
-            wires.append(f"link set {host} master bridge up")
-        _run("ip", "-n", switch, "-batch", "-", text="\n".join(wires))
+            peer = f"eth0 address {_hardware(number)} netns {self._namespace(host)}"
+            wires += [f"link add {host} type veth peer name {peer}", f"link set {host} master bridge up"]
+        namespaces.configure(self._namespace("switch"), wires)
         for host, number in hosts.items():
             up = [f"address add {_address(number)}/24 dev eth0", "link set lo up", "link set eth0 up"]
             up += [f"neighbour add {_address(other)} lladdr {_hardware(other)} dev eth0" for other in hosts.values() if other != number]
-            _run("ip", "-n", self._namespace(host), "-batch", "-", text="\n".join(up))
+            namespaces.configure(self._namespace(host), up)
 
     def _apply(self) -> None:
         """Replace all rules at once."""
         rules = "\n".join(rule for cut in self._cuts.values() for rule in cut)
         chain = f"chain forward {{\ntype filter hook forward priority 0\n{rules}\n}}"
         table = f"table bridge stretto\ndelete table bridge stretto\ntable bridge stretto {{\n{chain}\n}}\n"
-        _run("ip", "netns", "exec", self._namespace("switch"), "nft", "-f", "-", text=table)
+        namespaces.run(*namespaces.command(self._namespace("switch")), "nft", "-f", "-", text=table)
 
 
 def remove_namespaces(name: str) -> None:
     """Remove every namespace whose name begins with `name` and a dash, and with it the links that are in it."""
-    for path in WHERE.glob(f"{name}-*"):
-        _run("ip", "netns", "delete", path.name)
+    namespaces.delete(path.name for path in namespaces.WHERE.glob(f"{name}-*"))
 
 
 def _address(number: int) -> str:
@@ -132,16 +106,3 @@ def _address(number: int) -> str:
 
 def _hardware(number: int) -> str:
     return f"02:53:54:00:00:{number:02x}"
-
-
-def _set_namespace(descriptor: int) -> None:
-    """setns(2), which the os module of Python 3.11 does not have."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "setns failed")
-
-
-def _run(*command: str, text: str | None = None) -> None:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise NoNetwork(f"{' '.join(command)} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[0]}")

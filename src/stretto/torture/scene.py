@@ -9,8 +9,9 @@ from pathlib import Path
 
 from stretto.core.config import ClusterConfig, Durability, Limits, Member, Multicast
 from stretto.runtime.local_cluster import LocalCluster, loopback_config
+from stretto.runtime.namespaces import NoNetwork
 from stretto.torture.disk import NoDisk, SmallDisk
-from stretto.torture.namespaces import CLIENTS, Network, NoNetwork, host_address
+from stretto.torture.namespaces import CLIENTS, Network, host_address
 from stretto.torture.remains import own_directory
 from stretto.torture.schedule import FULL_DISK, KINDS, with_small_disk
 

@@ -1,0 +1,92 @@
+"""What a testbed remembers of itself, so that whoever comes later, also after a crash, finds and removes exactly what was made.
+
+    /run/stretto-testbed/NAME/record.json    written before anything else is made, removed when all else is gone
+    /run/stretto-testbed/NAME/.../*.pid      the processes, each of which only begins when its file is written
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from stretto.core.errors import StrettoError
+from stretto.network.topology import Topology
+
+_FILE = "record.json"
+
+
+class TestbedFailure(StrettoError):
+    """A testbed could not be made, found or changed; the text says why."""
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True):
+    """A testbed: its topology, the factor on its links' rates, the namespaces that are its own, whether all of it was made, and which
+    switches and links were killed since, links by their upper ends."""
+
+    topology: Topology
+    scale: float
+    namespaces: list[str]
+    complete: bool = False
+    killed: list[str] = []
+
+    def save(self, directory: Path) -> None:
+        """Write it in place of what was there."""
+        unfinished = directory / f"{_FILE}.unfinished"
+        unfinished.write_bytes(msgspec.json.encode(self))
+        unfinished.rename(directory / _FILE)
+
+
+def load(directory: Path) -> Record | None:
+    """The record in this directory; None if there is none. Raises TestbedFailure if it cannot be understood."""
+    try:
+        return msgspec.json.decode((directory / _FILE).read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise TestbedFailure(f"{directory / _FILE} is not a testbed's record: {error}") from None
+
+
+def remove(directory: Path) -> None:
+    """Remove the directory's contents, the record last."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _FILE:
+            path.unlink()
+    (directory / _FILE).unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Make the directory, and keep other commands out of it meanwhile. If it is empty in the end it is removed.
+
+    Raises TestbedFailure if another command is in it.
+    """
+    descriptor = _locked(directory)
+    try:
+        yield
+    finally:
+        for place in (directory, directory.parent):
+            with suppress(OSError):  # it is not empty
+                place.rmdir()
+        os.close(descriptor)
+
+
+def _locked(directory: Path) -> int:
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if directory.exists() and os.path.samestat(os.fstat(descriptor), directory.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise TestbedFailure(f"another command is at work on the testbed {directory.name}") from None
+        os.close(descriptor)  # it was removed before it was locked
