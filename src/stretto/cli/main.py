@@ -27,6 +27,7 @@ _COMMANDS = {
     "reproduce": "Run the experiments of the papers, and write a report of what was reproduced.",
     "simulate": "Run a cluster in virtual time, with faults, from a seed.",
     "network": "Multicast through a data-centre network: topologies, rules, how much order they give.",
+    "testbed": "Real switches and hosts on this machine: Open vSwitch in network namespaces.",
     "torture": "Kill, pause and cut off real processes under load, and check what clients saw.",
     "verify": "Check recorded histories for linearizability.",
     "fuzz": "Simulate many random fault mixes and look for violations.",

@@ -6,36 +6,85 @@ Its namespaces, cables and switches are what `Plan` says; what was made is in it
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+import msgspec
+
+from stretto.core.errors import ConfigurationError
 from stretto.runtime import namespaces
 from stretto.runtime.pid_file import PidFile
-from stretto.testbed import record, wiring
-from stretto.testbed.plan import DIRECTORY, HOST_INTERFACE, Plan
+from stretto.testbed import plan as planning
+from stretto.testbed import probe, record, wiring
+from stretto.testbed.plan import HOST_INTERFACE, Cable, Plan
 from stretto.testbed.record import Record, TestbedFailure
 from stretto.testbed.switch import Switch, start_all
 
-SCALE = 0.1
-"""Links of 1 Gbit/s have 100 Mbit/s: this machine can make enough traffic to fill one."""
+SCALE = 0.02
+"""Links of 1 Gbit/s have 20 Mbit/s: what switches of one machine forward is enough to fill several."""
 _END_SECONDS = 2.0
+
+Progress: TypeAlias = Callable[[str], None]
+"""Called with what is being done."""
+
+
+State: TypeAlias = Literal["up", "killed", "down"]
+"""Of a switch or cable: works, was killed by `kill`, or does not work for another reason."""
+
+
+class SwitchStatus(msgspec.Struct, frozen=True):
+    """A switch, and the process that forwards its packets, if that runs."""
+
+    name: str
+    state: State
+    pid: int | None
+
+
+class CableStatus(msgspec.Struct, frozen=True):
+    """A link between these two nodes, called by its upper end, and its rate in bits per second."""
+
+    name: str
+    state: State
+    nodes: tuple[str, str]
+    rate_bps: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A testbed as it is. `scale`: the factor on links' rates; `complete`: whether all of it was made; `hosts`: their addresses."""
+
+    name: str
+    directory: str
+    scale: float
+    complete: bool
+    switches: list[SwitchStatus]
+    cables: list[CableStatus]
+    hosts: dict[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything is there and works."""
+        states = [switch.state for switch in self.switches] + [cable.state for cable in self.cables]
+        return self.complete and all(state == "up" for state in states)
 
 
 class Fabric:
     """The testbed of this plan, whether it is there or not. `scale`: the factor on the rates of all links."""
 
     def __init__(self, plan: Plan, scale: float = SCALE) -> None:
-        self.plan = plan
+        if not 0.0001 <= scale <= 1:
+            raise ConfigurationError(f"{scale} is not a factor for the links' rates; 0.0001 to 1", key="scale")
+        self.plan = plan.validate()
         self.scale = scale
         self._switches = {name: Switch(plan, name) for name in plan.switches}
 
     @classmethod
     def existing(cls, name: str = "testbed") -> Fabric:
         """The testbed of that name, as it was made. Raises TestbedFailure if there is none."""
-        made = record.load(DIRECTORY / name)
+        made = record.load(planning.directory(name))
         if made is None:
-            raise TestbedFailure(f"there is no testbed {name}; bring it up with: stretto testbed up --name {name}")
+            raise _absent(name)
         return cls(Plan(made.topology, name), made.scale)
 
     def command(self, node: str) -> tuple[str, ...]:
@@ -43,69 +92,184 @@ class Fabric:
         return namespaces.command(self.plan.namespace(node))
 
     def entered(self, node: str) -> AbstractContextManager[None]:
-        """This thread, and threads and processes that it starts, are on that host or switch."""
+        """This thread, and threads and processes that it starts, are on that host or switch. Raises NoNetwork if it is not there."""
         return namespaces.entered(self.plan.namespace(node))
 
-    def up(self, progress: Callable[[str], None] = lambda what: None) -> None:
-        """Make it."""
+    def up(self, progress: Progress = lambda what: None) -> Literal["made", "mended", "unchanged"]:
+        """Make it, or what is missing of it; which of them it was.
+
+        Raises NoNetwork or ConfigurationError if this machine cannot have it, TestbedFailure if its names are taken, or if it is there
+        with another topology or scale. Whatever ends this early, nothing is left that was not there before.
+        """
+        probe.require(self.plan)
         with record.alone(self.plan.directory):
             made = record.load(self.plan.directory)
+            if made is not None and made.complete:
+                self._refuse_if_different(made)
+                if all(map(namespaces.exists, made.namespaces)):
+                    return self._mend(made, progress)
             if made is not None:
-                self._remove(made)
-            made = Record(self.plan.topology, self.scale, [self.plan.namespace(node) for node in self.plan.nodes])
-            for name in made.namespaces:
-                if namespaces.exists(name):
-                    raise TestbedFailure(f"there is a network namespace {name} already, and it is not this testbed's; choose another --name")
+                progress("removing what is left of it")
+                _remove(self.plan.directory, made)
+            self._make(progress)
+            return "made"
+
+    def status(self) -> Status:
+        """What it is made of and whether it works. Raises TestbedFailure if it is not there."""
+        made = self._load()
+        working = {switch: self._working_ports(switch) for switch in self.plan.switches}
+        pids = {name: switch.pid for name, switch in self._switches.items()}
+        switches = [SwitchStatus(name, _state(name, pid is not None, made), pid) for name, pid in pids.items()]
+        cables = []
+        for cable in self.plan.cables:
+            state = _state(cable.name, cable.upper_port in working[cable.upper], made)
+            rate_bps = wiring.rate_bps(self.plan, cable.upper, cable.upper_port, self.scale)
+            cables.append(CableStatus(cable.name, state, (cable.upper, cable.lower), rate_bps))
+        addresses = {host: self.plan.address(host) for host in self.plan.topology.hosts}
+        return Status(self.plan.name, str(self.plan.directory), self.scale, made.complete, switches, cables, addresses)
+
+    def kill(self, what: str) -> bool:
+        """A switch loses its power, or a link is cut: neighbours see their ports without a carrier. False if it was so already.
+
+        Raises ConfigurationError if there is no such part.
+        """
+        return self._change(self.plan.part(what), kill=True)
+
+    def revive(self, what: str) -> bool:
+        """Bring a switch that was killed back, without rules, or a link. False if it was not killed."""
+        return self._change(self.plan.part(what), kill=False)
+
+    def _load(self) -> Record:
+        made = record.load(self.plan.directory)
+        if made is None:
+            raise _absent(self.plan.name)
+        return made
+
+    def _refuse_if_different(self, made: Record) -> None:
+        different = "topology" if made.topology != self.plan.topology else "scale" if made.scale != self.scale else None
+        if different:
+            down = f"stretto testbed down --name {self.plan.name}"
+            raise TestbedFailure(f"testbed {self.plan.name} is up with another {different}; take it down first: {down}")
+
+    def _make(self, progress: Progress) -> None:
+        """Make all of it, or nothing."""
+        made = Record(self.plan.topology, self.scale, [self.plan.namespace(node) for node in self.plan.nodes])
+        self._refuse_if_taken(made)
+        made.save(self.plan.directory)
+        try:
+            progress("namespaces")
+            self._make_namespaces(made.namespaces)
+            progress("cables")
+            self._lay_cables()
+            progress("switches")
+            start_all(list(self._switches.values()))
+            made.complete = True
             made.save(self.plan.directory)
-            try:
-                self._make(progress)
-                made.complete = True
-                made.save(self.plan.directory)
-            except BaseException:
-                self._remove(made)
-                raise
+        except BaseException:
+            _remove(self.plan.directory, made)
+            raise
 
-    def down(self) -> bool:
-        """Remove it, or what there is of it. Whether there was anything."""
-        with record.alone(self.plan.directory):
-            made = record.load(self.plan.directory)
-            if made is not None:
-                self._remove(made)
-            return made is not None
+    def _refuse_if_taken(self, made: Record) -> None:
+        taken = [str(namespaces.WHERE / name) for name in made.namespaces if namespaces.exists(name)]
+        taken += map(str, self.plan.directory.iterdir())
+        if taken:
+            more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""
+            raise TestbedFailure(f"{taken[0]}{more} exists and no testbed has made it; remove it, or choose another name with --name")
 
-    def _make(self, progress: Callable[[str], None]) -> None:
-        plan = self.plan
-        progress("namespaces")
-        namespaces.make(map(plan.namespace, plan.nodes))
-        for node in plan.nodes:
-            with self.entered(node):
+    def _make_namespaces(self, names: list[str]) -> None:
+        namespaces.make(names)
+        for name in names:
+            with namespaces.entered(name):
                 for key, value in wiring.SYSCTLS.items():
-                    Path("/proc/sys", key).write_text(value)
-        progress("cables")
+                    Path("/proc/sys", key).write_text(value, encoding="ascii")
+
+    def _lay_cables(self) -> None:
+        plan = self.plan
         for switch in plan.switches:
             namespaces.configure(plan.namespace(switch), wiring.cables(plan, switch))
         for node in plan.nodes:
-            namespaces.configure(plan.namespace(node), wiring.interfaces(plan, node))
+            namespaces.configure(plan.namespace(node), wiring.queue_lengths(plan, node))
             queues = "\n".join(wiring.queues(plan, node, self.scale))
             namespaces.run("tc", "-n", plan.namespace(node), "-batch", "-", text=queues)
         for switch in plan.switches:
             namespaces.run(*self.command(switch), "nft", "-f", "-", text=wiring.priorities(plan, switch))
+            namespaces.configure(plan.namespace(switch), wiring.ports(plan, switch))
         for host in plan.topology.hosts:
-            # A switch passes packets on as they are, so checksums have to be in them.
+            # Switches pass packets on as they are, and no hardware adds checksums on the way.
             namespaces.run(*self.command(host), "ethtool", "-K", HOST_INTERFACE, "tx", "off")
-        for node in plan.nodes:
-            namespaces.configure(plan.namespace(node), wiring.activation(plan, node))
-        progress("switches")
-        start_all(list(self._switches.values()))
+            namespaces.configure(plan.namespace(host), wiring.host(plan, host))
 
-    def _remove(self, made: Record) -> None:
-        """Remove what the record names."""
-        processes = [PidFile(path) for path in self.plan.directory.rglob("*.pid")]
-        for process in processes:
-            process.signal(signal.SIGTERM)
-        for process in processes:
-            if not process.wait(_END_SECONDS):
-                process.signal(signal.SIGKILL)
-                process.wait(_END_SECONDS)
-        namespaces.delete(made.namespaces)
-        record.remove(self.plan.directory)
+    def _mend(self, made: Record, progress: Progress) -> Literal["mended", "unchanged"]:
+        """Bring back what was killed, or has died."""
+        if self.status().healthy:
+            return "unchanged"
+        progress("switches that are down")
+        made.killed = []
+        made.save(self.plan.directory)
+        self._bring_up(self.plan.switches, made)
+        return "mended"
+
+    def _change(self, part: str | Cable, kill: bool) -> bool:
+        with record.alone(self.plan.directory):
+            made = self._load()
+            name = part.name if isinstance(part, Cable) else part
+            if (name in made.killed) == kill:
+                return False
+            made.killed = [*made.killed, name] if kill else [other for other in made.killed if other != name]
+            made.save(self.plan.directory)
+            if isinstance(part, Cable):
+                self._set_ports([node for node in (part.upper, part.lower) if node in self._switches], made.killed)
+            elif kill:
+                self._switches[part].kill()
+                self._set_ports([part], made.killed)
+            else:
+                self._bring_up([part], made)
+            return True
+
+    def _bring_up(self, switches: Collection[str], made: Record) -> None:
+        self._set_ports(switches, made.killed)
+        start_all([self._switches[name] for name in switches])
+
+    def _set_ports(self, switches: Collection[str], killed: Collection[str]) -> None:
+        for switch in switches:
+            namespaces.configure(self.plan.namespace(switch), wiring.ports(self.plan, switch, killed))
+
+    def _working_ports(self, switch: str) -> set[int]:
+        """The switch's ports that have a carrier."""
+        if not namespaces.exists(self.plan.namespace(switch)):
+            return set()
+        links = msgspec.json.decode(namespaces.run("ip", "-n", self.plan.namespace(switch), "-json", "link", "show"))
+        working = {link["ifname"] for link in links if link["operstate"] == "UP"}
+        return {port for port, name in self.plan.interfaces(switch).items() if name in working}
+
+
+def down(name: str) -> bool:
+    """Remove the testbed of that name, or what there is of it; whether there was anything. Raises NoNetwork without root."""
+    directory = planning.directory(name)
+    namespaces.require({"ip": probe.TOOLS["ip"]})
+    with record.alone(directory):
+        made = record.load(directory)
+        if made is not None:
+            _remove(directory, made)
+        return made is not None
+
+
+def _remove(directory: Path, made: Record) -> None:
+    """Remove what the record and the pid files name."""
+    processes = [PidFile(path) for path in directory.rglob("*.pid")]
+    for process in processes:
+        process.signal(signal.SIGTERM)
+    for process in processes:
+        if not process.wait(_END_SECONDS):
+            process.signal(signal.SIGKILL)
+            process.wait(_END_SECONDS)
+    namespaces.delete(made.namespaces)
+    record.remove(directory)
+
+
+def _state(name: str, works: bool, made: Record) -> State:
+    return "killed" if name in made.killed else "up" if works else "down"
+
+
+def _absent(name: str) -> TestbedFailure:
+    return TestbedFailure(f"there is no testbed {name}; bring it up with: stretto testbed up --name {name}")

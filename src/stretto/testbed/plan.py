@@ -8,8 +8,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
+from stretto.core.errors import ConfigurationError
 from stretto.network.topology import Topology
 
 DIRECTORY = Path("/run/stretto-testbed")
@@ -17,6 +20,29 @@ BRIDGE = "bridge"
 """What each switch calls its one bridge."""
 HOST_INTERFACE = "eth0"
 PREFIX_LENGTH = 16
+SWITCHES_AT_MOST = 20
+HOSTS_AT_MOST = 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,29}")
+"""What namespaces, directories and sockets can be called; a socket's path has 107 bytes at most."""
+
+
+class Cable(NamedTuple):
+    """A link between a port of an upper node, always a switch, and one of a lower."""
+
+    upper: str
+    upper_port: int
+    lower: str
+    lower_port: int
+
+    @property
+    def name(self) -> str:
+        """Its upper end, by which it is known even beside another one between the same two."""
+        return f"{self.upper}:{self.upper_port}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it can be called: by either end, or by both nodes."""
+        return (self.name, f"{self.lower}:{self.lower_port}", f"{self.upper}-{self.lower}", f"{self.lower}-{self.upper}")
 
 
 class Plan:
@@ -25,8 +51,26 @@ class Plan:
     def __init__(self, topology: Topology, name: str = "testbed") -> None:
         self.topology = topology
         self.name = name
-        self.directory = DIRECTORY / name
+        self.directory = directory(name)
+        self.switches = tuple(switch.name for switch in topology.switches)
+        self.nodes = (*self.switches, *topology.hosts)
+        self.cables = tuple(
+            Cable(node, port, wire.peer, wire.port)
+            for node, wires in topology.wires.items()
+            for port, wire in wires.items()
+            if topology.level[wire.peer] < topology.level[node]
+        )
         self._numbers = {host: number for number, host in enumerate(topology.hosts, 1)}
+
+    def validate(self) -> Plan:
+        """This plan, if a machine can be asked for it. Raises ConfigurationError with what is wrong and what would be right."""
+        for kind, names, most in (("switches", self.switches, SWITCHES_AT_MOST), ("hosts", self.topology.hosts, HOSTS_AT_MOST)):
+            if len(names) > most:
+                raise ConfigurationError(f"{len(names)} {kind} are too many for a testbed on one machine; {most} at most", key="topology")
+        for node in self.nodes:
+            if not _NAME.fullmatch(node):
+                raise ConfigurationError(f"{node!r} cannot name a namespace; up to 30 letters, digits and _.- are needed", key="topology")
+        return self
 
     def namespace(self, node: str) -> str:
         """The network namespace of a switch or host."""
@@ -36,19 +80,25 @@ class Plan:
         """The interface of a switch or host that is its port of that number."""
         return f"port{port}" if self.topology.level[node] else HOST_INTERFACE
 
-    def interfaces(self, node: str) -> list[str]:
-        """All interfaces of a switch or host that cables hang at."""
-        return [self.interface(node, port) for port in self.topology.wires[node]]
+    def interfaces(self, node: str) -> dict[int, str]:
+        """For each port of a switch or host its interface."""
+        return {port: self.interface(node, port) for port in self.topology.wires[node]}
 
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """All switches and hosts."""
-        return tuple(self.topology.level)
+    def part(self, text: str) -> str | Cable:
+        """The switch or cable that a user means, a cable as in `root0-p0a1` or by an end, `root0:1`.
 
-    @property
-    def switches(self) -> tuple[str, ...]:
-        """All switches."""
-        return tuple(switch.name for switch in self.topology.switches)
+        Raises ConfigurationError if there is none, or more than one.
+        """
+        if text in self.switches:
+            return text
+        meant = [cable for cable in self.cables if text in cable.names]
+        if not meant:
+            example = self.cables[0]
+            reason = f"is neither a switch nor a link of this testbed; links are called as {example.names[2]} or {example.name}"
+            raise ConfigurationError(reason, key=text)
+        if len(meant) > 1:
+            raise ConfigurationError(f"is more than one link; name one of {', '.join(cable.name for cable in meant)}", key=text)
+        return meant[0]
 
     def address(self, host: str) -> str:
         """The IPv4 address of a host."""
@@ -68,7 +118,7 @@ class Plan:
 
     def database_socket(self, switch: str) -> Path:
         """Where a switch's ovsdb-server listens."""
-        return self.switch_directory(switch) / "database.sock"
+        return self.switch_directory(switch) / "ovsdb-server.sock"
 
     def control_socket(self, switch: str) -> Path:
         """Where a switch's ovs-vswitchd listens to ovs-appctl(8)."""
@@ -78,3 +128,10 @@ class Plan:
     def controller_socket(self) -> Path:
         """Where the controller listens for commands."""
         return self.directory / "controller.sock"
+
+
+def directory(name: str) -> Path:
+    """Where the testbed of that name has its files. Raises ConfigurationError if it is not a name."""
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"{name!r} cannot name a testbed; up to 30 letters, digits and _.- are needed", key="name")
+    return DIRECTORY / name

@@ -5,11 +5,22 @@ Kernels differ in what they can do and in whether modules can be loaded, so each
 
 from __future__ import annotations
 
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from stretto.core.errors import ConfigurationError
+from stretto.runtime.namespaces import NoNetwork
+from stretto.testbed.plan import Plan
+
 TOOLS = {
     "ip": "iproute2",
     "tc": "iproute2",
     "nft": "nftables",
     "ethtool": "ethtool",
+    "unshare": "util-linux",
     "ovsdb-server": "openvswitch-switch",
     "ovs-vswitchd": "openvswitch-switch",
     "ovsdb-tool": "openvswitch-common",
@@ -17,15 +28,62 @@ TOOLS = {
 }
 """The commands that a testbed is made with, and Debian's package of each."""
 
-_FEATURES = {
-    "veth": ("cables (veth)", "CONFIG_VETH", "ip", "ip link add probe0 type veth peer name probe1"),
-    "tun": ("switches' own interfaces (tun)", "CONFIG_TUN", "ip", "ip tuntap add probe2 mode tap"),
-    "tbf": ("links' rates (tbf)", "CONFIG_NET_SCH_TBF", "tc", "tc qdisc add dev probe0 root handle 1: tbf rate 1mbit burst 4k limit 4k"),
-    "pfifo_fast": ("queues (pfifo_fast)", "CONFIG_NET_SCHED", "tc", "tc qdisc add dev probe0 parent 1:1 pfifo_fast"),
-    "egress": (
-        "priorities (nftables' egress hook)",
-        "CONFIG_NETFILTER_EGRESS and CONFIG_NF_TABLES_NETDEV",
-        "nft",
-        "nft add table netdev probe; add chain netdev probe out { type filter hook egress device probe0 priority 0; }",
+FEATURES = {
+    "cables between namespaces (veth, CONFIG_VETH)": "ip link add probe0 type veth peer name probe1",
+    "a switch's own interfaces (tap, CONFIG_TUN)": "ip tuntap add probe2 mode tap",
+    "queues (pfifo_fast)": "tc qdisc replace dev lo root pfifo_fast",
+    "links' rates (tbf, CONFIG_NET_SCH_TBF)": "tc qdisc replace dev lo root tbf rate 1mbit burst 4k limit 4k",
+    "priorities (nftables' egress hook, CONFIG_NETFILTER_EGRESS)": (
+        "nft 'add table netdev probe; add chain netdev probe out { type filter hook egress device lo priority 0; };"
+        " add rule netdev probe out ip dscp ef meta priority set 0:6'"
     ),
 }
+"""What the kernel must be able to do, and a command that finds out."""
+
+SWITCH_BYTES = 32 * 2**20
+"""The memory that a switch's processes take at most when they forward (they begin with 25 MB)."""
+REAL_TIME = ("chrt", "--rr", "10")
+"""What to put before a command so that it goes before all ordinary processes, in turns with its like."""
+
+
+def missing() -> list[str]:
+    """What this machine lacks, each with what to do about it. Without root, features of the kernel cannot be tried."""
+    lacks = [] if os.geteuid() == 0 else ["root (use sudo)"]
+    packages: dict[str, list[str]] = {}
+    for tool, package in TOOLS.items():
+        if shutil.which(tool) is None:
+            packages.setdefault(package, []).append(tool)
+    lacks += [f"{', '.join(tools)} (Debian has it in {package})" for package, tools in packages.items()]
+    if not lacks:
+        lacks = [f"a kernel with {feature}" for feature in _missing_features()]
+    return lacks
+
+
+def require(plan: Plan) -> None:
+    """Raises NoNetwork that names all that is missing here, or ConfigurationError if the machine is too small for the plan."""
+    if lacks := missing():
+        raise NoNetwork(f"a testbed needs what this machine lacks: {'; '.join(lacks)}")
+    needed, available = len(plan.switches) * SWITCH_BYTES, _available_bytes()
+    if needed > available:
+        megabytes = f"{needed >> 20} MB of memory, and {available >> 20} MB are free"
+        raise ConfigurationError(f"{len(plan.switches)} switches need {megabytes}; take a smaller one", key="topology")
+
+
+@functools.cache
+def real_time() -> bool:
+    """Whether processes may have real-time priority here, and the command chrt (Debian's util-linux) to give it to them."""
+    return shutil.which(REAL_TIME[0]) is not None and subprocess.run([*REAL_TIME, "true"], capture_output=True).returncode == 0
+
+
+def _missing_features() -> list[str]:
+    features = list(FEATURES)
+    script = "\n".join(f"{command} >/dev/null 2>&1 || echo {number}" for number, command in enumerate(FEATURES.values()))
+    tried = subprocess.run(["unshare", "--net", "sh"], input=script, capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        return ["network namespaces (CONFIG_NET_NS)"]
+    return [features[int(number)] for number in tried.stdout.split()]
+
+
+def _available_bytes() -> int:
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

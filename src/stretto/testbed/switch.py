@@ -9,7 +9,6 @@ controller ends. Switches run at real-time priority if the machine allows it: th
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,9 +17,9 @@ import time
 from stretto.runtime import namespaces
 from stretto.runtime.pid_file import PidFile
 from stretto.testbed.plan import BRIDGE, Plan
+from stretto.testbed.probe import REAL_TIME, real_time
 from stretto.testbed.record import TestbedFailure
 
-REAL_TIME_PRIORITY = 10
 _START_SECONDS = 20.0
 _END_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
@@ -38,7 +37,7 @@ class Switch:
 
     @property
     def pid(self) -> int | None:
-        """The process that forwards packets, if it runs."""
+        """The process that forwards packets, if it and its database run."""
         return self._daemon.pid() if self._database.pid() is not None else None
 
     def start_database(self) -> None:
@@ -54,8 +53,8 @@ class Switch:
         """The second step: wait for the database, and start the daemon. Raises TestbedFailure if the database did not start."""
         self._wait_for_database()
         if self._daemon.pid() is None:
-            real_time = ("chrt", "--rr", str(REAL_TIME_PRIORITY)) if shutil.which("chrt") else ()
-            self._run(self._daemon, *real_time, "ovs-vswitchd", f"unix:{self._plan.database_socket(self.name)}", "--disable-system")
+            priority = REAL_TIME if real_time() else ()
+            self._run(self._daemon, *priority, "ovs-vswitchd", f"unix:{self._plan.database_socket(self.name)}", "--disable-system")
 
     def configure(self) -> subprocess.Popen[bytes]:
         """The third step: give it its bridge and ports; the command that ends, with status 0, when it has them."""

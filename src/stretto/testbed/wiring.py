@@ -7,14 +7,16 @@ priority in the kernel, which switches set for those whose DSCP field says exped
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from stretto.testbed.plan import HOST_INTERFACE, PREFIX_LENGTH, Plan
 
 QUEUE_PACKETS = 24
 """What each queue holds. A switch sends through one socket, whose buffer (208 KiB) all its queues have to share."""
-MTU_BYTES = 1_514
+FRAME_BYTES = 1_514
 """A full Ethernet frame without its checksum, as the kernel counts it."""
-BURST_S = 0.00025
-"""A cable that was idle sends at once what it could have sent in this time, since timers are no better."""
+BURST_S = 0.0001
+"""A cable that was idle sends at once what it could have sent in this time, and a frame at least, since timers are no better."""
 HIGH_PRIORITY = 6
 """pfifo_fast's first band, as skb->priority says it (TC_PRIO_INTERACTIVE)."""
 
@@ -30,48 +32,57 @@ SYSCTLS = {
 
 def cables(plan: Plan, switch: str) -> list[str]:
     """For ip(8), in the switch's namespace: make its cables downwards. Every cable has one upper end."""
-    level = plan.topology.level
     lines = []
-    for port, wire in plan.topology.wires[switch].items():
-        if level[wire.peer] < level[switch]:
-            address = "" if level[wire.peer] else f"address {plan.hardware_address(wire.peer)} "
-            peer = f"{plan.interface(wire.peer, wire.port)} {address}netns {plan.namespace(wire.peer)}"
-            lines.append(f"link add {plan.interface(switch, port)} type veth peer name {peer}")
+    for upper, upper_port, lower, lower_port in plan.cables:
+        if upper == switch:
+            address = "" if plan.topology.level[lower] else f"address {plan.hardware_address(lower)} "
+            peer = f"{plan.interface(lower, lower_port)} {address}netns {plan.namespace(lower)}"
+            lines.append(f"link add {plan.interface(upper, upper_port)} type veth peer name {peer}")
     return lines
 
 
-def interfaces(plan: Plan, node: str) -> list[str]:
-    """For ip(8): the queues' length, which pfifo_fast takes over when it is made, and what makes a host a member of the network."""
-    lines = [f"link set {name} txqueuelen {QUEUE_PACKETS}" for name in plan.interfaces(node)]
-    if plan.topology.level[node] == 0:
-        lines += [f"address add {plan.address(node)}/{PREFIX_LENGTH} dev {HOST_INTERFACE}", "link set lo up"]
+def queue_lengths(plan: Plan, node: str) -> list[str]:
+    """For ip(8): what each queue is to hold. pfifo_fast looks at it when it is made, and never again."""
+    return [f"link set {name} txqueuelen {QUEUE_PACKETS}" for name in plan.interfaces(node).values()]
+
+
+def host(plan: Plan, name: str) -> list[str]:
+    """For ip(8): put a host into service. It knows all others, so that nobody has to ask for them through the switches."""
+    lines = ["link set lo up", f"link set {HOST_INTERFACE} up", f"address add {plan.address(name)}/{PREFIX_LENGTH} dev {HOST_INTERFACE}"]
+    lines.append(f"route add 224.0.0.0/4 dev {HOST_INTERFACE}")
+    for other in plan.topology.hosts:
+        if other != name:
+            lines.append(f"neighbour add {plan.address(other)} lladdr {plan.hardware_address(other)} dev {HOST_INTERFACE}")
     return lines
 
 
-def activation(plan: Plan, node: str) -> list[str]:
-    """For ip(8): put the node's ends into service. A host knows all others, so that nobody has to ask through the switches."""
-    lines = [f"link set {name} up" for name in plan.interfaces(node)]
-    if plan.topology.level[node] == 0:
-        lines.append(f"route add 224.0.0.0/4 dev {HOST_INTERFACE}")
-        for other in plan.topology.hosts:
-            if other != node:
-                lines.append(f"neighbour add {plan.address(other)} lladdr {plan.hardware_address(other)} dev {HOST_INTERFACE}")
+def ports(plan: Plan, switch: str, killed: Collection[str] = ()) -> list[str]:
+    """For ip(8): put a switch's ports into service, other than those that lack power, or whose cable is cut."""
+    dead = {(node, port) for cable in plan.cables if cable.name in killed for node, port in (cable[:2], cable[2:])}
+    lines = []
+    for port, name in plan.interfaces(switch).items():
+        lines.append(f"link set {name} {'down' if switch in killed or (switch, port) in dead else 'up'}")
     return lines
+
+
+def rate_bps(plan: Plan, node: str, port: int, scale: float) -> int:
+    """What a port sends at most, in bits per second."""
+    return round(plan.topology.wires[node][port].rate_bps * scale)
 
 
 def queues(plan: Plan, node: str, scale: float) -> list[str]:
     """For tc(8): each end's rate and queues."""
     lines = []
-    for port, wire in plan.topology.wires[node].items():
-        name, rate_bps = plan.interface(node, port), round(wire.rate_bps * scale)
-        burst_bytes = max(2 * MTU_BYTES, round(rate_bps / 8 * BURST_S))
-        lines.append(f"qdisc add dev {name} root handle 1: tbf rate {rate_bps} burst {burst_bytes} limit {QUEUE_PACKETS * MTU_BYTES}")
+    for port, name in plan.interfaces(node).items():
+        rate = rate_bps(plan, node, port, scale)
+        burst_bytes = max(FRAME_BYTES + 16, round(rate / 8 * BURST_S))
+        lines.append(f"qdisc add dev {name} root handle 1: tbf rate {rate} burst {burst_bytes} limit {QUEUE_PACKETS * FRAME_BYTES}")
         lines.append(f"qdisc add dev {name} parent 1:1 handle 2: pfifo_fast")
     return lines
 
 
 def priorities(plan: Plan, switch: str) -> str:
     """For nft(8): packets with expedited forwarding leave by the first queue."""
-    devices = ", ".join(plan.interfaces(switch))
+    devices = ", ".join(plan.interfaces(switch).values())
     hook = f"type filter hook egress devices = {{ {devices} }} priority 0"
     return f"table netdev stretto {{\nchain egress {{\n{hook}\nip dscp ef meta priority set 0:{HIGH_PRIORITY}\n}}\n}}\n"
