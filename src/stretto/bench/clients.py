@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from stretto.core.errors import StrettoError
 from stretto.runtime.batching import Datagram, Send, send_many
 from stretto.runtime.client import ClientHost
 from stretto.runtime.loop import DatagramLoop
+from stretto.runtime.processes import end, interrupts_blocked
 
 OPEN_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
@@ -244,24 +244,3 @@ def client_processes(config: ClusterConfig, plan: Plan, on_host: OnHost = nullco
         end(processes)
         for pipe in pipes:
             pipe.close()
-
-
-@contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """A process that is started in here never sees Ctrl-C: its starter does, and ends it."""
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-def end(processes: list[SpawnProcess]) -> None:
-    """End processes, forcibly if need be."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(2.0)
-        if process.is_alive():
-            process.kill()
-            process.join()

@@ -1,0 +1,43 @@
+"""A testbed for as long as something needs it: the one that is up, or one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from stretto.network.topologies import named
+from stretto.testbed import fabric as fabrics
+from stretto.testbed import record
+from stretto.testbed.commands import ControllerClient
+from stretto.testbed.fabric import Fabric
+from stretto.testbed.plan import Plan, directory
+
+TOPOLOGY = "testbed(pod_gbps=1)"
+"""Twelve switches in which links between switches of a pod are as fast as those of hosts, so that a few hosts can congest one."""
+
+
+@contextmanager
+def running(
+    name: str,
+    topology: str | None = None,
+    scale: float | None = None,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Iterator[tuple[Fabric, ControllerClient]]:
+    """The testbed of this name and its controller. If it is not up, it is brought up, and taken down in the end; `progress` is told.
+
+    One that is up stays as it is, and so do the rules of whoever used it last. Raises what `Fabric.up` does, also where one is up with another
+    topology or scale than the ones stated.
+    """
+    there = record.load(directory(name)) is not None
+    if there and topology is None and scale is None:
+        fabric = Fabric.existing(name)
+    else:
+        fabric = Fabric(Plan(named(topology or TOPOLOGY), name), fabrics.SCALE if scale is None else scale)
+    progress(f"testbed {name}")
+    fabric.up(progress)
+    try:
+        yield fabric, ControllerClient(fabric.plan.controller_socket)
+    finally:
+        if not there:
+            progress(f"taking testbed {name} down")
+            fabrics.down(name)
