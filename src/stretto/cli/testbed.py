@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stretto.cli import testbed_bench
 from stretto.cli.options import json_option, print_json, progress_line
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ def revive(what: str, name: str) -> None:
     from stretto.testbed.fabric import Fabric
 
     click.echo(f"{what} is back" if Fabric.existing(name).revive(what) else f"{what} was not killed")
+
+
+command.add_command(testbed_bench.command, "bench")
 
 
 def _print_status(state: Status) -> None:
