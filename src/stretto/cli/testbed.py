@@ -91,6 +91,18 @@ def revive(what: str, name: str) -> None:
     click.echo(f"{what} is back" if Fabric.existing(name).revive(what) else f"{what} was not killed")
 
 
+@command.command(hidden=True)
+@name_option
+def controller(name: str) -> None:
+    """Rule the switches of a testbed until SIGTERM. `up` starts this."""
+    import asyncio
+
+    from stretto.testbed.fabric import Fabric
+    from stretto.testbed.server import serve
+
+    asyncio.run(serve(Fabric.existing(name).plan))
+
+
 def _print_status(state: Status) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -103,4 +115,5 @@ def _print_status(state: Status) -> None:
     for switch in state.switches:
         ill = [f"{'-'.join(cable.nodes)} {cable.state}" for cable in state.cables if switch.name in cable.nodes and cable.state != "up"]
         table.add_row(switch.name, switch.state, str(switch.pid or "-"), ", ".join(ill))
+    table.add_row("controller", "down" if state.controller_pid is None else "up", str(state.controller_pid or "-"), "")
     Console().print(table)

@@ -6,6 +6,7 @@ Its namespaces, cables and switches are what `Plan` says; what was made is in it
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from stretto.runtime.pid_file import PidFile
 from stretto.testbed import plan as planning
 from stretto.testbed import probe, record, wiring
 from stretto.testbed.plan import HOST_INTERFACE, Cable, Plan
+from stretto.testbed.process import Process
 from stretto.testbed.record import Record, TestbedFailure
 from stretto.testbed.switch import Switch, start_all
 
@@ -58,6 +60,7 @@ class Status(msgspec.Struct, frozen=True):
     directory: str
     scale: float
     complete: bool
+    controller_pid: int | None
     switches: list[SwitchStatus]
     cables: list[CableStatus]
     hosts: dict[str, str]
@@ -66,7 +69,7 @@ class Status(msgspec.Struct, frozen=True):
     def healthy(self) -> bool:
         """Whether everything is there and works."""
         states = [switch.state for switch in self.switches] + [cable.state for cable in self.cables]
-        return self.complete and all(state == "up" for state in states)
+        return self.complete and self.controller_pid is not None and all(state == "up" for state in states)
 
 
 class Fabric:
@@ -78,6 +81,7 @@ class Fabric:
         self.plan = plan.validate()
         self.scale = scale
         self._switches = {name: Switch(plan, name) for name in plan.switches}
+        self._controller = Process(plan.directory, "controller")
 
     @classmethod
     def existing(cls, name: str = "testbed") -> Fabric:
@@ -126,7 +130,8 @@ class Fabric:
             rate_bps = wiring.rate_bps(self.plan, cable.upper, cable.upper_port, self.scale)
             cables.append(CableStatus(cable.name, state, (cable.upper, cable.lower), rate_bps))
         addresses = {host: self.plan.address(host) for host in self.plan.topology.hosts}
-        return Status(self.plan.name, str(self.plan.directory), self.scale, made.complete, switches, cables, addresses)
+        place, controller = str(self.plan.directory), self._controller.pid
+        return Status(self.plan.name, place, self.scale, made.complete, controller, switches, cables, addresses)
 
     def kill(self, what: str) -> bool:
         """A switch loses its power, or a link is cut: neighbours see their ports without a carrier. False if it was so already.
@@ -163,6 +168,8 @@ class Fabric:
             self._lay_cables()
             progress("switches")
             start_all(list(self._switches.values()))
+            progress("controller")
+            self._start_controller()
             made.complete = True
             made.save(self.plan.directory)
         except BaseException:
@@ -199,14 +206,21 @@ class Fabric:
             namespaces.run(*self.command(host), "ethtool", "-K", HOST_INTERFACE, "tx", "off")
             namespaces.configure(plan.namespace(host), wiring.host(plan, host))
 
+    def _start_controller(self) -> None:
+        """Start the process that rules the switches, unless it runs, and wait until it answers."""
+        if self._controller.pid is None:
+            self._controller.start([sys.executable, "-m", "stretto", "testbed", "controller", "--name", self.plan.name])
+        self._controller.wait_for_socket()
+
     def _mend(self, made: Record, progress: Progress) -> Literal["mended", "unchanged"]:
         """Bring back what was killed, or has died."""
         if self.status().healthy:
             return "unchanged"
-        progress("switches that are down")
+        progress("what is down")
         made.killed = []
         made.save(self.plan.directory)
         self._bring_up(self.plan.switches, made)
+        self._start_controller()
         return "mended"
 
     def _change(self, part: str | Cable, kill: bool) -> bool:

@@ -33,9 +33,9 @@ FEATURES = {
     "a switch's own interfaces (tap, CONFIG_TUN)": "ip tuntap add probe2 mode tap",
     "queues (pfifo_fast)": "tc qdisc replace dev lo root pfifo_fast",
     "links' rates (tbf, CONFIG_NET_SCH_TBF)": "tc qdisc replace dev lo root tbf rate 1mbit burst 4k limit 4k",
-    "priorities (nftables' egress hook, CONFIG_NETFILTER_EGRESS)": (
+    "priorities (nftables' egress hook, CONFIG_NETFILTER_EGRESS and CONFIG_NFT_FWD_NETDEV)": (
         "nft 'add table netdev probe; add chain netdev probe out { type filter hook egress device lo priority 0; };"
-        " add rule netdev probe out ip dscp ef meta priority set 0:6'"
+        " add rule netdev probe out ip dscp ef meta priority set 0:6 fwd to oif'"
     ),
 }
 """What the kernel must be able to do, and a command that finds out."""
