@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -83,6 +83,19 @@ def measure(
     seconds = time.monotonic() - started
     link_load = fmean(loads) if loads else None
     return Measured(_outcome(setting, prepared, exchanged), seconds, exchanged.late_us, link_load, exchanged.ignored)
+
+
+def sweep(
+    fabric: Fabric, controller: ControllerClient, settings: Sequence[Setting], progress: Callable[[str, float], None]
+) -> Iterator[Measured]:
+    """All runs in their order, each when it is done. `progress` is told what goes on, and the share of all that is done."""
+    for number, setting in enumerate(settings):
+
+        def show(done: float, setting: Setting = setting, number: int = number) -> None:
+            what = f"{setting.design}, {setting.rate:g} messages/s, load {setting.load:g}, seed {setting.seed}"
+            progress(what, (number + done) / len(settings))
+
+        yield measure(fabric, controller, setting, show)
 
 
 def _outcome(setting: Setting, prepared: Prepared, exchanged: Exchanged) -> Outcome:
