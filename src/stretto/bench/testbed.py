@@ -139,8 +139,7 @@ def measure_on(
     config = config_at(places, names, protocol_name, plan.operation)
     plan.validate(config)
     install(controller, design, places.group)
-    topology = likeness(names.topology, fabric.scale)
-    (card,) = topology.wires[places.clients[0]].values()
+    (card,) = likeness(fabric).wires[places.clients[0]].values()
     traffic = Background(setting.background, "onoff", burst_rate_bps=card.rate_bps, seed=plan.seed)
     congested = targets(names.topology, places.group, design) if traffic.load else ()
     root = busiest_root(names.topology, places.group, design)
@@ -151,7 +150,7 @@ def measure_on(
 
     try:
         with (
-            background(names, topology, congested, traffic),
+            background(fabric, congested, traffic),
             fabric.entered(places.clients[0]),
             own_cluster(config, progress, lambda address: fabric.command(places.members[address])) as cluster,
         ):

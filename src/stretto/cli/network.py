@@ -15,11 +15,10 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from rich.tree import Tree
 
 from stretto.bench import network as bench
-from stretto.cli.options import CommaList
+from stretto.cli.options import CommaSeparated, print_table
 from stretto.core.errors import ConfigurationError, StrettoError
 from stretto.network import experiment, groups, rules
 from stretto.network.controller import Controller
@@ -35,7 +34,6 @@ from stretto.network.verification import Violation, verify, walk
 
 class _WrongUse(click.ClickException):
     exit_code = 2
-
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -71,7 +69,7 @@ _seed = click.option("--seed", default=1, show_default=True, help="Decides place
 _groups = click.option("--groups", "groups_file", type=click.Path(), help="A TOML file of groups, instead of random places.")
 _group_count = click.option("--group-count", default=1, show_default=True, help="How many groups to place at random.")
 _failed = click.option(
-    "--failed", type=CommaList(str), default="", help="Switches, hosts and links (by an end, node:port) that have failed."
+    "--failed", type=CommaSeparated(str), default="", help="Switches, hosts and links (by an end, node:port) that have failed."
 )
 _json = click.option("--json", "as_json", is_flag=True, help="JSON Lines instead of tables.")
 _places = (_topology, _senders, _receivers, _seed, _groups, _group_count)
@@ -183,7 +181,7 @@ def rules_command(
 
 @command.command(name="verify")
 @_options(*_places, _merge, _failed, _json)
-@click.option("--design", "designs", type=CommaList(str, DESIGNS), default="all", show_default=True)
+@click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True)
 @click.option("--rules", "rules_file", type=click.Path(), help="Check these rules (as `rules --json` prints them) instead.")
 def verify_command(
     topology: str,
@@ -234,8 +232,8 @@ def verify_command(
 
 @command.command()
 @_options(_topology, _senders, _receivers, _seed, _merge, _json)
-@click.option("--design", "designs", type=CommaList(str, DESIGNS), default="all", show_default=True)
-@click.option("--load", "loads", type=CommaList(float), default="0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", show_default=True)
+@click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True)
+@click.option("--load", "loads", type=CommaSeparated(float), default="0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", show_default=True)
 @click.option("--rate", default=10_000.0, show_default=True, help="Messages a second, of all senders together.")
 @click.option("--messages", default=5_000, show_default=True, help="Messages of all senders together, in each run.")
 @click.option("--message-bytes", default=128, show_default=True, help="Size of a message, frame included.")
@@ -283,7 +281,7 @@ def reorder(
                         _print_json(line)
     finally:
         if not as_json:
-            _print_rows([_flat_row(line) for line in lines], as_json)
+            _print_rows([flat_row(line) for line in lines], as_json)
     if plot:
         from stretto.network.drawing import draw_reordering
 
@@ -388,16 +386,7 @@ def _print_rows(lines: Sequence[dict[str, Any]], as_json: bool) -> None:
         for line in lines:
             _print_json(line)
         return
-    if not lines:
-        click.echo("nothing to show")
-        return
-    table = Table()
-    for key in lines[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
-    for line in lines:
-        table.add_row(*("-" if value is None else str(value) for value in line.values()))
-    # What is not a terminal has no width that a table must fit.
-    Console(width=None if sys.stdout.isatty() else 180).print(table)
+    print_table(lines)
 
 
 def _print_cut(console: Console, address: str, cut: dict[str, tuple[str, ...]]) -> None:
@@ -417,7 +406,7 @@ def _flat_rule(line: dict[str, Any]) -> dict[str, Any]:
     return first | {"group": match.pop("group")} | match | rest
 
 
-def _flat_row(line: dict[str, Any]) -> dict[str, Any]:
+def flat_row(line: dict[str, Any]) -> dict[str, Any]:
     """A row of `reorder` in the columns that fit a terminal."""
     flat = {key: line[key] for key in ("design", "merge", "load")}
     for key in ("overtaken", "pairwise", "lis", "loss"):

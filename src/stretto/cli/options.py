@@ -19,24 +19,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
-"""Gives the command a parameter `as_json`."""
 
-protocol_option = click.option("--protocol", default=DEFAULT_PROTOCOL, show_default=True, help="The replication protocol.")
-"""Gives the command a parameter `protocol`."""
-
-durability_option = click.option(
-    "--durability",
-    type=click.Choice(["memory", "disk"]),
-    default="memory",
-    show_default=True,
-    help="Whether a majority keeps what is stored, or the disk of each replica.",
-)
-"""Gives the command a parameter `durability`."""
-
-
-class CommaList(click.ParamType[Any]):
-    """Values with commas between them, all of `choices` for `all`: a tuple for the command."""
+class CommaSeparated(click.ParamType[Any]):
+    """The type of an option that takes values with commas between them; with `choices`, those, or `all`."""
 
     def __init__(self, kind: type, choices: Sequence[str] = ()) -> None:
         self.name = f"{kind.__name__},..."
@@ -58,6 +43,22 @@ class CommaList(click.ParamType[Any]):
             except ValueError:
                 self.fail(f"{part!r} is not a {self._kind.__name__}", param, ctx)
         return tuple(parts)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+"""Gives the command a parameter `as_json`."""
+
+protocol_option = click.option("--protocol", default=DEFAULT_PROTOCOL, show_default=True, help="The replication protocol.")
+"""Gives the command a parameter `protocol`."""
+
+durability_option = click.option(
+    "--durability",
+    type=click.Choice(["memory", "disk"]),
+    default="memory",
+    show_default=True,
+    help="Whether a majority keeps what is stored, or the disk of each replica.",
+)
+"""Gives the command a parameter `durability`."""
 
 
 def config_option(command: Command) -> Command:
@@ -84,6 +85,25 @@ def print_json(value: Any) -> None:
     import msgspec
 
     click.echo(msgspec.json.encode(value).decode())
+
+
+def print_table(lines: Sequence[dict[str, Any]]) -> None:
+    """Rows of one kind as a table on stdout."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    if not lines:
+        click.echo("nothing to show")
+        return
+    table = Table()
+    for key in lines[0]:
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for line in lines:
+        table.add_row(*("-" if value is None else str(value) for value in line.values()))
+    # What is not a terminal has no width that a table must fit.
+    Console(width=None if sys.stdout.isatty() else 180).print(table)
 
 
 @contextmanager

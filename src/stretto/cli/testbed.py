@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stretto.cli import testbed_bench
 from stretto.cli.options import json_option, print_json, progress_line
+from stretto.cli.testbed_bench import bench
+from stretto.cli.testbed_traffic import failover, reorder
 
 if TYPE_CHECKING:
     from stretto.testbed.fabric import Status
@@ -22,6 +23,11 @@ def command() -> None:
 
     A testbed stays until it is taken down. It has namespaces of its own and touches nothing else.
     """
+
+
+command.add_command(reorder)
+command.add_command(failover)
+command.add_command(bench)
 
 
 @command.command()
@@ -102,9 +108,6 @@ def controller(name: str) -> None:
     from stretto.testbed.server import serve
 
     asyncio.run(serve(Fabric.existing(name).plan))
-
-
-command.add_command(testbed_bench.command, "bench")
 
 
 def _print_status(state: Status) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import CommaList, json_option, print_json, progress_line
+from stretto.cli.options import CommaSeparated, json_option, print_json, print_table, progress_line
 from stretto.network.designs import DESIGNS, MERGES
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 
 
 @click.command()
-@click.option("--protocol", "protocols", type=CommaList(str), default=_DEFAULT_PROTOCOLS, show_default=True, help="Protocols, or all.")
-@click.option("--design", "designs", type=CommaList(str, DESIGNS), default="all", show_default=True, help="Designs of multicast, or all.")
+@click.option("--protocol", "protocols", type=CommaSeparated(str), default=_DEFAULT_PROTOCOLS, show_default=True, help="Protocols, or all.")
+@click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True, help="Designs, or all.")
 @click.option("--merge", type=click.Choice(MERGES), default="per_root", show_default=True, help="Where ways over different roots meet.")
 @click.option("--replicas", default=3, show_default=True, help="How many replicas, each on a host of its own.")
 @click.option("--client-processes", default=3, show_default=True, help="How many client processes, each on a host of its own.")
@@ -37,7 +36,7 @@ _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 @click.option("--scale", type=float, help="The factor on the rates of all links, if it is brought up for the run.  [default: 0.02]")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw throughput and reconciliations by design into this file.")
 @json_option
-def command(
+def bench(
     protocols: tuple[str, ...],
     designs: tuple[str, ...],
     merge: str,
@@ -82,7 +81,7 @@ def command(
                     print_json(row)
     finally:
         if not as_json and rows:
-            _print(rows)
+            print_table([_brief(row) for row in rows])
     if plot is not None:
         plot_designs(plot, [row for row in rows if "error" not in row], _title(plan, setting))
     return 1 if any("error" in row or row["failures"] for row in rows) else 0
@@ -94,33 +93,23 @@ def _title(plan: Plan, setting: Setting) -> str:
     return f"{setting.replicas} replicas, {plan.client_processes} client processes, {load}{other}, seed {plan.seed}"
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    lines = [_brief(row) for row in rows]
-    columns = dict.fromkeys(name for line in lines for name in line)
-    table = Table(*columns)
-    for line in lines:
-        table.add_row(*(line.get(name, "-") for name in columns))
-    # What is not a terminal has no width that a table must fit.
-    Console(width=None if sys.stdout.isatty() else 180).print(table)
-
-
-def _brief(row: dict[str, Any]) -> dict[str, str]:
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
     """A row in the columns that fit a terminal."""
-    first = {"design": row["design"], "protocol": row["protocol"]}
-    if "error" in row:
-        return first | {"operations/s": row["error"]}
-    brief = first | {
-        "operations/s": f"{row['throughput_ops_s']:,.0f}",
-        "p50 us": f"{row['latency_us']['p50'] or 0:,.0f}",
-        "p99 us": f"{row['latency_us']['p99'] or 0:,.0f}",
-        "reconciliations/s": f"{row['reconciliations_per_s']:.1f}",
-        "rolled back": f"{row['rolled_back_operations'] / max(row['operations'], 1):.2%}",
-        "view changes": str(row["view_changes"]),
-        "failed calls": str(sum(row["failures"].values())),
+    fine = "error" not in row
+    return {
+        "design": row["design"],
+        "protocol": row["protocol"],
+        "operations/s": f"{row['throughput_ops_s']:,.0f}" if fine else row["error"],
+        "p50 us": _number(row["latency_us"]["p50"]) if fine else None,
+        "p99 us": _number(row["latency_us"]["p99"]) if fine else None,
+        "reconciliations/s": f"{row['reconciliations_per_s']:.1f}" if fine else None,
+        "rolled back": f"{row['rolled_back_operations'] / max(row['operations'], 1):.2%}" if fine else None,
+        "view changes": row["view_changes"] if fine else None,
+        "failed calls": sum(row["failures"].values()) if fine else None,
+        "killed": row["kill"]["target"] if fine and row["kill"] else None,
+        "gap ms": _number(row["kill"]["gap_ms"]) if fine and row["kill"] else None,
     }
-    if row["kill"] is not None:
-        brief |= {"killed": row["kill"]["target"], "gap ms": f"{row['kill']['gap_ms']:.0f}"}
-    return brief
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}"

@@ -27,16 +27,20 @@ from stretto.network.model.traffic import Background
 from stretto.network.routes import Failed, Routes
 from stretto.network.topology import PS_PER_S, Topology
 from stretto.network.verification import walk
+from stretto.runtime import namespaces
 from stretto.testbed.datagrams import HEADERS_BYTES
-from stretto.testbed.plan import Plan
+from stretto.testbed.fabric import Fabric
 from stretto.testbed.sending import Sends, open_socket, sender
 from stretto.testbed.unicast import ports_towards
+from stretto.testbed.wiring import rate_bps
 
 PORT = 8384
 PERIOD_S = 5
 _SETTLING_S = 0.3
 _PS_PER_NS = 1_000
 _BITS = 8
+_UNSEEN_BYTES = 24
+"""Of each packet, what the kernel does not count: checksum, preamble and gap."""
 
 
 class Target(NamedTuple):
@@ -55,7 +59,8 @@ def targets(topology: Topology, group: Group, design: Design) -> tuple[Target, .
     ports = ports_towards(routes)
     rooted = msgspec.structs.replace(design, name="topology_aware")
     compiled = rules_for(topology, group, rooted)
-    passed = Counter((node, port) for sender in group.senders for node, port, _ in walk(topology, compiled.rules, group.address, sender).hops)
+    walks = [walk(topology, compiled.rules, group.address, sender) for sender in group.senders]
+    passed = Counter((node, port) for walked in walks for node, port, _ in walked.hops)
     idle = [host for host in topology.hosts if host not in group.senders and host not in group.members]
     found = []
     for rack in dict.fromkeys(topology.rack(member)[0] for member in group.members):
@@ -80,8 +85,9 @@ def _last_link(topology: Topology, ports: dict[str, dict[str, int]], source: str
 
 
 @contextmanager
-def background(plan: Plan, topology: Topology, chosen: Sequence[Target], traffic: Background) -> Iterator[None]:
-    """Send it for as long as this lasts; it has begun when this is entered. `topology` has the rates that links of the testbed have."""
+def background(fabric: Fabric, chosen: Sequence[Target], traffic: Background) -> Iterator[None]:
+    """Send other traffic to these targets for as long as this lasts. It has begun when this is entered."""
+    plan = fabric.plan
     if not traffic.load:
         yield
         return
@@ -91,18 +97,28 @@ def background(plan: Plan, topology: Topology, chosen: Sequence[Target], traffic
         for target in chosen:
             # Nobody reads it, but somebody must have the port, or the host would answer that nobody has.
             opened.enter_context(open_socket(plan, target.destination)).bind((plan.address(target.destination), PORT))
-        sending = opened.enter_context(sender(_sends(plan, topology, chosen, traffic, sockets), PERIOD_S * 10**9))
+        sending = opened.enter_context(sender(_sends(fabric, chosen, traffic, sockets), PERIOD_S * 10**9))
         sending.start(time.monotonic_ns())
         time.sleep(_SETTLING_S)
         yield
 
 
-def _sends(plan: Plan, topology: Topology, chosen: Sequence[Target], traffic: Background, sockets: dict[str, socket.socket]) -> Sends:
+def busy_s(fabric: Fabric, target: Target) -> float:
+    """For how many seconds altogether a target's link has been sending since it was made."""
+    interface = fabric.plan.interface(target.switch, target.port)
+    shown = namespaces.run(*fabric.command(target.switch), "ip", "-json", "-statistics", "link", "show", "dev", interface)
+    sent = msgspec.json.decode(shown)[0]["stats64"]["tx"]
+    wire_bytes = sent["bytes"] + sent["packets"] * _UNSEEN_BYTES
+    return float(wire_bytes * _BITS / rate_bps(fabric.plan, target.switch, target.port, fabric.scale))
+
+
+def _sends(fabric: Fabric, chosen: Sequence[Target], traffic: Background, sockets: dict[str, socket.socket]) -> Sends:
     """A period of every source's share of every target's load, in one order of time."""
     streams = [(source, target) for target in chosen for source in target.sources]
     by, at, sizes = [], [], []
     for index, (source, target) in enumerate(streams):
-        wire = topology.wires[target.switch][target.port]
+        wire = fabric.plan.topology.wires[target.switch][target.port]
+        wire = msgspec.structs.replace(wire, rate_bps=rate_bps(fabric.plan, target.switch, target.port, fabric.scale))
         share = msgspec.structs.replace(traffic, load=traffic.load / len(target.sources), ports=None)
         times, transmissions = share.packets(source, index, wire, 0, PERIOD_S * PS_PER_S)
         by.append(np.full(len(times), index))
@@ -111,7 +127,7 @@ def _sends(plan: Plan, topology: Topology, chosen: Sequence[Target], traffic: Ba
     order = np.argsort(np.concatenate(at), kind="stable")
     return Sends(
         tuple(sockets[source] for source, _ in streams),
-        tuple((plan.address(target.destination), PORT) for _, target in streams),
+        tuple((fabric.plan.address(target.destination), PORT) for _, target in streams),
         (b"",) * len(streams),
         np.concatenate(by)[order],
         np.concatenate(at)[order],

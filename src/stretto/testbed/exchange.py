@@ -21,6 +21,7 @@ import numpy as np
 from stretto.network.groups import Group
 from stretto.network.model.queues import Times
 from stretto.network.model.run import Messages
+from stretto.network.topology import PS_PER_S
 from stretto.testbed.datagrams import HEADERS_BYTES, RUN_BYTES, Arrivals, prefix
 from stretto.testbed.plan import Plan
 from stretto.testbed.sending import Sender, Sends, open_socket, sender
@@ -36,6 +37,8 @@ _LEAD_NS = 20_000_000
 """From the decision to start until the start."""
 _QUIET_SECONDS = 0.3
 """What has not come when nothing has come for so long is lost."""
+_WARM_UP_EACH = 20
+_WARM_UP_RATE = 500
 PS_PER_NS = 1_000
 
 
@@ -129,6 +132,19 @@ def exchange(plan: Plan, group: Group, messages: Messages) -> Iterator[Exchange]
         )
         arrivals = {host: Arrivals(run, group.address, messages.flow) for host in group.members}
         yield Exchange(opened.enter_context(sender(sends)), receivers, arrivals, messages)
+
+
+def evenly(group: Group, count: int, rate: float, size_bytes: int = 128) -> Messages:
+    """Messages at even distances, of the group's senders in turn: `count` and `rate`, in messages a second, are those of all together."""
+    flows = tuple((group.address, sender) for sender in group.senders)
+    times = (np.arange(count) * (PS_PER_S / rate)).astype(np.int64)
+    return Messages(flows, np.arange(count) % len(flows), times, size_bytes)
+
+
+def warm_up(plan: Plan, group: Group) -> None:
+    """Send a few messages: a switch handles the first packet of a flow in another thread, where the next ones overtake it."""
+    with exchange(plan, group, evenly(group, _WARM_UP_EACH * len(group.senders), _WARM_UP_RATE)) as exchanging:
+        exchanging.finish()
 
 
 def _receiver(plan: Plan, group: Group, host: str) -> socket.socket:

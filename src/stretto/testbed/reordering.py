@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from statistics import fmean
+from typing import Any
 
 import msgspec
-import numpy as np
 
 from stretto.core.errors import ConfigurationError
+from stretto.network import experiment
 from stretto.network.designs import Design
 from stretto.network.experiment import Outcome, Prepared, Setting, evaluate, prepare
-from stretto.network.groups import Group
-from stretto.network.model.run import Census, Deliveries, Messages
-from stretto.testbed.background import background, targets
+from stretto.network.model.run import Census, Deliveries
+from stretto.testbed.background import background, busy_s, targets
 from stretto.testbed.commands import ControllerClient
 from stretto.testbed.datagrams import SMALLEST_MESSAGE_BYTES
-from stretto.testbed.exchange import Exchanged, exchange
+from stretto.testbed.exchange import Exchanged, exchange, warm_up
 from stretto.testbed.fabric import Fabric
 from stretto.testbed.likeness import likeness
-from stretto.testbed.record import TestbedFailure
-
-_WARM_UP_EACH = 20
-_WARM_UP_GAP_PS = 2_000_000_000
+from stretto.testbed.session import install
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """An outcome; the seconds that it took; by how many microseconds messages left late (p50, p99); what receivers ignored, by reason."""
+    """An outcome; the seconds that it took; by how many microseconds messages left late (p50, p99); the share of their rate that the
+    links which should be congested carried; what receivers ignored, by reason."""
 
     outcome: Outcome
     seconds: float
     late_us: tuple[float, float]
+    link_load: float | None
     ignored: Counter[str]
+
+
+def row(runs: Sequence[Measured], plain: Sequence[Measured]) -> dict[str, Any]:
+    """One line of a report, as of the model, and what only a testbed has; `plain` are the runs of plain multicast with the same seeds."""
+    seconds = sum(run.seconds for run in runs)
+    line = experiment.row([run.outcome for run in runs], [run.outcome for run in plain], seconds)
+    line["packet_hops"] = None  # nobody counts them
+    line["on"] = "testbed"
+    line["late_us"] = {"p50": round(fmean(run.late_us[0] for run in runs), 1), "p99": round(fmean(run.late_us[1] for run in runs), 1)}
+    loads = [run.link_load for run in runs if run.link_load is not None]
+    line["link_load"] = round(fmean(loads), 3) if loads else None
+    line["ignored"] = dict(sum((run.ignored for run in runs), Counter()))
+    return line
 
 
 def check(setting: Setting) -> Setting:
@@ -54,42 +67,35 @@ def measure(
     Raises TestbedFailure if the switches do not hold what they should.
     """
     started = time.monotonic()
-    topology = likeness(fabric.plan.topology, fabric.scale)
-    prepared = prepare(check(setting), topology)
+    prepared = prepare(check(setting), likeness(fabric))
     design = Design(setting.design, setting.merge, setting.seed)
     install(controller, design, prepared.group)
     traffic = prepared.conditions.background
-    with background(fabric.plan, topology, targets(topology, prepared.group, design) if traffic.load else (), traffic):
-        warm_up(fabric, prepared.group)
+    congested = targets(fabric.plan.topology, prepared.group, design) if traffic.load else ()
+    with background(fabric, congested, traffic):
+        warm_up(fabric.plan, prepared.group)
         with exchange(fabric.plan, prepared.group, prepared.messages) as exchanging:
+            before = [busy_s(fabric, target) for target in congested]
             copies = setting.messages * setting.receivers
             exchanged = exchanging.finish(lambda received: progress(received / copies))
-    return Measured(_outcome(setting, prepared, exchanged), time.monotonic() - started, exchanged.late_us, exchanged.ignored)
+            sent_s = time.monotonic() - exchanging.start_ns / 1e9
+            loads = [(busy_s(fabric, target) - start) / sent_s for target, start in zip(congested, before, strict=True)]
+    seconds = time.monotonic() - started
+    link_load = fmean(loads) if loads else None
+    return Measured(_outcome(setting, prepared, exchanged), seconds, exchanged.late_us, link_load, exchanged.ignored)
 
 
-def install(controller: ControllerClient, design: Design, group: Group) -> None:
-    """Have this group and no other, under this design. Raises TestbedFailure if that is not what the switches hold then."""
-    controller.set_groups(())
-    controller.set_design(design)
-    controller.set_groups((group,))
-    verification = controller.verify()
-    if verification.unreachable or not verification.good:
-        wrong = [f"{name} cannot be reached" for name in verification.unreachable]
-        wrong += [f"{found.kind}: {found.detail}" for found in (*verification.deviations, *verification.violations)]
-        raise TestbedFailure(f"the switches do not hold what they should: {wrong[0]}" + (f", and {len(wrong) - 1} more" if wrong[1:] else ""))
+def sweep(
+    fabric: Fabric, controller: ControllerClient, settings: Sequence[Setting], progress: Callable[[str, float], None]
+) -> Iterator[Measured]:
+    """All runs in their order, each when it is done. `progress` is told what goes on, and the share of all that is done."""
+    for number, setting in enumerate(settings):
 
+        def show(done: float, setting: Setting = setting, number: int = number) -> None:
+            what = f"{setting.design}, {setting.rate:g} messages/s, load {setting.load:g}, seed {setting.seed}"
+            progress(what, (number + done) / len(settings))
 
-def warm_up(fabric: Fabric, group: Group) -> None:
-    """Send a few messages. A switch of Open vSwitch handles the first packet of a flow in another thread, the next ones overtake it."""
-    flows = len(group.senders)
-    count = flows * _WARM_UP_EACH
-    messages = Messages(
-        tuple((group.address, sender) for sender in group.senders),
-        np.arange(count) % flows,
-        np.arange(count) * _WARM_UP_GAP_PS,
-    )
-    with exchange(fabric.plan, group, messages) as exchanging:
-        exchanging.finish()
+        yield measure(fabric, controller, setting, show)
 
 
 def _outcome(setting: Setting, prepared: Prepared, exchanged: Exchanged) -> Outcome:

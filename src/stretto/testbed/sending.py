@@ -2,17 +2,19 @@
 
 A socket stays in the network namespace in which it was opened, so the process that has it need not be there, and one thread can send for
 all hosts. It sleeps until shortly before a message is due and then looks at the clock all the time, so that two messages that are due
-within microseconds leave within microseconds; what is late leaves at once. The moment just before each message left is recorded.
+within microseconds leave within microseconds; what is late leaves at once. The moment just before each message left is recorded. The
+process has real-time priority where that is allowed, below that of the switches.
 """
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -28,6 +30,7 @@ from stretto.testbed.plan import Plan
 
 WATCHED_NS = 100_000
 """So long before a message is due the sender stops sleeping: timers are late by about as much."""
+_PRIORITY = 5
 _ANSWER_SECONDS = 20.0
 
 
@@ -59,7 +62,7 @@ def open_socket(plan: Plan, host: str) -> socket.socket:
 
 
 class Sender:
-    """The process that sends, once or, with a `period_ns`, again and again."""
+    """The process that sends."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -80,7 +83,8 @@ class Sender:
 
 @contextmanager
 def sender(sends: Sends, period_ns: int | None = None) -> Iterator[Sender]:
-    """A sender that is ready to start; ended in any case."""
+    """A sender that is ready to start; ended in any case. With a `period_ns` it sends again and again, without hurry: that is load, and
+    nobody asks when exactly it left."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_send, args=(theirs, sends, period_ns), name="sender", daemon=True)
@@ -110,7 +114,11 @@ def _send(pipe: Connection, sends: Sends, period_ns: int | None) -> None:
         pipe.send("ready")
         start_ns = pipe.recv()
         gc.disable()
-        watched_ns = WATCHED_NS if period_ns is None else 0
+        watched_ns = 0
+        if period_ns is None:
+            watched_ns = WATCHED_NS
+            with suppress(PermissionError):
+                os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
         sent_ns = _send_all(sends, start_ns, watched_ns)
         while period_ns is not None:
             start_ns += period_ns
@@ -129,8 +137,6 @@ def _send_all(sends: Sends, start_ns: int, watched_ns: int) -> NDArray[np.int64]
             if due_ns - now_ns > watched_ns:
                 time.sleep((due_ns - now_ns - watched_ns) / 1e9)
         sent_ns[number] = now_ns
-        try:
+        with suppress(OSError):  # the host's queue is full or its cable is out: lost, as it would be further on
             sends.sockets[by].sendto(datagram, sends.destinations[by])
-        except OSError:
-            pass  # the host's queue is full or its cable is out: lost, as it would be further on
     return sent_ns
