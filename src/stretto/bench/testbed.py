@@ -27,7 +27,7 @@ from stretto.testbed.background import background, targets
 from stretto.testbed.commands import ControllerClient
 from stretto.testbed.fabric import Fabric
 from stretto.testbed.likeness import likeness
-from stretto.testbed.reordering import install
+from stretto.testbed.session import install
 
 _PORT, _GROUP_PORT = 7000, 7100
 _SEQUENCERS = 2
