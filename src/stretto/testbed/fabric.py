@@ -16,6 +16,7 @@ import msgspec
 
 from stretto.core.errors import ConfigurationError
 from stretto.runtime import namespaces
+from stretto.runtime.namespaces import NoNetwork
 from stretto.runtime.pid_file import PidFile
 from stretto.testbed import plan as planning
 from stretto.testbed import probe, record, wiring
@@ -85,8 +86,10 @@ class Fabric:
 
     @classmethod
     def existing(cls, name: str = "testbed") -> Fabric:
-        """The testbed of that name, as it was made. Raises TestbedFailure if there is none."""
-        made = record.load(planning.directory(name))
+        """The testbed of that name, as it was made. Raises TestbedFailure if there is none, NoNetwork without root."""
+        directory = planning.directory(name)
+        _require_root()
+        made = record.load(directory)
         if made is None:
             raise _absent(name)
         return cls(Plan(made.topology, name), made.scale)
@@ -110,8 +113,10 @@ class Fabric:
             made = record.load(self.plan.directory)
             if made is not None and made.complete:
                 self._refuse_if_different(made)
-                if all(map(namespaces.exists, made.namespaces)):
-                    return self._mend(made, progress)
+                if self.status().healthy:
+                    return "unchanged"
+                if self._mend(made, progress):
+                    return "mended"
             if made is not None:
                 progress("removing what is left of it")
                 _remove(self.plan.directory, made)
@@ -212,16 +217,17 @@ class Fabric:
             self._controller.start([sys.executable, "-m", "stretto", "testbed", "controller", "--name", self.plan.name])
         self._controller.wait_for_socket()
 
-    def _mend(self, made: Record, progress: Progress) -> Literal["mended", "unchanged"]:
-        """Bring back what was killed, or has died."""
-        if self.status().healthy:
-            return "unchanged"
+    def _mend(self, made: Record, progress: Progress) -> bool:
+        """Bring back what was killed, or has died. False if more is missing than that."""
         progress("what is down")
         made.killed = []
         made.save(self.plan.directory)
-        self._bring_up(self.plan.switches, made)
-        self._start_controller()
-        return "mended"
+        try:
+            self._bring_up(self.plan.switches, made)
+            self._start_controller()
+        except (NoNetwork, TestbedFailure):
+            return False
+        return self.status().healthy
 
     def _change(self, part: str | Cable, kill: bool) -> bool:
         with record.alone(self.plan.directory):
@@ -253,19 +259,23 @@ class Fabric:
         if not namespaces.exists(self.plan.namespace(switch)):
             return set()
         links = msgspec.json.decode(namespaces.run("ip", "-n", self.plan.namespace(switch), "-json", "link", "show"))
-        working = {link["ifname"] for link in links if link["operstate"] == "UP"}
+        working = {link["ifname"] for link in links if {"UP", "LOWER_UP"} <= set(link["flags"])}
         return {port for port, name in self.plan.interfaces(switch).items() if name in working}
 
 
 def down(name: str) -> bool:
     """Remove the testbed of that name, or what there is of it; whether there was anything. Raises NoNetwork without root."""
     directory = planning.directory(name)
-    namespaces.require({"ip": probe.TOOLS["ip"]})
+    _require_root()
     with record.alone(directory):
         made = record.load(directory)
         if made is not None:
             _remove(directory, made)
         return made is not None
+
+
+def _require_root() -> None:
+    namespaces.require({"ip": probe.TOOLS["ip"]})
 
 
 def _remove(directory: Path, made: Record) -> None:

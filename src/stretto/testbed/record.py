@@ -19,6 +19,7 @@ from stretto.core.errors import StrettoError
 from stretto.network.topology import Topology
 
 _FILE = "record.json"
+_UNFINISHED = "record.json.unfinished"
 
 
 class TestbedFailure(StrettoError):
@@ -37,7 +38,7 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
 
     def save(self, directory: Path) -> None:
         """Write it in place of what was there."""
-        unfinished = directory / f"{_FILE}.unfinished"
+        unfinished = directory / _UNFINISHED
         unfinished.write_bytes(msgspec.json.encode(self))
         unfinished.rename(directory / _FILE)
 
@@ -70,6 +71,7 @@ def alone(directory: Path) -> Iterator[None]:
     """
     descriptor = _locked(directory)
     try:
+        (directory / _UNFINISHED).unlink(missing_ok=True)
         yield
     finally:
         for place in (directory, directory.parent):
@@ -80,13 +82,16 @@ def alone(directory: Path) -> Iterator[None]:
 
 def _locked(directory: Path) -> int:
     while True:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if directory.exists() and os.path.samestat(os.fstat(descriptor), directory.stat()):
-                return descriptor
-        except BlockingIOError:
+        with suppress(FileNotFoundError):  # another command removed it in between
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), directory.stat()):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise TestbedFailure(f"another command is at work on the testbed {directory.name}") from None
+            except FileNotFoundError:
+                pass
             os.close(descriptor)
-            raise TestbedFailure(f"another command is at work on the testbed {directory.name}") from None
-        os.close(descriptor)  # it was removed before it was locked

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from stretto.runtime import namespaces
 from stretto.testbed.plan import BRIDGE, Plan
@@ -70,7 +71,7 @@ class Switch:
         self._daemon.kill()
 
     def last_line(self) -> str:
-        """What it logged last, and where."""
+        """What it logged last."""
         return self._daemon.last_line()
 
     def _run(self, process: Process, command: Sequence[str]) -> None:
@@ -85,7 +86,11 @@ def start_all(switches: Sequence[Switch]) -> None:
         switch.start_database()
     for switch in switches:
         switch.start_forwarding()
-    configuring = [(switch, switch.configure()) for switch in switches]
-    failed = [switch for switch, command in configuring if command.wait() != 0]
-    if failed:
-        raise TestbedFailure(f"switch {failed[0].name} did not start: {failed[0].last_line()}")
+    with ExitStack() as undo:
+        commands = []
+        for switch in switches:
+            commands.append(undo.enter_context(switch.configure()))
+            undo.callback(commands[-1].kill)
+        for switch, command in zip(switches, commands, strict=True):
+            if command.wait() != 0:
+                raise TestbedFailure(f"switch {switch.name} did not start: {switch.last_line()}")
