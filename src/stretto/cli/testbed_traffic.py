@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,13 +68,16 @@ def reorder(
 ) -> None:
     """How many messages receivers get in different orders, on real switches.
 
-    The group, the messages and the measures are those of `stretto network reorder`. Sockets on the hosts send and receive, and what counts
-    is the order in which the kernel had them. With --background, other hosts send bursts over a link above each receiver's rack.
+    On the testbed that is up, or on one that is there for this run only. The group, the messages and the measures are those of `stretto
+    network reorder`. Sockets on the hosts send and receive, and what counts is the order in which the kernel had them. With --background,
+    other hosts send bursts over a link above each receiver's rack.
     """
     from stretto.bench.measure import ended_by_sigterm
     from stretto.testbed.session import running
 
     runs = _runs(designs, rates, loads, seeds, base)
+    if plot and not Path(plot).absolute().parent.is_dir():
+        raise ConfigurationError("cannot be written: there is no such directory", file=plot)
     lines: list[dict[str, Any]] = []
 
     def show(line: dict[str, Any]) -> None:
@@ -84,11 +88,11 @@ def reorder(
 
     try:
         with ended_by_sigterm(), progress_line() as progress, running(name, topology, scale, lambda what: progress(what, None)) as testbed:
-            caption = _caption(*testbed, runs[0], seeds)
+            caption = _caption(testbed[0], runs[0], seeds)
             click.echo(caption, err=True)
             _run(*testbed, runs, model, show, progress)
     finally:
-        if not as_json:
+        if lines and not as_json:
             print_table([_flat(line) for line in lines])
     for line in lines:
         if line.get("ignored"):
@@ -138,7 +142,7 @@ def _row_of(setting: Setting) -> tuple[str, float, float]:
     return setting.design, setting.load, setting.rate
 
 
-def _caption(fabric: Fabric, _: ControllerClient, setting: Setting, seeds: int) -> str:
+def _caption(fabric: Fabric, setting: Setting, seeds: int) -> str:
     switches, of_seeds = len(fabric.plan.switches), f"seed {setting.seed}"
     if seeds > 1:
         of_seeds = f"seeds {setting.seed} to {setting.seed + seeds - 1}"
@@ -151,11 +155,13 @@ def _caption(fabric: Fabric, _: ControllerClient, setting: Setting, seeds: int) 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
     """A row in the columns that fit a terminal."""
-    from stretto.cli.network import flat_row
-
-    late = line.get("late_us")
-    more = {"late_us": f"{late['p50']:.0f} / {late['p99']:.0f}" if late else None, "link_load": line.get("link_load")}
-    return {"on": line["on"], "rate": f"{line['rate']:g}"} | flat_row(line) | more
+    flat = {"on": line["on"]} | {key: f"{line[key]:g}" for key in ("rate", "load")} | {key: line[key] for key in ("design", "merge")}
+    for key in ("overtaken", "pairwise", "loss"):
+        interval = f" ({line[key + '_low']:.2g}-{line[key + '_high']:.2g})" if f"{key}_low" in line else ""
+        flat[key] = f"{line[key]:.3g}{interval}"
+    for key in ("latency_us", "spread_us", "late_us"):
+        flat[key] = " / ".join("-" if value is None else f"{value:.0f}" for value in line.get(key, {"": None}).values())
+    return flat | {"link_load": line.get("link_load")}
 
 
 def _plot(lines: Sequence[dict[str, Any]], caption: str, file: str) -> None:
@@ -181,7 +187,10 @@ def _plot(lines: Sequence[dict[str, Any]], caption: str, file: str) -> None:
 @_seed
 @json_option
 def failover(name: str, topology: str | None, scale: float | None, as_json: bool, **trial: Any) -> None:
-    """Kill a root or a link that a group's multicasts pass, and bring it back: what receivers miss, and when the controller acted."""
+    """Kill a root or a link that a group's multicasts pass, and bring it back: what receivers miss, and when the controller acted.
+
+    On the testbed that is up, or on one that is there for this run only.
+    """
     from stretto.bench.measure import ended_by_sigterm
     from stretto.testbed.failover import Trial, interrupt
     from stretto.testbed.session import running

@@ -124,7 +124,11 @@ def _draw_rates(axes: Any, rows: Sequence[dict[str, Any]], key: str) -> None:
             if "overtaken_low" in mine[0]:
                 low, high = ([row[f"overtaken_{end}"] for row in mine] for end in ("low", "high"))
                 axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_xscale("log" if key == "rate" else "linear")
+    if key == "rate":
+        axes.set_xscale("log")
+        rates = sorted({row["rate"] for row in rows})
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
     axes.set_yscale("symlog", linthresh=1e-4, linscale=0.5)
     axes.set_ylim(-2e-5, 1)
     axes.set_yticks([0, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["0", "0.01%", "0.1%", "1%", "10%", "100%"])

@@ -5,7 +5,7 @@ multicasts come down from the roots, where another one leads to a host in that r
 queue that others do not, so links between switches are loaded; behind them, on a host's own link, there is one queue for all.
 
 The idle hosts of other racks share in it. Each sends in the bursts that the model draws (`network.model.traffic`), at the rate of its own
-link, so that bursts of several hosts meet in the link's queue; a few seconds are drawn and sent again and again.
+link, so that bursts of several hosts meet in the link's queue; some seconds are drawn and sent again and again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from stretto.testbed.unicast import ports_towards
 from stretto.testbed.wiring import rate_bps
 
 PORT = 8384
-PERIOD_S = 5
+PERIOD_S = 20
 _SETTLING_S = 0.3
 _PS_PER_NS = 1_000
 _BITS = 8

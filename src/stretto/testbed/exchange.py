@@ -93,9 +93,9 @@ class Exchange:
         copies, changed = self.received(), time.monotonic()
         while copies < len(self._messages) * len(self._receivers) and time.monotonic() < changed + _QUIET_SECONDS:
             time.sleep(_EMPTIED_SECONDS)
-            before, copies = copies, self.received()
-            changed = changed if copies == before else time.monotonic()
-            progress(copies)
+            if (now := self.received()) > copies:
+                copies, changed = now, time.monotonic()
+        progress(copies)
         late = np.quantile(sent_ps - self._messages.time_ps, (0.5, 0.99)) / (1_000 * PS_PER_NS)
         return Exchanged(
             sent_ps,

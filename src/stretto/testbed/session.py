@@ -31,13 +31,13 @@ def running(
     One that is up stays up, with the rules of whoever used it last. Raises what `Fabric.up` does, also where one is up with another
     topology or scale than the ones stated.
     """
-    there = record.load(directory(name)) is not None
+    made = record.load(directory(name))
+    there = made is not None and made.complete
     if there and topology is None and scale is None:
         fabric = Fabric.existing(name)
     else:
         fabric = Fabric(Plan(named(topology or TOPOLOGY), name), fabrics.SCALE if scale is None else scale)
-    progress(f"testbed {name}")
-    fabric.up(progress)
+    fabric.up(lambda what: progress(f"bringing up testbed {name}{'' if there else ', for this run only'}: {what}"))
     try:
         yield fabric, ControllerClient(fabric.plan.controller_socket)
     finally:
