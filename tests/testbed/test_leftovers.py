@@ -44,7 +44,7 @@ def killed_up(name: str, commands: int) -> int:
     return subprocess.run([sys.executable, "-c", KILLED, TINY, name, str(commands)], check=False).returncode
 
 
-# The probe takes the first two commands, and all of them are some thirty.
+# The first looks at the kernel, the second makes the namespaces; there are thirty.
 @pytest.mark.parametrize("commands", [1, 3, 5, 12, 20, 24, 27, 28, 29])
 def test_down_removes_what_up_left_when_it_was_killed(name: str, commands: int) -> None:
     assert killed_up(name, commands) == -signal.SIGKILL
