@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,21 +124,16 @@ def _run(fabric: Fabric, controller: ControllerClient, runs: Sequence[Setting], 
         group = place(fabric.plan.topology, runs[0].senders, runs[0].receivers, runs[0].seed)
         delay_ns = switch_delay_ns(fabric, controller, group, runs[0].seed)
     plain: list[Any] = []
-    for (design, _, _), several in groupby(reordering.sweep(fabric, controller, runs, progress), lambda run: _row_of(run.outcome.setting)):
-        own = list(several)
-        plain = own if design == "plain" else plain
-        show(reordering.row(own, plain))
+    for measured in reordering.sweep(fabric, controller, runs, progress):
+        plain = measured if measured[0].outcome.setting.design == "plain" else plain
+        show(reordering.row(measured, plain))
     if not model:
         return
     click.echo(f"the model has switches that need {delay_ns / 1000:.0f} us, as measured without load", err=True)
-    for (design, _, _), settings in groupby(runs, _row_of):
+    for settings in reordering.by_row(runs):
         outcomes, seconds = zip(*(modelled(fabric, delay_ns, setting) for setting in settings), strict=True)
-        plain = list(outcomes) if design == "plain" else plain
+        plain = list(outcomes) if settings[0].design == "plain" else plain
         show(experiment.row(outcomes, plain, sum(seconds)) | {"on": "model"})
-
-
-def _row_of(setting: Setting) -> tuple[str, float, float]:
-    return setting.design, setting.load, setting.rate
 
 
 def _caption(fabric: Fabric, setting: Setting, seeds: int) -> str:

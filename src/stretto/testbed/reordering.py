@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -85,17 +86,28 @@ def measure(
     return Measured(_outcome(setting, prepared, exchanged), seconds, exchanged.late_us, link_load, exchanged.ignored)
 
 
+def by_row(settings: Sequence[Setting]) -> Iterator[list[Setting]]:
+    """The settings that share a row of a report: neighbours that differ in their seeds only."""
+    for _, several in groupby(settings, lambda setting: msgspec.structs.replace(setting, seed=0)):
+        yield list(several)
+
+
 def sweep(
     fabric: Fabric, controller: ControllerClient, settings: Sequence[Setting], progress: Callable[[str, float], None]
-) -> Iterator[Measured]:
-    """All runs in their order, each when it is done. `progress` is told what goes on, and the share of all that is done."""
-    for number, setting in enumerate(settings):
+) -> Iterator[list[Measured]]:
+    """All runs in their order, those of a row as soon as they are done. `progress` is told what goes on, and the share that is done."""
+    number = 0
 
-        def show(done: float, setting: Setting = setting, number: int = number) -> None:
-            what = f"{setting.design}, {setting.rate:g} messages/s, load {setting.load:g}, seed {setting.seed}"
-            progress(what, (number + done) / len(settings))
+    def show(share: float) -> None:
+        what = f"{setting.design}, {setting.rate:g} messages/s, load {setting.load:g}, seed {setting.seed}"
+        progress(what, (number + share) / len(settings))
 
-        yield measure(fabric, controller, setting, show)
+    for several in by_row(settings):
+        runs = []
+        for setting in several:
+            runs.append(measure(fabric, controller, setting, show))
+            number += 1
+        yield runs
 
 
 def _outcome(setting: Setting, prepared: Prepared, exchanged: Exchanged) -> Outcome:
