@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -83,9 +84,9 @@ def test_names_that_others_have_taken_are_refused_and_left_alone(name: str) -> N
 
 def test_ctrl_c_leaves_nothing(name: str) -> None:
     command = [sys.executable, "-m", "stretto", "testbed", "up", "testbed", "--name", name]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
         while not leftovers(name)[2:]:
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.wait(20) == 130
     assert leftovers(name) == []

@@ -44,8 +44,11 @@ class Process:
             time.sleep(_PAUSE_SECONDS)
 
     def kill(self) -> None:
-        """End it at once, and wait until it has ended."""
+        """End it at once, and do not wait for that."""
         self._pid_file.signal(signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
         self._pid_file.wait(_END_SECONDS)
 
     def last_line(self) -> str:

@@ -67,8 +67,12 @@ class Switch:
         return self._configuration.start(command)
 
     def kill(self) -> None:
-        """End what forwards packets at once, and with it all rules."""
+        """End what forwards packets at once, and with it all rules. Does not wait for that."""
         self._daemon.kill()
+
+    def wait(self) -> None:
+        """Wait until what forwards packets has ended."""
+        self._daemon.wait()
 
     def complaint(self) -> str:
         """Why it did not start."""
