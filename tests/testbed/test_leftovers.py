@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def killed_up(name: str, commands: int) -> int:
     return subprocess.run([sys.executable, "-c", KILLED, TINY, name, str(commands)], check=False).returncode
 
 
-# The probe takes the first two commands, and all of them are some thirty.
+# The first looks at the kernel, the second makes the namespaces; there are thirty.
 @pytest.mark.parametrize("commands", [1, 3, 5, 12, 20, 24, 27, 28, 29])
 def test_down_removes_what_up_left_when_it_was_killed(name: str, commands: int) -> None:
     assert killed_up(name, commands) == -signal.SIGKILL
@@ -83,9 +84,9 @@ def test_names_that_others_have_taken_are_refused_and_left_alone(name: str) -> N
 
 def test_ctrl_c_leaves_nothing(name: str) -> None:
     command = [sys.executable, "-m", "stretto", "testbed", "up", "testbed", "--name", name]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
         while not leftovers(name)[2:]:
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.wait(20) == 130
     assert leftovers(name) == []

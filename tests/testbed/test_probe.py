@@ -23,7 +23,7 @@ def test_root_and_commands_are_named_together(monkeypatch: pytest.MonkeyPatch) -
         probe.require(PLAN)
     assert str(refused.value) == (
         "a testbed needs what this machine lacks: root (use sudo); ethtool (Debian has it in ethtool); "
-        "ovs-vswitchd (Debian has it in openvswitch-switch); ovs-vsctl (Debian has it in openvswitch-common)"
+        "ovs-vswitchd, ovs-vsctl (Debian has it in openvswitch-switch)"
     )
 
 

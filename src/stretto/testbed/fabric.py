@@ -193,7 +193,8 @@ class Fabric:
         for name in names:
             with namespaces.entered(name):
                 for key, value in wiring.SYSCTLS.items():
-                    Path("/proc/sys", key).write_text(value, encoding="ascii")
+                    if (file := Path("/proc/sys", key)).exists():  # a kernel may have no IPv6
+                        file.write_text(value, encoding="ascii")
 
     def _lay_cables(self) -> None:
         plan = self.plan
@@ -242,6 +243,7 @@ class Fabric:
             elif kill:
                 self._switches[part].kill()
                 self._set_ports([part], made.killed)
+                self._switches[part].wait()
             else:
                 self._bring_up([part], made)
             return True

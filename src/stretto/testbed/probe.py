@@ -21,10 +21,10 @@ TOOLS = {
     "nft": "nftables",
     "ethtool": "ethtool",
     "unshare": "util-linux",
-    "ovsdb-server": "openvswitch-switch",
+    "ovsdb-server": "openvswitch-common",
     "ovs-vswitchd": "openvswitch-switch",
     "ovsdb-tool": "openvswitch-common",
-    "ovs-vsctl": "openvswitch-common",
+    "ovs-vsctl": "openvswitch-switch",
 }
 """The commands that a testbed is made with, and Debian's package of each."""
 
@@ -41,7 +41,7 @@ FEATURES = {
 """What the kernel must be able to do, and a command that finds out."""
 
 SWITCH_BYTES = 32 * 2**20
-"""The memory that a switch's processes take at most when they forward (they begin with 25 MB)."""
+"""The memory to have for a switch's processes: more than twice of what they begin with."""
 REAL_TIME = ("chrt", "--rr", "10")
 """What to put before a command so that it goes before all ordinary processes, in turns with its like."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +31,9 @@ class Process:
         """Its id, if it runs."""
         return self._pid_file.pid()
 
-    def start(self, command: Sequence[str]) -> None:
+    def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start it, and do not wait for it."""
-        self._pid_file.start(command, self.log)
+        return self._pid_file.start(command, self.log)
 
     def wait_for_socket(self) -> None:
         """Wait until somebody listens at its socket. Raises TestbedFailure, with the end of its log, if it does not come to that."""
@@ -43,8 +44,11 @@ class Process:
             time.sleep(_PAUSE_SECONDS)
 
     def kill(self) -> None:
-        """End it at once, and wait until it has ended."""
+        """End it at once, and do not wait for that."""
         self._pid_file.signal(signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
         self._pid_file.wait(_END_SECONDS)
 
     def last_line(self) -> str:

@@ -32,6 +32,7 @@ class Switch:
         self._directory = plan.switch_directory(name)
         self._database = Process(self._directory, "ovsdb-server")
         self._daemon = Process(self._directory, "ovs-vswitchd")
+        self._configuration = Process(self._directory, "ovs-vsctl")
 
     @property
     def pid(self) -> int | None:
@@ -63,16 +64,19 @@ class Switch:
         for port, interface in self._plan.interfaces(self.name).items():
             command += ["--", "--may-exist", "add-port", BRIDGE, interface, "--", "set", "port", interface, "qos=@none"]
             command += ["--", "set", "interface", interface, f"ofport_request={port}"]
-        with self._daemon.log.open("ab") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return self._configuration.start(command)
 
     def kill(self) -> None:
-        """End what forwards packets at once, and with it all rules."""
+        """End what forwards packets at once, and with it all rules. Does not wait for that."""
         self._daemon.kill()
 
-    def last_line(self) -> str:
-        """What it logged last."""
-        return self._daemon.last_line()
+    def wait(self) -> None:
+        """Wait until what forwards packets has ended."""
+        self._daemon.wait()
+
+    def complaint(self) -> str:
+        """Why it did not start."""
+        return (self._daemon if self.pid is None else self._configuration).last_line()
 
     def _run(self, process: Process, command: Sequence[str]) -> None:
         where = namespaces.command(self._plan.namespace(self.name))
@@ -93,4 +97,4 @@ def start_all(switches: Sequence[Switch]) -> None:
             undo.callback(commands[-1].kill)
         for switch, command in zip(switches, commands, strict=True):
             if command.wait() != 0:
-                raise TestbedFailure(f"switch {switch.name} did not start: {switch.last_line()}")
+                raise TestbedFailure(f"switch {switch.name} did not start: {switch.complaint()}")
