@@ -14,6 +14,7 @@ from stretto.testbed.commands import Change, ControllerClient
 from stretto.testbed.exchange import Exchanged, evenly
 from stretto.testbed.fabric import Fabric
 from stretto.testbed.failover import Trial, interrupt, victim
+from stretto.testbed.failover import _Span as Span
 
 MS = 1_000_000_000
 """In picoseconds."""
@@ -48,14 +49,15 @@ def test_gaps_losses_and_disorder_of_one_event() -> None:
     b[[70, 71]] = b[[71, 70]]
     change = Change(7, ("root0 failed",), 42_000_000, 50_000_000, 60_000_000, 5, {group.address: (("root0",), ("root1",))}, ())
     exchanged = Exchanged(sent, {"a": a, "b": b}, (0.0, 0.0), None)
-    told = failover._interruption("killed", "root0", group, 3_000_000, (40_000_000, 90_000_000), [change], messages, exchanged, 40_000_000)
+    killed, revived = Span("killed", 40_000_000, 43_000_000, 90_000_000), Span("revived", 90_000_000, 91_000_000, 99_000_000)
+    told = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change])
     assert (told.command_ms, told.noticed_ms, told.computed_ms, told.confirmed_ms) == (3, 2, 10, 20)
     assert told.roots == ("root1",)
     # Of each sender every second message: the last before at 38 or 39 ms, the first after at 50, 51 or 53.
     assert [(receiver.gap_ms, receiver.lost) for receiver in told.receivers] == [(14, 11), (12, 10)]
     assert told.overtaken == pytest.approx(1 / 9)
     assert told.overtaken_after == pytest.approx(1 / 30)
-    quiet = failover._interruption("revived", "root0", group, 0, (90_000_000, 99_000_000), [], messages, exchanged, 90_000_000)
+    quiet = failover._interruption(revived, "root0", group, messages, exchanged, 0, [change])
     assert (quiet.noticed_ms, quiet.roots, [receiver.lost for receiver in quiet.receivers]) == (None, (), [0, 0])
 
 

@@ -6,7 +6,8 @@ Messages are sent at even distances, by the senders in turn. Times are since the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -96,25 +97,31 @@ def interrupt(
     warm_up(fabric.plan, group)
     last = controller.status().changes
     messages = evenly(group, round(trial.rate * (BEFORE_S + 2 * SPAN_S)), trial.rate)
-    moments: list[tuple[int, int]] = []
+    spans: list[_Span] = []
     with exchange(fabric.plan, group, messages) as exchanging:
         try:
-            for act, seconds in ((fabric.kill, BEFORE_S), (fabric.revive, BEFORE_S + SPAN_S)):
-                progress(f"{trial.rate:g} messages/s, {element} {'works' if not moments else 'is dead'}")
+            for event, act, seconds in (("killed", fabric.kill, BEFORE_S), ("revived", fabric.revive, BEFORE_S + SPAN_S)):
+                progress(f"{trial.rate:g} messages/s, {element} {'is dead' if spans else 'works'}")
                 exchanging.run(exchanging.start_ns + round(seconds * 1e9))
                 began_ns = time.monotonic_ns()
                 act(element)
-                moments.append((began_ns, time.monotonic_ns()))
+                spans.append(_Span(event, began_ns, time.monotonic_ns(), exchanging.start_ns + round((seconds + SPAN_S) * 1e9)))
             progress(f"{trial.rate:g} messages/s, {element} is back")
             exchanged = exchanging.finish()
         finally:
             fabric.revive(element)
     changes = controller.events(last)
-    ends = [moments[1][0], exchanging.start_ns + int(messages.time_ps[-1]) // PS_PER_NS]
-    for event, (began_ns, done_ns), end_ns in zip(("killed", "revived"), moments, ends, strict=True):
-        mine = [change for change in changes if began_ns <= change.noticed_ns < end_ns]
-        span = (began_ns - exchanging.start_ns, end_ns - exchanging.start_ns)
-        yield _interruption(event, element, group, done_ns - began_ns, span, mine, messages, exchanged, began_ns)
+    for span in spans:
+        yield _interruption(span, element, group, messages, exchanged, exchanging.start_ns, changes)
+
+
+class _Span(NamedTuple):
+    """What one event may have to do with: from when the command for it began until the next one is due; and when it was done."""
+
+    event: str
+    began_ns: int
+    done_ns: int
+    end_ns: int
 
 
 def victim(topology: Topology, group: Group, design: Design, what: str) -> str:
@@ -132,40 +139,36 @@ def victim(topology: Topology, group: Group, design: Design, what: str) -> str:
 
 
 def _interruption(
-    event: str,
-    element: str,
-    group: Group,
-    command_ns: int,
-    span_ns: tuple[int, int],
-    changes: list[Change],
-    messages: Messages,
-    exchanged: Exchanged,
-    began_ns: int,
+    span: _Span, element: str, group: Group, messages: Messages, exchanged: Exchanged, start_ns: int, changes: Sequence[Change]
 ) -> Interruption:
-    begin, end = (moment * PS_PER_NS for moment in span_ns)
-    confirmed_ns = changes[-1].confirmed_ns - began_ns if changes else 0
-    first, settled, last = np.searchsorted(exchanged.sent_ps, (begin, begin + confirmed_ns * PS_PER_NS, end)).tolist()
+    mine = [change for change in changes if span.began_ns <= change.noticed_ns < span.end_ns]
+    settled_ns = mine[-1].confirmed_ns if mine else span.began_ns
+    begin, settled, end = ((moment - start_ns) * PS_PER_NS for moment in (span.began_ns, settled_ns, span.end_ns))
+    before, during, after = np.searchsorted(exchanged.sent_ps, (begin, settled, end)).tolist()
     receivers = [exchanged.at[member] for member in group.members]
+
+    def since(moment_ns: int) -> float:
+        return (moment_ns - span.began_ns) / _NS_PER_MS
+
     return Interruption(
-        event,
+        span.event,
         element,
-        command_ns / _NS_PER_MS,
-        (changes[0].noticed_ns - began_ns) / _NS_PER_MS if changes else None,
-        (changes[-1].computed_ns - began_ns) / _NS_PER_MS if changes else None,
-        confirmed_ns / _NS_PER_MS if changes else None,
-        next((roots[1] for change in reversed(changes) for roots in change.moved.values()), ()),
+        since(span.done_ns),
+        since(mine[0].noticed_ns) if mine else None,
+        since(mine[-1].computed_ns) if mine else None,
+        since(settled_ns) if mine else None,
+        next((roots[1] for change in reversed(mine) for roots in change.moved.values()), ()),
         tuple(
-            Receiver(member, _gap_ms(at, messages, (begin, end)), int((at[first:last] == NEVER).sum()))
+            Receiver(member, _gap_ms(at, messages, begin, end), int((at[before:after] == NEVER).sum()))
             for member, at in zip(group.members, receivers, strict=True)
         ),
-        measures.of_group([at[first:settled] for at in receivers]).overtaken,
-        measures.of_group([at[settled:last] for at in receivers]).overtaken,
+        measures.of_group([at[before:during] for at in receivers]).overtaken,
+        measures.of_group([at[during:after] for at in receivers]).overtaken,
     )
 
 
-def _gap_ms(at: Times, messages: Messages, span_ps: tuple[int, int]) -> float:
-    """The longest time within the span, or begun before it, in which nothing came of one sender; the worst of the senders."""
-    begin, end = span_ps
+def _gap_ms(at: Times, messages: Messages, begin: int, end: int) -> float:
+    """The longest time, from the last message before `begin` to `end`, in which nothing came of one sender; the worst of the senders."""
     gaps = [0]
     for flow in range(len(messages.flows)):
         came = np.sort(at[(messages.flow == flow) & (at != NEVER)])

@@ -17,7 +17,7 @@ from stretto.network import experiment
 from stretto.network.designs import Design
 from stretto.network.experiment import Outcome, Prepared, Setting, evaluate, prepare
 from stretto.network.model.run import Census, Deliveries
-from stretto.testbed.background import background, busy_s, targets
+from stretto.testbed.background import Target, background, busy_s, targets
 from stretto.testbed.commands import ControllerClient
 from stretto.testbed.datagrams import SMALLEST_MESSAGE_BYTES
 from stretto.testbed.exchange import Exchanged, exchange, warm_up
@@ -76,14 +76,29 @@ def measure(
     with background(fabric, congested, traffic):
         warm_up(fabric.plan, prepared.group)
         with exchange(fabric.plan, prepared.group, prepared.messages) as exchanging:
-            before = [busy_s(fabric, target) for target in congested]
+            busy = _Busy(fabric, congested)
             copies = setting.messages * setting.receivers
             exchanged = exchanging.finish(lambda received: progress(received / copies))
-            sent_s = time.monotonic() - exchanging.start_ns / 1e9
-            loads = [(busy_s(fabric, target) - start) / sent_s for target, start in zip(congested, before, strict=True)]
-    seconds = time.monotonic() - started
-    link_load = fmean(loads) if loads else None
-    return Measured(_outcome(setting, prepared, exchanged), seconds, exchanged.late_us, link_load, exchanged.ignored)
+            link_load = busy.share()
+    return Measured(_outcome(setting, prepared, exchanged), time.monotonic() - started, exchanged.late_us, link_load, exchanged.ignored)
+
+
+class _Busy:
+    """How busy links are from now on."""
+
+    def __init__(self, fabric: Fabric, links: Sequence[Target]) -> None:
+        self._fabric = fabric
+        self._links = links
+        self._began_s, self._before_s = time.monotonic(), self._busy_s()
+
+    def share(self) -> float | None:
+        """The mean share of the time in which they were sending; None if there are none."""
+        if not self._links:
+            return None
+        return (self._busy_s() - self._before_s) / len(self._links) / (time.monotonic() - self._began_s)
+
+    def _busy_s(self) -> float:
+        return sum(busy_s(self._fabric, link) for link in self._links)
 
 
 def by_row(settings: Sequence[Setting]) -> Iterator[list[Setting]]:
