@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stretto.bench.plan import Plan
     from stretto.bench.testbed import Setting
 
+_TOPOLOGY_HELP = "The testbed's if it has to be brought up, named as in `stretto network`.  [default: testbed(pod_gbps=1)]"
 _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 
 
@@ -33,6 +34,7 @@ _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 @click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Measure each so often, and give medians.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Decides places, hashes, and the load.")
 @click.option("--name", default="testbed", show_default=True, help="Which testbed; brought up for the run if it is not.")
+@click.option("--topology", help=_TOPOLOGY_HELP)
 @click.option("--scale", type=float, help="The factor on the rates of all links, if it is brought up for the run.  [default: 0.02]")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw throughput and reconciliations by design into this file.")
 @json_option
@@ -45,6 +47,7 @@ def bench(
     kill_root: bool,
     repeat: int,
     name: str,
+    topology: str | None,
     scale: float | None,
     plot: Path | None,
     as_json: bool,
@@ -73,7 +76,7 @@ def bench(
         with (
             ended_by_sigterm(),
             progress_line() as progress,
-            running(name, scale=scale, progress=lambda what: progress(what, None)) as (fabric, controller),
+            running(name, topology, scale, lambda what: progress(what, None)) as (fabric, controller),
         ):
             for row in sweep(fabric, controller, plan, setting, names, [(design, merge) for design in designs], progress):
                 rows.append(row)
