@@ -259,3 +259,13 @@ def test_what_it_changes_that_other_traffic_does_not_travel(design: str, load: f
     assert 0.6 < full_order.overtaken / near_order.overtaken < 1.6
     if buffer_bytes == 3_000:
         assert 0.5 < full.dropped / near.census.dropped < 2
+
+
+def test_other_traffic_can_be_at_some_ports_only() -> None:
+    topology = leaf_spine(2, 1, 2)
+    everywhere, there = Background(0.5), Background(0.5, ports=frozenset({("spine0", 1)}))
+    for leaf, port in (("spine0", 1), ("spine0", 2), ("leaf0", 1)):
+        wire = topology.wires[leaf][port]
+        mine, anywhere = (background.packets(leaf, port, wire, 0, 1000 * US)[0].tolist() for background in (there, everywhere))
+        assert anywhere
+        assert mine == (anywhere if (leaf, port) == ("spine0", 1) else [])

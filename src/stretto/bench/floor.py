@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stretto.bench.clients import LoadFailure, end, interrupts_blocked
+from stretto.bench.clients import LoadFailure
 from stretto.bench.report import percentile_us
 from stretto.catalog import protocol_for, service
 from stretto.core.config import ClusterConfig
@@ -22,6 +22,7 @@ from stretto.core.framing import Framing
 from stretto.core.node import Address, Message, Node
 from stretto.core.protocol import BOOTSTRAP
 from stretto.runtime.addresses import endpoint_of, endpoint_to_int, member_endpoint
+from stretto.runtime.processes import end, interrupts_blocked
 from stretto.runtime.sockets import open_client_sockets, open_member_sockets
 
 WARM_UP_ROUNDS = 500

@@ -15,10 +15,10 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from rich.tree import Tree
 
 from stretto.bench import network as bench
+from stretto.cli.options import CommaSeparated, print_table
 from stretto.core.errors import ConfigurationError, StrettoError
 from stretto.network import experiment, groups, rules
 from stretto.network.controller import Controller
@@ -34,30 +34,6 @@ from stretto.network.verification import Violation, verify, walk
 
 class _WrongUse(click.ClickException):
     exit_code = 2
-
-
-class _List(click.ParamType[Any]):
-    """Values with commas between them."""
-
-    def __init__(self, kind: type, choices: Sequence[str] = ()) -> None:
-        self.name = f"{kind.__name__},..."
-        self._kind = kind
-        self._choices = choices
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value == "all" and self._choices:
-            return tuple(self._choices)
-        parts = []
-        for part in filter(None, value.split(",")):
-            if self._choices and part not in self._choices:
-                self.fail(f"{part!r} is not one of {', '.join(self._choices)}, or all", param, ctx)
-            try:
-                parts.append(self._kind(part))
-            except ValueError:
-                self.fail(f"{part!r} is not a {self._kind.__name__}", param, ctx)
-        return tuple(parts)
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -92,7 +68,9 @@ _receivers = click.option("--receivers", default=5, show_default=True, help="How
 _seed = click.option("--seed", default=1, show_default=True, help="Decides places, hashes and traffic.")
 _groups = click.option("--groups", "groups_file", type=click.Path(), help="A TOML file of groups, instead of random places.")
 _group_count = click.option("--group-count", default=1, show_default=True, help="How many groups to place at random.")
-_failed = click.option("--failed", type=_List(str), default="", help="Switches, hosts and links (by an end, node:port) that have failed.")
+_failed = click.option(
+    "--failed", type=CommaSeparated(str), default="", help="Switches, hosts and links (by an end, node:port) that have failed."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="JSON Lines instead of tables.")
 _places = (_topology, _senders, _receivers, _seed, _groups, _group_count)
 
@@ -158,6 +136,7 @@ def show(
 @_options(*_places, _design, _merge, _failed, _json)
 @click.option("--switch", help="Only this switch.")
 @click.option("--counts", is_flag=True, help="How many rules each switch has, instead of the rules.")
+@click.option("--openflow", is_flag=True, help="As OpenFlow 1.3, in the syntax of ovs-ofctl bundle, for switches of your own.")
 @click.option("--difference", is_flag=True, help="What to remove and install when --failed fails, instead of all rules.")
 def rules_command(
     topology: str,
@@ -172,6 +151,7 @@ def rules_command(
     as_json: bool,
     switch: str | None,
     counts: bool,
+    openflow: bool,
     difference: bool,
 ) -> None:
     """The rules of one switch or of all."""
@@ -181,6 +161,9 @@ def rules_command(
     controller = Controller(network, Design(design, merge, seed))
     controller.set_groups(_chosen_groups(network, groups_file, group_count, senders, receivers, seed))
     update = controller.fail(*failed)
+    if openflow:
+        _print_openflow(controller, [switch] if switch else sorted(controller.rules))
+        return
     lines: list[dict[str, Any]]
     if difference:
         lines = [{"change": "remove", **row} for row in rules.rows(update.change.remove)]
@@ -198,7 +181,7 @@ def rules_command(
 
 @command.command(name="verify")
 @_options(*_places, _merge, _failed, _json)
-@click.option("--design", "designs", type=_List(str, DESIGNS), default="all", show_default=True)
+@click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True)
 @click.option("--rules", "rules_file", type=click.Path(), help="Check these rules (as `rules --json` prints them) instead.")
 def verify_command(
     topology: str,
@@ -249,8 +232,8 @@ def verify_command(
 
 @command.command()
 @_options(_topology, _senders, _receivers, _seed, _merge, _json)
-@click.option("--design", "designs", type=_List(str, DESIGNS), default="all", show_default=True)
-@click.option("--load", "loads", type=_List(float), default="0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", show_default=True)
+@click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True)
+@click.option("--load", "loads", type=CommaSeparated(float), default="0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", show_default=True)
 @click.option("--rate", default=10_000.0, show_default=True, help="Messages a second, of all senders together.")
 @click.option("--messages", default=5_000, show_default=True, help="Messages of all senders together, in each run.")
 @click.option("--message-bytes", default=128, show_default=True, help="Size of a message, frame included.")
@@ -298,7 +281,7 @@ def reorder(
                         _print_json(line)
     finally:
         if not as_json:
-            _print_rows([_flat_row(line) for line in lines], as_json)
+            _print_rows([flat_row(line) for line in lines], as_json)
     if plot:
         from stretto.network.drawing import draw_reordering
 
@@ -315,6 +298,20 @@ def benchmark(messages: int, as_json: bool) -> None:
             _print_json(line)
     else:
         _print_rows(list(bench.benchmark(messages)), as_json)
+
+
+def _print_openflow(controller: Controller, switches: Sequence[str]) -> None:
+    """Only plain multicast can need hosts' addresses: those that their names are, else those of a testbed."""
+    from stretto.testbed.flow_text import bundle_lines
+    from stretto.testbed.flows import table_of
+    from stretto.testbed.plan import Plan
+
+    plan = Plan(controller.topology)
+    addresses = {host: host if groups.is_ipv4(host) else plan.address(host) for host in controller.topology.hosts}
+    for switch in switches:
+        click.echo(f"# {switch}")
+        for line in bundle_lines(table_of(controller.rules.get(switch, ()), addresses, {})):
+            click.echo(line)
 
 
 def _advancing(outcomes: Iterator[tuple[Outcome, float]], advance: Callable[[], None]) -> Iterator[tuple[Outcome, float]]:
@@ -389,16 +386,7 @@ def _print_rows(lines: Sequence[dict[str, Any]], as_json: bool) -> None:
         for line in lines:
             _print_json(line)
         return
-    if not lines:
-        click.echo("nothing to show")
-        return
-    table = Table()
-    for key in lines[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
-    for line in lines:
-        table.add_row(*("-" if value is None else str(value) for value in line.values()))
-    # What is not a terminal has no width that a table must fit.
-    Console(width=None if sys.stdout.isatty() else 180).print(table)
+    print_table(lines)
 
 
 def _print_cut(console: Console, address: str, cut: dict[str, tuple[str, ...]]) -> None:
@@ -418,7 +406,7 @@ def _flat_rule(line: dict[str, Any]) -> dict[str, Any]:
     return first | {"group": match.pop("group")} | match | rest
 
 
-def _flat_row(line: dict[str, Any]) -> dict[str, Any]:
+def flat_row(line: dict[str, Any]) -> dict[str, Any]:
     """A row of `reorder` in the columns that fit a terminal."""
     flat = {key: line[key] for key in ("design", "merge", "load")}
     for key in ("overtaken", "pairwise", "lis", "loss"):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from stretto.cli.options import json_option, print_json, progress_line
+from stretto.cli.testbed_bench import bench
+from stretto.cli.testbed_traffic import failover, reorder
 
 if TYPE_CHECKING:
     from stretto.testbed.fabric import Status
@@ -21,6 +23,11 @@ def command() -> None:
 
     A testbed stays until it is taken down. It has namespaces of its own and touches nothing else.
     """
+
+
+command.add_command(reorder)
+command.add_command(failover)
+command.add_command(bench)
 
 
 @command.command()

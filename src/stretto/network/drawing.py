@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,23 +87,51 @@ def draw_reordering(rows: Sequence[dict[str, Any]], title: str, file: str | Path
     """Reorder rate against load, a line a design, with its confidence interval where there are several seeds."""
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.add_subplot()
-    for design, (colour, marker) in STYLES.items():
-        for merge, line in (("per_root", "-"), ("early", "--"), (None, "-")):
-            mine = sorted((row for row in rows if row["design"] == design and row["merge"] == merge), key=lambda row: row["load"])
-            if not mine:
-                continue
-            loads = [row["load"] for row in mine]
-            label = design if merge is None else f"{design}, merge {merge}"
-            axes.plot(loads, [row["overtaken"] for row in mine], line, color=colour, marker=marker, markersize=5, label=label)
-            if "overtaken_low" in mine[0]:
-                low, high = ([row[f"overtaken_{end}"] for row in mine] for end in ("low", "high"))
-                axes.fill_between(loads, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_yscale("symlog", linthresh=1e-4, linscale=0.5)
-    axes.set_ylim(-2e-5, 1)
-    axes.set_yticks([0, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["0", "0.01%", "0.1%", "1%", "10%", "100%"])
-    axes.set_xlabel("load of the links by other traffic")
-    axes.set_ylabel("messages delivered out of order (overtaken)")
-    axes.grid(alpha=0.3)
+    _draw_rates(axes, rows, "load")
     axes.legend(loc="upper left", fontsize=8)
     axes.set_title(title, fontsize=9)
     figure.savefig(file, dpi=130)
+
+
+def draw_side_by_side(panels: Mapping[str, Sequence[dict[str, Any]]], title: str, file: str | Path) -> None:
+    """The same of several networks, each under its name: against the rate of messages, a row for each load; or against the load, a row
+    for each rate, if there are more loads."""
+    values = {key: sorted({row[key] for rows in panels.values() for row in rows}) for key in ("load", "rate")}
+    x, y = ("load", "rate") if len(values["load"]) > len(values["rate"]) else ("rate", "load")
+    figure = Figure(figsize=(1 + 5.5 * len(panels), 0.6 + 4.4 * len(values[y])), layout="constrained")
+    grid = figure.subplots(len(values[y]), len(panels), squeeze=False)
+    for line, constant in zip(grid, values[y], strict=True):
+        for axes, (name, rows) in zip(line, panels.items(), strict=True):
+            _draw_rates(axes, [row for row in rows if row[y] == constant], x)
+            axes.set_title(f"{name}, {_LABELS[y]}: {constant:g}", fontsize=9)
+    grid[0][0].legend(loc="upper left", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(file, dpi=130)
+
+
+_LABELS = {"load": "load of the links by other traffic", "rate": "messages a second"}
+
+
+def _draw_rates(axes: Any, rows: Sequence[dict[str, Any]], key: str) -> None:
+    for design, (colour, marker) in STYLES.items():
+        for merge, line in (("per_root", "-"), ("early", "--"), (None, "-")):
+            mine = sorted((row for row in rows if row["design"] == design and row["merge"] == merge), key=lambda row: row[key])
+            if not mine:
+                continue
+            xs = [row[key] for row in mine]
+            label = design if merge is None else f"{design}, merge {merge}"
+            axes.plot(xs, [row["overtaken"] for row in mine], line, color=colour, marker=marker, markersize=5, label=label)
+            if "overtaken_low" in mine[0]:
+                low, high = ([row[f"overtaken_{end}"] for row in mine] for end in ("low", "high"))
+                axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+    if key == "rate":
+        axes.set_xscale("log")
+        rates = sorted({row["rate"] for row in rows})
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
+    axes.set_yscale("symlog", linthresh=1e-4, linscale=0.5)
+    axes.set_ylim(-2e-5, 1)
+    axes.set_yticks([0, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["0", "0.01%", "0.1%", "1%", "10%", "100%"])
+    axes.set_xlabel(_LABELS[key])
+    axes.set_ylabel("messages delivered out of order (overtaken)")
+    axes.grid(alpha=0.3)

@@ -14,7 +14,7 @@ from stretto.core.errors import ConfigurationError
 from stretto.network import measures
 from stretto.network.designs import DESIGNS, Design, GroupRules, rules_for
 from stretto.network.groups import Group, place
-from stretto.network.model.queues import Times
+from stretto.network.model.queues import NEVER, Times
 from stretto.network.model.run import Census, Conditions, Deliveries, Messages, run
 from stretto.network.model.traffic import Background, Stacks, generator
 from stretto.network.topology import LARGEST_PACKET_BYTES, PS_PER_S, Topology
@@ -72,7 +72,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What one run gave. `quorum_ps` is when each message had reached a majority of the receivers."""
+    """What one run gave. `quorum_ps` is how long each message took to a majority of the receivers, NEVER if it did not get there."""
 
     setting: Setting
     disagreement: measures.Disagreement
@@ -104,17 +104,18 @@ def prepare(setting: Setting, topology: Topology) -> Prepared:
 
 
 def evaluate(setting: Setting, prepared: Prepared, deliveries: Deliveries) -> Outcome:
-    """The measures of a run."""
+    """The measures of a run, in the model or on a testbed; messages were sent at the moments that `prepared` has."""
     receivers = [deliveries.at[member] for member in prepared.group.members]
     latencies = measures.latencies_us(receivers, prepared.messages.time_ps)
     spreads = measures.spreads_us(receivers)
+    quorum = measures.quorum_times(receivers, len(receivers) // 2 + 1)
     return Outcome(
         setting,
         measures.of_group(receivers),
         measures.loss(receivers),
         (quantile(latencies, 0.5), quantile(latencies, 0.99), quantile(latencies, 1)),
         (quantile(spreads, 0.5), quantile(spreads, 0.99)),
-        measures.quorum_times(receivers, len(receivers) // 2 + 1),
+        np.where(quorum == NEVER, NEVER, quorum - prepared.messages.time_ps),
         deliveries.census,
     )
 

@@ -126,7 +126,7 @@ def quorum_times(receivers: Sequence[Times], quorum: int) -> Times:
 
 
 def added_us(times: Times, baseline: Times) -> NDArray[np.float64]:
-    """How much later than in `baseline` each message had its quorum, in microseconds, for those that had one in both."""
+    """How much longer than in `baseline` each message took to its quorum, in microseconds, for those that had one in both."""
     both = (times != NEVER) & (baseline != NEVER)
     added: NDArray[np.float64] = (times[both] - baseline[both]) / PS_PER_US
     return added

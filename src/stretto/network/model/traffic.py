@@ -36,13 +36,14 @@ def generator(*parts: object) -> np.random.Generator:
 
 class Background(msgspec.Struct, frozen=True):
     """Other traffic: `load`, the share of each link's rate that it takes, 0 to below 1; how it comes (`bursts`); the mean number of
-    packets in a burst; the rate within a burst, in bits per second."""
+    packets in a burst; the rate within a burst, in bits per second; the ports (node and number) that have it, all if None."""
 
     load: float
     bursts: Literal["poisson", "onoff"] = "poisson"
     burst_packets: float = 16
     burst_rate_bps: int = 10**9
     seed: int = 0
+    ports: frozenset[tuple[str, int]] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.load < 1:
@@ -54,7 +55,7 @@ class Background(msgspec.Struct, frozen=True):
 
     def packets(self, node: str, port: int, wire: Wire, start_ps: int, end_ps: int) -> tuple[Times, Times]:
         """What arrives at the output queue of `node:port` from `start_ps` to before `end_ps`: times, and how long each takes to send."""
-        if not self.load or end_ps <= start_ps:
+        if not self.load or end_ps <= start_ps or (self.ports is not None and (node, port) not in self.ports):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         random = generator("background", self.seed, node, port)
         times = np.array([wire.transmission_ps(size) for size in SIZES_BYTES])

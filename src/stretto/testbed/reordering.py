@@ -1,0 +1,130 @@
+"""One run on a testbed, with the setting, the messages and the measures of the model's runs (`network.experiment`)."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+import msgspec
+
+from stretto.core.errors import ConfigurationError
+from stretto.network import experiment
+from stretto.network.designs import Design
+from stretto.network.experiment import Outcome, Prepared, Setting, evaluate, prepare
+from stretto.network.model.run import Census, Deliveries
+from stretto.testbed.background import Target, background, busy_s, targets
+from stretto.testbed.commands import ControllerClient
+from stretto.testbed.datagrams import SMALLEST_MESSAGE_BYTES
+from stretto.testbed.exchange import Exchanged, exchange, warm_up
+from stretto.testbed.fabric import Fabric
+from stretto.testbed.likeness import likeness
+from stretto.testbed.session import install
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """An outcome; the seconds that it took; by how many microseconds messages left late (p50, p99); the share of their rate that the
+    links which should be congested carried; what receivers ignored, by reason."""
+
+    outcome: Outcome
+    seconds: float
+    late_us: tuple[float, float]
+    link_load: float | None
+    ignored: Counter[str]
+
+
+def row(runs: Sequence[Measured], plain: Sequence[Measured]) -> dict[str, Any]:
+    """One line of a report, as of the model, and what only a testbed has; `plain` are the runs of plain multicast with the same seeds."""
+    seconds = sum(run.seconds for run in runs)
+    line = experiment.row([run.outcome for run in runs], [run.outcome for run in plain], seconds)
+    line["packet_hops"] = None  # nobody counts them
+    line["on"] = "testbed"
+    line["late_us"] = {"p50": round(fmean(run.late_us[0] for run in runs), 1), "p99": round(fmean(run.late_us[1] for run in runs), 1)}
+    loads = [run.link_load for run in runs if run.link_load is not None]
+    line["link_load"] = round(fmean(loads), 3) if loads else None
+    line["ignored"] = dict(sum((run.ignored for run in runs), Counter()))
+    return line
+
+
+def check(setting: Setting) -> Setting:
+    """This setting, if a testbed can run it. Raises ConfigurationError."""
+    if setting.message_bytes < SMALLEST_MESSAGE_BYTES:
+        reason = f"{setting.message_bytes} bytes do not hold a message of a testbed; {SMALLEST_MESSAGE_BYTES} or more, frame included"
+        raise ConfigurationError(reason, key="message_bytes")
+    if setting.messages > 1_000_000:
+        raise ConfigurationError(f"{setting.messages} messages are too many for a testbed; 1000000 at most", key="messages")
+    return setting.validate()
+
+
+def measure(
+    fabric: Fabric, controller: ControllerClient, setting: Setting, progress: Callable[[float], None] = lambda share: None
+) -> Measured:
+    """Install the design for the group, send the messages, and see in which order they come. `progress` is told the share that has come.
+
+    Raises TestbedFailure if the switches do not hold what they should.
+    """
+    started = time.monotonic()
+    prepared = prepare(check(setting), likeness(fabric))
+    design = Design(setting.design, setting.merge, setting.seed)
+    install(controller, design, prepared.group)
+    traffic = prepared.conditions.background
+    congested = targets(fabric.plan.topology, prepared.group, design) if traffic.load else ()
+    with background(fabric, congested, traffic):
+        warm_up(fabric.plan, prepared.group)
+        with exchange(fabric.plan, prepared.group, prepared.messages) as exchanging:
+            busy = _Busy(fabric, congested)
+            copies = setting.messages * setting.receivers
+            exchanged = exchanging.finish(lambda received: progress(received / copies))
+            link_load = busy.share()
+    return Measured(_outcome(setting, prepared, exchanged), time.monotonic() - started, exchanged.late_us, link_load, exchanged.ignored)
+
+
+class _Busy:
+    """How busy links are from now on."""
+
+    def __init__(self, fabric: Fabric, links: Sequence[Target]) -> None:
+        self._fabric = fabric
+        self._links = links
+        self._began_s, self._before_s = time.monotonic(), self._busy_s()
+
+    def share(self) -> float | None:
+        """The mean share of the time in which they were sending; None if there are none."""
+        if not self._links:
+            return None
+        return (self._busy_s() - self._before_s) / len(self._links) / (time.monotonic() - self._began_s)
+
+    def _busy_s(self) -> float:
+        return sum(busy_s(self._fabric, link) for link in self._links)
+
+
+def by_row(settings: Sequence[Setting]) -> Iterator[list[Setting]]:
+    """The settings that share a row of a report: neighbours that differ in their seeds only."""
+    for _, several in groupby(settings, lambda setting: msgspec.structs.replace(setting, seed=0)):
+        yield list(several)
+
+
+def sweep(
+    fabric: Fabric, controller: ControllerClient, settings: Sequence[Setting], progress: Callable[[str, float], None]
+) -> Iterator[list[Measured]]:
+    """All runs in their order, those of a row as soon as they are done. `progress` is told what goes on, and the share that is done."""
+    number = 0
+
+    def show(share: float) -> None:
+        what = f"{setting.design}, {setting.rate:g} messages/s, load {setting.load:g}, seed {setting.seed}"
+        progress(what, (number + share) / len(settings))
+
+    for several in by_row(settings):
+        runs = []
+        for setting in several:
+            runs.append(measure(fabric, controller, setting, show))
+            number += 1
+        yield runs
+
+
+def _outcome(setting: Setting, prepared: Prepared, exchanged: Exchanged) -> Outcome:
+    sent = msgspec.structs.replace(prepared, messages=replace(prepared.messages, time_ps=exchanged.sent_ps))
+    return evaluate(setting, sent, Deliveries(exchanged.at, Census(made=setting.messages)))
