@@ -31,10 +31,10 @@ command.add_command(bench)
 
 
 @command.command()
-@click.argument("topology", default="testbed(pod_gbps=1)", metavar="[TOPOLOGY]")
+@click.argument("topology", required=False)
 @name_option
 @click.option("--scale", type=float, help="The factor on the rates of all links.  [default: 0.02]")
-def up(topology: str, name: str, scale: float | None) -> None:
+def up(topology: str | None, name: str, scale: float | None) -> None:
     """Make a testbed, or bring back what is missing of it.
 
     TOPOLOGY is named as in `stretto network`, or a .toml file. Without it: twelve switches in two pods, sixteen hosts, all links but
@@ -44,8 +44,9 @@ def up(topology: str, name: str, scale: float | None) -> None:
     from stretto.testbed import probe
     from stretto.testbed.fabric import SCALE, Fabric
     from stretto.testbed.plan import Plan
+    from stretto.testbed.session import TOPOLOGY
 
-    fabric = Fabric(Plan(named(topology), name), SCALE if scale is None else scale)
+    fabric = Fabric(Plan(named(topology or TOPOLOGY), name), SCALE if scale is None else scale)
     with progress_line() as show:
         outcome = fabric.up(lambda what: show(what, None))
     what = {"made": "is up", "mended": "is complete again", "unchanged": "was up already"}[outcome]
