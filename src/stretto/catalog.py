@@ -19,8 +19,8 @@ from stretto.core.protocol import ProtocolDefinition
 from stretto.core.state_machine import StateMachine
 
 _PROTOCOLS = {
-    "speculative": "stretto.protocols.speculative:SPECULATIVE",
     "adaptive": "stretto.protocols.adaptive:ADAPTIVE",
+    "speculative": "stretto.protocols.speculative:SPECULATIVE",
     "multipaxos": "stretto.protocols.multipaxos:MULTIPAXOS",
     "multipaxos-batched": "stretto.protocols.multipaxos:MULTIPAXOS_BATCHED",
     "fastpaxos": "stretto.protocols.fastpaxos:FASTPAXOS",

@@ -58,7 +58,7 @@ def check(figures: dict[str, Any]) -> None:
 def test_kv_with_floor(capsys: pytest.CaptureFixture[str]) -> None:
     figures = bench(capsys, "--operation", "kv", "--sessions", "8", "--floor")
     check(figures)
-    assert (figures["protocol"], figures["replicas"], figures["sessions"], figures["operation"]) == ("speculative", 3, 8, "kv")
+    assert (figures["protocol"], figures["replicas"], figures["sessions"], figures["operation"]) == ("adaptive", 3, 8, "kv")
     assert all(cpu > 0 for cpu in figures["replica_cpu_us_per_op"])
     assert figures["floor_us"] > 0
     assert figures["kill"] is None
@@ -87,6 +87,13 @@ def test_client_processes_and_one_request_per_datagram(capsys: pytest.CaptureFix
     assert figures["datagrams_per_op"] > 1
 
 
+def test_in_one_order_nothing_is_rolled_back(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--client-processes", "2", "--sessions", "16", "--one-order")
+    check(figures)
+    assert figures["one_order"]
+    assert figures["rolled_back_operations"] == 0
+
+
 @pytest.mark.parametrize("target", ["leader", "follower"])
 def test_a_killed_replica(capsys: pytest.CaptureFixture[str], target: str) -> None:
     figures = bench(capsys, "--kill", target, "--sessions", "8")
@@ -98,6 +105,11 @@ def test_a_killed_replica(capsys: pytest.CaptureFixture[str], target: str) -> No
     assert kill["gap_ms"] <= figures["longest_gap_ms"]
     assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]].index(True) == kill["replica"]
     assert figures["view_changes"] == (target == "leader")
+
+
+def test_without_a_follower_speculative_paxos_reconciles(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "--protocol", "speculative", "--kill", "follower", "--sessions", "8")
+    assert figures["view_changes"] == 0
     assert figures["reconciliations"] > 0
 
 

@@ -90,7 +90,7 @@ def test_up_twice_and_status(running: Path, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
     assert run(["cluster", "status", str(running), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert status["protocol"] == "speculative"
+    assert status["protocol"] == "adaptive"
     assert [replica["state"] for replica in status["replicas"]] == ["running"] * 3
     assert [replica["metrics"]["pid"] for replica in status["replicas"]] == [int(text.split()[0]) for text in before]
 
@@ -220,7 +220,7 @@ def test_a_port_in_use_is_said_and_nothing_stays_behind(directory: Path, capsys:
     [
         (["--replicas", "4"], "4 replicas are listed; an odd number"),
         (["--replicas", "-1"], "0 replicas are listed"),
-        (["--protocol", "raft"], "'raft' is not a protocol; there are speculative"),
+        (["--protocol", "raft"], "'raft' is not a protocol; there are adaptive"),
         (["--protocol", "unreplicated"], "the protocol unreplicated has at most 1"),
         (["--service", "nosuch.module:Class"], "No module named 'nosuch'"),
         (["--service", "stretto.apps.kv:Nothing"], "it has KeyValueStore"),

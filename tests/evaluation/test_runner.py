@@ -105,7 +105,8 @@ def test_every_point_of_every_experiment_makes_sense_and_can_be_repeated() -> No
         scope = Scope(quick, 1, COSTS, protocols())
         for name in experiments.NAMES:
             found = list(experiments.experiment(name).points(scope))
-            assert len({key_of(name, point, "") for point in found}) == len(found) > 0
+            assert len({key_of(name, point, "") for point in found}) == len(found)
+            assert found or name == "testbed"  # which needs more than every machine has, and more time than a quick run
             for point in found:
                 assert point.command().startswith("stretto ")
                 assert point.expected_s() > 0

@@ -19,7 +19,7 @@ def test_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*SMALL, "--json"]) == 0
     printed = capsys.readouterr()
     result = json.loads(printed.out)
-    assert (result["mode"], result["protocol"], result["durability"]) == ("exhaustive", "speculative", "memory")
+    assert (result["mode"], result["protocol"], result["durability"]) == ("exhaustive", "adaptive", "memory")
     assert result["exhausted"]
     assert result["violation"] is None
     assert result["bounds"]["timers"] == 0

@@ -142,7 +142,7 @@ def test_a_violation_is_status_1_and_can_be_had_again(
     again = json.loads(capsys.readouterr().out)["violation"]
     assert (again["kind"], again["time_ns"], again["seed"]) == (violation["kind"], violation["time_ns"], violation["seed"])
     (file,) = (tmp_path / "corpus").iterdir()
-    assert file.name.startswith("failed-speculative-")
+    assert file.name.startswith("failed-adaptive-")
     assert json.loads(file.read_bytes())["spec"] == small
     # Without shrinking, the corpus alone is run again.
     assert run([*fuzz, "--corpus", str(tmp_path / "corpus"), "--shrink", "0"]) == 1
@@ -156,7 +156,7 @@ def test_a_corpus_keeps_what_reached_something_new(tmp_path: Path, capsys: pytes
     reached = json.loads(capsys.readouterr().out)["features"]
     files = sorted(file.name for file in tmp_path.iterdir())
     assert files
-    assert all(name.startswith("reached-speculative-") for name in files)
+    assert all(name.startswith("reached-adaptive-") for name in files)
     assert run([*fuzz, "--runs", f"{len(files)}"]) == 0  # the same ones, and nothing new
     assert json.loads(capsys.readouterr().out)["features"] <= reached
     assert sorted(file.name for file in tmp_path.iterdir()) == files

@@ -15,12 +15,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Lock
 from typing import Any
 
 from stretto.bench.load import ClosedLoops, Load, OpenLoop
@@ -29,6 +31,7 @@ from stretto.bench.recording import Recorded, Recording
 from stretto.catalog import protocol_for
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
+from stretto.runtime.batching import Datagram, Send, send_many
 from stretto.runtime.client import ClientHost
 from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.processes import end, interrupts_blocked
@@ -78,21 +81,33 @@ class ClientBug:
 # In the client process
 
 
-def _client_process(pipe: Connection, config: ClusterConfig, plan: Plan, process: int) -> None:
+def _client_process(pipe: Connection, config: ClusterConfig, plan: Plan, process: int, turn: Lock | None) -> None:
+    send = send_many if turn is None else _by_turns(turn)
     try:
         with asyncio.Runner(loop_factory=DatagramLoop) as runner:
-            runner.run(_serve(pipe, config, plan, process))
+            runner.run(_serve(pipe, config, plan, process, send))
     except (EOFError, BrokenPipeError):
         pass  # the coordinator is gone
     except StrettoError as error:
         pipe.send(ClientBug(str(error)))
 
 
-async def _serve(pipe: Connection, config: ClusterConfig, plan: Plan, process: int) -> None:
+def _by_turns(turn: Lock) -> Send:
+    """Send while no other process that has the lock does: the loopback interface delivers within the call."""
+
+    def send(sock: socket.socket, datagrams: list[Datagram]) -> int:
+        with turn:
+            return send_many(sock, datagrams)
+
+    return send
+
+
+async def _serve(pipe: Connection, config: ClusterConfig, plan: Plan, process: int, send: Send) -> None:
     loop = asyncio.get_running_loop()
     orders: asyncio.Queue[Any] = asyncio.Queue()
     loop.set_exception_handler(lambda _, context: orders.put_nowait(LoadFailure(repr(context.get("exception") or context["message"]))))
-    host = ClientHost(protocol_for(config), config, loop, max_messages_per_datagram=1 if plan.one_request_per_datagram else None)
+    messages = 1 if plan.one_request_per_datagram else None
+    host = ClientHost(protocol_for(config), config, loop, max_messages_per_datagram=messages, send=send)
     load = _load(loop, host, plan, process)
     loop.add_reader(pipe.fileno(), lambda: _take_order(pipe, orders, load.recording))
     load.begin()
@@ -204,18 +219,23 @@ class Clients:
         return answer
 
 
+OnHost = Callable[[int], AbstractContextManager[object]]
+"""Within it, what this thread starts is on the host of the client process of that index."""
+
+
 @contextmanager
-def client_processes(config: ClusterConfig, plan: Plan) -> Iterator[Clients]:
+def client_processes(config: ClusterConfig, plan: Plan, on_host: OnHost = nullcontext) -> Iterator[Clients]:
     """Start the client processes and end them, whatever happens."""
     spawn = multiprocessing.get_context("spawn")
     processes: list[SpawnProcess] = []
     pipes: list[Connection] = []
+    turn = spawn.Lock() if plan.one_order else None
     try:
         for index in range(plan.client_processes):
             ours, theirs = spawn.Pipe()
             pipes.append(ours)
-            process = spawn.Process(target=_client_process, args=(theirs, config, plan, index), name=f"client {index}", daemon=True)
-            with interrupts_blocked():
+            process = spawn.Process(target=_client_process, args=(theirs, config, plan, index, turn), name=f"client {index}", daemon=True)
+            with interrupts_blocked(), on_host(index):
                 process.start()
             processes.append(process)
             theirs.close()

@@ -72,6 +72,7 @@ class Run(msgspec.Struct, kw_only=True):
     measured_on: Machine
     kill: Killed | None = None
     leader: int | None = None
+    one_order: bool = False
     rate_ops_s: float | None = None
     warm_up_s: float | None = None
     latency_histogram: Kept | None = None
@@ -119,7 +120,7 @@ FIGURES = (
 
 _CONDITIONS = (
     *("replicas", "durability", "client_processes", "sessions", "rate_ops_s", "seconds", "warm_up_s", "operation"),
-    *("one_request_per_datagram", "restart"),
+    *("one_request_per_datagram", "one_order", "restart"),
 )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
-from stretto.bench.clients import ClientRun, Clients, client_processes
+from stretto.bench.clients import ClientRun, Clients, OnHost, client_processes
 from stretto.bench.plan import Plan
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
@@ -21,6 +21,9 @@ from stretto.runtime.metrics import is_normal, metrics_or_none
 
 Progress = Callable[[str, float | None], None]
 """Told what goes on, and how much of it is done, from 0 to 1, if that is known."""
+
+Strike = Callable[[], str]
+"""Ends a part of the network, and says which."""
 
 _LEAD_NS = 20_000_000
 _WAKE_S = 0.25
@@ -35,10 +38,13 @@ Metrics = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kill:
-    """A replica was ended at that time. `restarted_ns`: when it was started again; `back_ns`: when it said that it served."""
+    """Something was ended at that time: a replica, or the part of the network that `target` names.
+
+    `restarted_ns`: when the replica was started again; `back_ns`: when it said that it served.
+    """
 
     target: str
-    replica: int
+    replica: int | None
     at_ns: int
     restarted_ns: int | None = None
     back_ns: int | None = None
@@ -60,17 +66,27 @@ class Measurement:
     memory: list[tuple[int, list[int | None]]] = field(default_factory=list)
 
 
-def measure(plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, progress: Progress) -> Measurement:
+def measure(
+    plan: Plan,
+    config: ClusterConfig,
+    cluster: LocalCluster | None,
+    progress: Progress,
+    *,
+    on_host: OnHost = nullcontext,
+    strike: Strike | None = None,
+) -> Measurement:
     """Put the cluster of `config`, which runs, under load and measure. `cluster` is given if it is ours, to watch and to kill in.
+
+    `on_host`: where each client process is started. `strike`: what happens to the network half-way, in place of the plan's kill.
 
     Raises LoadFailure if a client fails, and ClusterFailure if a replica of ours dies.
     """
-    with client_processes(config, plan) as clients:
+    with client_processes(config, plan, on_host) as clients:
         progress("opening sessions", None)
         _wait_until_open(clients, cluster)
         progress("warming up", None)
         time.sleep(plan.warm_up_s)
-        watch = _Watch(plan, config, cluster, clients)
+        watch = _Watch(plan, config, cluster, clients, strike)
         before = _all_metrics(config)
         start_ns = time.monotonic_ns() + _LEAD_NS
         end_ns = start_ns + round(plan.seconds * 1e9)
@@ -85,9 +101,11 @@ def measure(plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, pro
 
 
 class _Watch:
-    """Sees that all live, and does half-way what the plan says: end a replica, and start it again."""
+    """Sees that all live, and does half-way what the plan says, end a replica and start it again, or what strikes the network."""
 
-    def __init__(self, plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, clients: Clients) -> None:
+    def __init__(
+        self, plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, clients: Clients, strike: Strike | None
+    ) -> None:
         self.kill: Kill | None = None
         self.memory: list[tuple[int, list[int | None]]] = []
         self._next_memory_ns = 0
@@ -96,10 +114,11 @@ class _Watch:
         self._config = config
         self._cluster = cluster
         self._clients = clients
+        self._strike = strike
 
     def next_event_ns(self, elapsed_ns: int) -> int:
         """When there is something to do, counted from the start."""
-        if self._plan.kill and elapsed_ns < self._kill_after_ns:
+        if (self._plan.kill or self._strike) and elapsed_ns < self._kill_after_ns:
             return self._kill_after_ns
         return elapsed_ns + _POLL_NS if self._awaited() is not None else 1 << 62
 
@@ -112,14 +131,20 @@ class _Watch:
         if self._cluster is None:
             return
         refuse_the_dead(self._cluster, self.kill.replica if self.kill else None)
-        if self._plan.kill is not None and self.kill is None and elapsed_ns >= self._kill_after_ns:
-            self.kill = self._kill(self._cluster, self._plan.kill)
-        elif (kill := self._awaited()) is not None and is_normal(metrics_or_none(self._config, kill.replica, _PROBE_SECONDS)):
-            self.kill = replace(kill, back_ns=time.monotonic_ns())
+        if self.kill is None and elapsed_ns >= self._kill_after_ns:
+            if self._strike is not None:
+                at_ns = time.monotonic_ns()
+                self._clients.split(at_ns)
+                self.kill = Kill(self._strike(), None, at_ns)
+            elif self._plan.kill is not None:
+                self.kill = self._kill(self._cluster, self._plan.kill)
+        elif (replica := self._awaited()) is not None and is_normal(metrics_or_none(self._config, replica, _PROBE_SECONDS)):
+            assert self.kill is not None
+            self.kill = replace(self.kill, back_ns=time.monotonic_ns())
 
-    def _awaited(self) -> Kill | None:
-        """The kill of a replica that was started again and is not back in service."""
-        return self.kill if self.kill and self.kill.restarted_ns is not None and self.kill.back_ns is None else None
+    def _awaited(self) -> int | None:
+        """The replica that was killed and started again, and is not back in service."""
+        return self.kill.replica if self.kill and self.kill.restarted_ns is not None and self.kill.back_ns is None else None
 
     def _kill(self, cluster: LocalCluster, target: str) -> Kill:
         leader = leader_of(_all_metrics(self._config))
@@ -142,10 +167,12 @@ class _Watch:
 
 
 @contextmanager
-def own_cluster(config: ClusterConfig, progress: Progress) -> Iterator[LocalCluster]:
-    """Start all replicas of `config` on this machine, and end them, whatever happens."""
+def own_cluster(
+    config: ClusterConfig, progress: Progress, prefix: Callable[[int], Sequence[str]] = lambda address: ()
+) -> Iterator[LocalCluster]:
+    """Start all members of `config` on this machine, and end them, whatever happens. `prefix`: see `LocalCluster`."""
     with TemporaryDirectory(prefix="stretto-bench-") as directory:
-        cluster = LocalCluster.create(Path(directory), config)
+        cluster = LocalCluster.create(Path(directory), config, prefix)
         progress("starting replicas", None)
         cluster.start()
         try:

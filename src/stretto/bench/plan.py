@@ -25,6 +25,7 @@ _DRAWN_OPERATIONS = 65_536
 class Plan:
     """One measurement. `sessions` is the total over all client processes; `kill` is `leader`, `follower` or None.
 
+    `one_order`: client processes send one at a time, so that all replicas receive requests in one order.
     `restart`: the killed replica is started again at once. `memory`: replicas are asked now and then how much memory they have.
     `warm_up_s`: how long the load runs between the first result of the last session and the start of the measured `seconds`.
     `rate_ops_s`: an open loop of so many operations a second, over all client processes, which are due at random times (a Poisson
@@ -36,6 +37,7 @@ class Plan:
     seconds: float = 5.0
     operation: str = NULL
     one_request_per_datagram: bool = False
+    one_order: bool = False
     kill: str | None = None
     restart: bool = False
     memory: bool = False

@@ -1,8 +1,9 @@
-"""Pictures of what was measured: latency by percentile, and protocols side by side. The file's ending says the format."""
+"""Pictures of what was measured: latency by percentile, protocols side by side, protocols over designs of multicast. The file's ending says
+the format."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,33 @@ def plot_protocols(file: Path, rows: Sequence[dict[str, Any]], title: str) -> No
     for axes in (throughput, latency):
         axes.margins(x=0.2)
         axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, file)
+
+
+def plot_designs(file: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
+    """Throughput, latency and the share of operations rolled back of each protocol over each design, as bars.
+
+    Raises ConfigurationError if the file cannot be written.
+    """
+    designs = list(dict.fromkeys(row["design"] for row in rows))
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    figure.suptitle(title)
+    panels: tuple[tuple[str, Callable[[dict[str, Any]], float]], ...] = (
+        ("operations/s", lambda row: row["throughput_ops_s"]),
+        ("median latency, us", lambda row: row["latency_us"]["p50"] or 0),
+        ("operations rolled back, %", lambda row: 100 * row["rolled_back_operations"] / max(row["operations"], 1)),
+    )
+    width = 0.8 / max(len(protocols), 1)
+    for axes, (label, value) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for number, protocol in enumerate(protocols):
+            mine = [row for row in rows if row["protocol"] == protocol]
+            places = [designs.index(row["design"]) + (number - (len(protocols) - 1) / 2) * width for row in mine]
+            axes.bar(places, [value(row) for row in mine], width, label=protocol)
+        axes.set_xticks(range(len(designs)), [design.replace("_", "-") for design in designs])
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=max(len(protocols), 1))
     _save(figure, file)
 
 

@@ -76,6 +76,7 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
         "seconds": plan.seconds,
         "operation": plan.operation,
         "one_request_per_datagram": plan.one_request_per_datagram,
+        "one_order": plan.one_order,
         "restart": plan.restart,
         "operations": operations,
         "throughput_ops_s": operations / seconds,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from stretto.cli.options import durability_option, json_option, print_json, progress_line
+from stretto.cli.options import durability_option, json_option, print_json, progress_line, protocol_option
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floo
 """Options that make no sense for a cluster that runs already."""
 OF_PLAN = (
     *("client_processes", "sessions", "rate_ops_s", "seed", "seconds", "warm_up_s", "operation"),
-    *("one_request_per_datagram", "kill", "restart", "memory"),
+    *("one_request_per_datagram", "one_order", "kill", "restart", "memory"),
 )
 """Options that are parts of a Plan."""
 
 
 @click.command(name="bench")
-@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@protocol_option
 @click.option("--replicas", type=int, help="How many replicas.  [default: 3, or what the protocol is limited to]")
 @durability_option
 @click.option("--client-processes", default=1, show_default=True, help="How many processes make the load.")
@@ -38,6 +38,7 @@ OF_PLAN = (
 @click.option("--warm-up", "warm_up_s", default=1.0, show_default=True, help="For how many seconds the load runs before that.")
 @click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="What is replicated.")
 @click.option("--one-request-per-datagram", is_flag=True, help="Keep requests of one client from sharing datagrams; answers still do.")
+@click.option("--one-order", is_flag=True, help="Let one client process send at a time, so that all replicas receive in one order.")
 @click.option("--kill", type=click.Choice(["leader", "follower"]), help="End this replica half-way, as a crash would.")
 @click.option("--restart", is_flag=True, help="Start it again at once, and measure how long it takes to be back in service.")
 @click.option("--memory", is_flag=True, help="Watch the replicas' resident memory as operations go by.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stretto.cli.options import durability_option, json_option, print_json
+from stretto.cli.options import durability_option, json_option, print_json, protocol_option
 from stretto.core.config import FILE_NAME, Durability
 
 directory_argument = click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="[DIR]")
@@ -24,7 +24,7 @@ def command() -> None:
 @command.command()
 @directory_argument
 @click.option("--replicas", default=3, show_default=True, help="How many: 2f+1 survive f failures.")
-@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@protocol_option
 @click.option("--service", default="stretto.apps.kv:KeyValueStore", show_default=True, help="The replicated class, module:Class.")
 @click.option("--multicast/--no-multicast", default=True, help="Send requests by IP multicast, or to each replica.  [default: multicast]")
 @durability_option

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option, print_json, protocol_option
 
 if TYPE_CHECKING:
     from stretto.cli.demo_display import Display
@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
-@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@protocol_option
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(min=3), help="How many replica processes.")
 @click.option(
     "--seconds", default=8.0, show_default=True, type=click.FloatRange(min=1), help="Length of the load: a third each before, killed, back."

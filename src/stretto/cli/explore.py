@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from stretto import catalog
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option, print_json, protocol_option
 from stretto.core.errors import ConfigurationError
 from stretto.core.protocol import ProtocolDefinition
 from stretto.exploration.bounds import Bounds, parse_bounds
@@ -61,7 +61,7 @@ class GuidedResult(msgspec.Struct, tag_field="mode", tag="guided"):
 
 
 @click.command("explore")
-@click.option("--protocol", default="speculative", show_default=True, help=f"One of {', '.join(catalog.protocol_names())}.")
+@protocol_option
 @click.option("--bounds", "text", default="", help=f"What differs from {Bounds()}, as in views=2,timers=2.")
 @click.option("--durability", type=click.Choice(["memory", "disk"]), default="memory", show_default=True, help="What a crash leaves.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="How long to search.")

@@ -19,6 +19,7 @@ from stretto.cli import corpus
 from stretto.cli.hunt import Finding, Hunt, Plan
 from stretto.cli.options import json_option, print_json
 from stretto.cli.simulate import names, print_violation, settings
+from stretto.core.config import DEFAULT_PROTOCOL
 from stretto.simulation.run import SimulationResult
 from stretto.simulation.spec import SimulationSpec
 from stretto.simulation.swarm import Fixed, draw_spec
@@ -85,7 +86,7 @@ class Totals(msgspec.Struct):
     "--protocol",
     "protocols",
     multiple=True,
-    default=("speculative",),
+    default=(DEFAULT_PROTOCOL,),
     show_default=True,
     help=f"One of {', '.join(catalog.protocol_names())}, or all; may be given several times.",
 )

@@ -136,6 +136,7 @@ def show(
 @_options(*_places, _design, _merge, _failed, _json)
 @click.option("--switch", help="Only this switch.")
 @click.option("--counts", is_flag=True, help="How many rules each switch has, instead of the rules.")
+@click.option("--openflow", is_flag=True, help="As OpenFlow 1.3, in the syntax of ovs-ofctl bundle, for switches of your own.")
 @click.option("--difference", is_flag=True, help="What to remove and install when --failed fails, instead of all rules.")
 def rules_command(
     topology: str,
@@ -150,6 +151,7 @@ def rules_command(
     as_json: bool,
     switch: str | None,
     counts: bool,
+    openflow: bool,
     difference: bool,
 ) -> None:
     """The rules of one switch or of all."""
@@ -159,6 +161,9 @@ def rules_command(
     controller = Controller(network, Design(design, merge, seed))
     controller.set_groups(_chosen_groups(network, groups_file, group_count, senders, receivers, seed))
     update = controller.fail(*failed)
+    if openflow:
+        _print_openflow(controller, [switch] if switch else sorted(controller.rules))
+        return
     lines: list[dict[str, Any]]
     if difference:
         lines = [{"change": "remove", **row} for row in rules.rows(update.change.remove)]
@@ -293,6 +298,20 @@ def benchmark(messages: int, as_json: bool) -> None:
             _print_json(line)
     else:
         _print_rows(list(bench.benchmark(messages)), as_json)
+
+
+def _print_openflow(controller: Controller, switches: Sequence[str]) -> None:
+    """Only plain multicast can need hosts' addresses: those that their names are, else those of a testbed."""
+    from stretto.testbed.flow_text import bundle_lines
+    from stretto.testbed.flows import table_of
+    from stretto.testbed.plan import Plan
+
+    plan = Plan(controller.topology)
+    addresses = {host: host if groups.is_ipv4(host) else plan.address(host) for host in controller.topology.hosts}
+    for switch in switches:
+        click.echo(f"# {switch}")
+        for line in bundle_lines(table_of(controller.rules.get(switch, ()), addresses, {})):
+            click.echo(line)
 
 
 def _advancing(outcomes: Iterator[tuple[Outcome, float]], advance: Callable[[], None]) -> Iterator[tuple[Outcome, float]]:

@@ -1,4 +1,4 @@
-"""What several commands share: the options `--json`, `--durability` and `--config`, and how progress and results
+"""What several commands share: the options `--protocol`, `--json`, `--durability` and `--config`, and how progress and results
 are shown.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stretto.core.config import FILE_NAME
+from stretto.core.config import DEFAULT_PROTOCOL, FILE_NAME
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class CommaSeparated(click.ParamType[Any]):
         self._choices = choices
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The values. Fails, as click does, for one that is wrong."""
         if not isinstance(value, str):
             return value
         if value == "all" and self._choices:
@@ -47,6 +48,8 @@ class CommaSeparated(click.ParamType[Any]):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 """Gives the command a parameter `as_json`."""
 
+protocol_option = click.option("--protocol", default=DEFAULT_PROTOCOL, show_default=True, help="The replication protocol.")
+"""Gives the command a parameter `protocol`."""
 
 durability_option = click.option(
     "--durability",

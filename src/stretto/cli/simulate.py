@@ -18,7 +18,7 @@ from rich.table import Table
 
 from stretto import catalog
 from stretto.bench import costs
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option, print_json, protocol_option
 from stretto.core import trace as traces
 from stretto.core.errors import ConfigurationError
 from stretto.simulation.fabric import Fabric
@@ -63,7 +63,7 @@ def settings(_context: click.Context, _parameter: click.Parameter, values: Seque
 
 
 @click.command("simulate")
-@click.option("--protocol", default="speculative", show_default=True, help=f"One of {', '.join(catalog.protocol_names())}.")
+@protocol_option
 @click.option("--service", default=NULL_SERVICE, show_default=True, help="What is replicated, as module:Class.")
 @click.option("--replicas", type=int, help="How many.  [default: 3, or as many as the protocol can use]")
 @click.option("--clients", type=int, default=1, show_default=True, help="Client nodes.")

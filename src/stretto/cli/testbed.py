@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stretto.cli.options import json_option, print_json, progress_line
+from stretto.cli.testbed_bench import bench
 from stretto.cli.testbed_traffic import failover, reorder
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def command() -> None:
 
 command.add_command(reorder)
 command.add_command(failover)
+command.add_command(bench)
 
 
 @command.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from stretto.cli.options import durability_option, json_option, print_json
+from stretto.cli.options import durability_option, json_option, print_json, protocol_option
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SEEDS = 1 << 32
 
 
 @click.command()
-@click.option("--protocol", default="speculative", show_default=True, help="The replication protocol.")
+@protocol_option
 @click.option("--replicas", default=3, show_default=True, help="How many replica processes: an odd number from 3.")
 @click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(1, 86_400), help="How long faults strike.")
 @click.option("--seed", type=click.IntRange(min=0), help="What strikes when, and whom.  [default: a random one]")

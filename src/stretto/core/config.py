@@ -1,6 +1,6 @@
 """The configuration of a cluster: one TOML file that every replica and client reads, or the same as an object.
 
-    protocol = "speculative"
+    protocol = "adaptive"
     service = "stretto.apps.kv:KeyValueStore"
 
     [[replicas]]
@@ -33,6 +33,9 @@ import msgspec
 
 from stretto.core.errors import ConfigurationError
 from stretto.core.framing import CLUSTER_BYTES, HEADER_BYTES
+
+DEFAULT_PROTOCOL = "adaptive"
+"""What runs where nobody named a protocol."""
 
 FILE_NAME = "cluster.toml"
 """What a configuration is called where nobody named it."""
@@ -129,7 +132,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     replicas: tuple[Member, ...]
-    protocol: str = "speculative"
+    protocol: str = DEFAULT_PROTOCOL
     service: str = "stretto.apps.kv:KeyValueStore"
     durability: Durability = "memory"
     sequencers: tuple[Member, ...] = ()

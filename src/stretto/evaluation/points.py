@@ -17,6 +17,8 @@ from stretto.network.experiment import Setting
 from stretto.simulation.spec import SimulationSpec
 
 Figures = dict[str, Any]
+_TESTBED = "reproduce"
+_CLIENT_HOSTS, _SESSIONS_ON_TESTBED = 3, 12
 _S_PER_OPERATION = 1.8e-5
 """What an operation takes to simulate for each replica, about, on the machine of which `stretto.evaluation.runner` takes the speed as 1."""
 
@@ -143,7 +145,82 @@ class Real(Point, frozen=True, tag="real"):
         return self.seconds + self.warm_up_s + 2.5
 
 
-AnyPoint = Simulated | Reconciling | Ordering | Real
+class SwitchedOrdering(Point, frozen=True, tag="switched-ordering"):
+    """Multicasts over the switches of a testbed, and the same in the model."""
+
+    setting: Setting
+
+    alone = True
+
+    def run(self) -> Figures:
+        """See `stretto.testbed.reordering` and `stretto.testbed.likeness`."""
+        from stretto.network.groups import place
+        from stretto.testbed.likeness import modelled, switch_delay_ns
+        from stretto.testbed.reordering import measure
+        from stretto.testbed.session import running
+
+        setting = self.setting
+        with running(_TESTBED) as (fabric, controller):
+            group = place(fabric.plan.topology, setting.senders, setting.receivers, setting.seed)
+            delay_ns = switch_delay_ns(fabric, controller, group, setting.seed)
+            seen = measure(fabric, controller, setting)
+            model, _ = modelled(fabric, delay_ns, setting)
+        shares = {"overtaken": seen.outcome.disagreement.overtaken, "model_overtaken": model.disagreement.overtaken}
+        percent = {f"{name}_percent": 100 * share for name, share in shares.items()}
+        p50, p99, worst = seen.outcome.latency_us
+        return shares | percent | {"loss": seen.outcome.loss, "latency_us": {"p50": p50, "p99": p99, "max": worst}, "delay_ns": delay_ns}
+
+    def command(self) -> str:
+        """The sweep with this one setting."""
+        setting = self.setting
+        words = ["stretto", "testbed", "reorder", "--model", "--design", setting.design, "--background", str(setting.load)]
+        for name in ("senders", "receivers", "seed", "merge", "rate", "messages"):
+            words += [f"--{name}", str(getattr(setting, name))]
+        return shlex.join(words)
+
+    def expected_s(self) -> float:
+        """The messages, those by which switches are timed, and bringing the testbed up and down."""
+        return self.setting.messages / self.setting.rate + 6
+
+
+class Switched(Point, frozen=True, tag="switched"):
+    """A protocol over one design on the switches of a testbed, in an open loop."""
+
+    protocol: str
+    design: str
+    rate_ops_s: float
+    seconds: float
+    seed: int
+
+    alone = True
+
+    def run(self) -> Figures:
+        """See `stretto.bench.testbed`."""
+        from stretto.bench.plan import Plan
+        from stretto.bench.testbed import Setting, measure_on
+        from stretto.network.designs import Design
+        from stretto.testbed.session import running
+
+        plan = Plan(_CLIENT_HOSTS, _SESSIONS_ON_TESTBED, self.seconds, rate_ops_s=self.rate_ops_s, seed=self.seed)
+        with running(_TESTBED) as (fabric, controller):
+            design = Design(self.design, salt=self.seed)
+            figures = measure_on(fabric, controller, plan, Setting(), self.protocol, design, _silent)
+        wanted = ("operations", "throughput_ops_s", "latency_us", "reconciliations_per_s", "view_changes", "failures")
+        rolled_back = 100 * figures["rolled_back_operations"] / max(figures["operations"], 1)
+        return {name: figures[name] for name in wanted} | {"rolled_back_percent": rolled_back}
+
+    def command(self) -> str:
+        """The benchmark of this protocol and design."""
+        words = ["stretto", "testbed", "bench", "--protocol", self.protocol, "--design", self.design, "--rate", self.rate_ops_s]
+        words += ["--client-processes", _CLIENT_HOSTS, "--sessions", _SESSIONS_ON_TESTBED, "--seconds", self.seconds, "--seed", self.seed]
+        return shlex.join(map(str, words))
+
+    def expected_s(self) -> float:
+        """The time that is measured, and bringing everything up and down."""
+        return self.seconds + 7
+
+
+AnyPoint = Simulated | Reconciling | Ordering | Real | SwitchedOrdering | Switched
 
 
 def _expected_s(spec: SimulationSpec) -> float:

@@ -32,11 +32,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def validate(self, topology: Topology, key: str = "group") -> Group:
         """This group, if it makes sense in `topology`. Raises ConfigurationError under `key`."""
-        try:
-            good = ipaddress.IPv4Address(self.address).is_multicast
-        except ValueError:
-            good = False
-        if not good:
+        if not (is_ipv4(self.address) and ipaddress.IPv4Address(self.address).is_multicast):
             reason = f"{self.address!r} is not an IPv4 multicast address (224.0.0.0 to 239.255.255.255)"
             raise ConfigurationError(reason, key=f"{key}.address")
         if not self.members:
@@ -48,6 +44,15 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 if name in names[:i]:
                     raise ConfigurationError(f"{name!r} is listed twice", key=f"{key}.{field}[{i}]")
         return self
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether this is an IPv4 address."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

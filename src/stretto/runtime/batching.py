@@ -6,14 +6,14 @@ Sources and destinations are integers, IPv4 address << 16 | port. Both forms do 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from stretto.runtime.addresses import endpoint_of, endpoint_to_int
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Datagram = tuple[int, bytes]
+Datagram: TypeAlias = tuple[int, bytes]
+Send: TypeAlias = Callable[[socket.socket, list[Datagram]], int]
+"""Sends each (destination, data), in order, without waiting, and returns how many the kernel took."""
 
 
 class PlainReceiver:
@@ -53,7 +53,7 @@ def plain_send_many(sock: socket.socket, datagrams: list[Datagram]) -> int:
 if TYPE_CHECKING:
     BATCHED: bool
     Receiver = PlainReceiver
-    send_many: Callable[[socket.socket, list[Datagram]], int]
+    send_many: Send
 else:
     try:
         from stretto.runtime._batch import Receiver, send_many

@@ -10,6 +10,7 @@ from typing import Any
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Done
 from stretto.core.protocol import ProtocolDefinition
+from stretto.runtime.batching import Send, send_many
 from stretto.runtime.host import NodeHost
 from stretto.runtime.sockets import open_client_sockets
 
@@ -20,7 +21,8 @@ class ClientHost:
     """A client node, with its sockets, on an event loop: what the client library and load generators stand on.
 
     All methods are to be called in the loop's thread. `max_messages_per_datagram`: how many requests may share a datagram; as many as
-    fit by default. `node` is the protocol's own client, for those who want to call it directly.
+    fit by default; `send`: how datagrams are handed to the kernel. `node` is the protocol's own client, for those who want to call it
+    directly.
 
     Raises ConfigurationError if the sockets cannot be opened.
     """
@@ -32,6 +34,7 @@ class ClientHost:
         loop: asyncio.AbstractEventLoop,
         *,
         max_messages_per_datagram: int | None = None,
+        send: Send = send_many,
     ) -> None:
         self.loop = loop
         self.host = NodeHost(
@@ -42,6 +45,7 @@ class ClientHost:
             member=None,
             report=_report,
             max_messages_per_datagram=max_messages_per_datagram,
+            send=send,
         )
         self.node = definition.client(self.host, config)
         self.host.start(self.node)

@@ -24,7 +24,7 @@ from stretto.core.config import ClusterConfig
 from stretto.core.framing import Framing, Refused
 from stretto.core.node import Address, Message, Node
 from stretto.runtime.addresses import FIRST_ENDPOINT, LAST_ENDPOINT, endpoint_to_int, member_endpoint, text_of
-from stretto.runtime.batching import BATCHED, Receiver, send_many
+from stretto.runtime.batching import BATCHED, Receiver, Send, send_many
 from stretto.runtime.disk import Disk
 from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.sockets import NodeSockets
@@ -44,7 +44,8 @@ class NodeHost:
 
     Parameters: `sockets`, which it owns from now on; `member`, the address of a replica or sequencer, None for a client;
     `report`, where `port.report` goes; `disk`, where what the node persists goes, None if nowhere; `stopped`, told the reason when the
-    node must not go on; `max_messages_per_datagram`, how many messages may share one, as many as fit by default.
+    node must not go on; `max_messages_per_datagram`, how many messages may share one, as many as fit by default; `send`, how datagrams
+    are handed to the kernel.
 
     Build the node with the host as its port, then `start` the host with the node.
     """
@@ -61,6 +62,7 @@ class NodeHost:
         disk: Disk | None = None,
         stopped: Callable[[str], None] = lambda reason: None,
         max_messages_per_datagram: int | None = None,
+        send: Send = send_many,
     ) -> None:
         self.loop = loop
         self.sockets = sockets
@@ -77,6 +79,7 @@ class NodeHost:
         self._max_datagram_bytes = limit
         self._framing = Framing(cluster, self.address, message_types, limit)
         self._max_messages = max_messages_per_datagram or _ALL
+        self._send = send
         self._report = report
         self._disk = disk
         self._tell_stopped = stopped
@@ -297,7 +300,7 @@ class NodeHost:
                     self._streams.send(endpoint, frame)
                 self.messages_sent += len(messages)
         self._outbox.clear()
-        taken = send_many(self.sockets.datagrams, datagrams)
+        taken = self._send(self.sockets.datagrams, datagrams)
         self.datagrams_sent += taken
         self.datagrams_dropped += len(datagrams) - taken
 
