@@ -8,6 +8,7 @@ import click
 
 from stretto.cli.options import json_option, print_json, progress_line
 from stretto.cli.testbed_bench import bench
+from stretto.cli.testbed_control import design, rules, verify
 from stretto.cli.testbed_traffic import failover, reorder
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def command() -> None:
 command.add_command(reorder)
 command.add_command(failover)
 command.add_command(bench)
+command.add_command(design)
+command.add_command(verify)
+command.add_command(rules)
 
 
 @command.command()
