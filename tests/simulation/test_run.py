@@ -258,6 +258,22 @@ RESTARTS = SimulationSpec(
 )
 
 
+def test_replicas_that_are_to_be_dead_stop_when_all_have_come_into_service() -> None:
+    result = simulate(SimulationSpec("adaptive", replicas=5, operations=300, dead=2))
+    assert result.violation is None
+    assert result.crashed == [3, 4]
+    assert result.operations == 300
+    assert result.view_changes == 0
+
+
+def test_a_replica_that_is_to_be_slow_holds_up_who_waits_for_it() -> None:
+    """A superquorum of three is everyone."""
+    fast, slow = (simulate(SimulationSpec("speculative", operations=100, slow_ns=slow_ns)) for slow_ns in (0, 300_000))
+    assert fast.latency_us is not None
+    assert slow.latency_us is not None
+    assert slow.latency_us.p50 > fast.latency_us.p50 + 300
+
+
 def test_replicas_that_lose_their_memory_come_back() -> None:
     """In the end all are there, have everything, and what they have is right: that is what a run checks."""
     result = simulate(RESTARTS, SPECULATIVE, Tape)
