@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stretto.evaluation.claims import NSDI15, AtLeast, AtMost, Claim, Finding, Near, Outcome, Rule, judge
-from stretto.evaluation.experiments import comparison, disorder, experiment, fabric, messages
+from stretto.evaluation.experiments import adaptive, comparison, disorder, experiment, fabric, messages
 from stretto.evaluation.rows import Missing, Rows
 
 REPRODUCED, PARTLY, NOT = Outcome.REPRODUCED, Outcome.PARTLY, Outcome.NOT
@@ -151,3 +151,42 @@ def test_an_experiment_without_rows_shows_nothing_and_examines_nothing(name: str
     shown = [one for one in chosen.show(Rows([])) if one is not None and getattr(one, "lines", None)]
     assert shown == []
     assert {judge(one, Rows([])).outcome for one in chosen.claims} <= {Outcome.OPEN}
+
+
+def held_to(rate: float, ours: float, theirs: float) -> list[dict[str, Any]]:
+    return [disturbed(rate, "adaptive", ours), disturbed(rate, "multipaxos-batched", theirs)]
+
+
+def test_the_worst_rate_counts_of_those_that_it_is_held_to() -> None:
+    rows = [*held_to(0.0, 3, 2), *held_to(0.01, 1.8, 2), *held_to(0.2, 2, 2), *held_to(0.5, 1, 2)]
+    found = find(disorder, "adaptive-reorder-throughput", rows)
+    assert found.value == pytest.approx(0.9)
+    assert found.text == "0.90 to 1.50 times"
+    assert found.reason.endswith("against Multi-Paxos, batched: 1.50 at 0%, 0.90 at 1%, 1.00 at 20%.")
+    with pytest.raises(Missing):
+        find(disorder, "adaptive-loss-throughput", rows)
+
+
+def test_only_the_death_of_a_leader_may_change_the_view() -> None:
+    kills = ((0, None), (2, "leader"))
+    rows = [{"protocol": "adaptive", "view_changes": changes, "operations": 500, "killed": target} for changes, target in kills]
+    rows.append({"protocol": "speculative", "view_changes": 9, "operations": 500})
+    assert find(adaptive, "adaptive-views", rows).value == 0
+    assert find(adaptive, "adaptive-views", [*rows, rows[0] | {"view_changes": 1, "killed": "follower"}]).value == 1
+
+
+def killed(target: str, after: float, gap_ms: float) -> dict[str, Any]:
+    """Two seconds, of which the first has 1,000 operations."""
+    whole = {"throughput_ops_s": (1_000 + after) / 2, "operations": 1_000 + after}
+    return {"part": "killed", "killed": target} | whole | {"kill.at_ms": 1_000.0, "kill.throughput_ops_s": after, "kill.gap_ms": gap_ms}
+
+
+def test_what_is_left_after_a_death_is_counted_from_the_gap_on() -> None:
+    rows = [killed("leader", 720, 100), killed("follower", 950, 50)]
+    assert find(adaptive, "adaptive-goes-on", rows).value == pytest.approx(0.8)
+    assert find(adaptive, "adaptive-gap", rows).value == 100
+
+
+def test_the_perfect_network_is_compared_in_message_delays() -> None:
+    rows = [{"part": "alone", "protocol": name, "latency_us.p50": us} for name, us in (("adaptive", 80.0), ("speculative", 70.0))]
+    assert find(adaptive, "adaptive-delay", rows).value == pytest.approx(0.4)

@@ -66,6 +66,8 @@ def test_files_replay_to_the_byte_in_another_process(tmp_path: Path) -> None:
         (["--set", "timeouts.sync_interval_ms=soon"], "timeouts.sync_interval_ms: Expected `float`"),
         (["--set", "links.loss=1.5"], "links.loss: 1.5 is not a probability; 0 to 1"),
         (["--set", "links.reorder=-0.1"], "links.reorder: -0.1 is not a probability; 0 to 1"),
+        (["--set", "dead=2"], "dead: 2 of 3 replicas are not a minority; 0 to 1"),
+        (["--set", "slow_ns=-1"], "slow_ns: -1 is too small; 0 or more"),
         (["--trace", "/nowhere/trace"], "/nowhere/trace: cannot be written"),
         (["--no-checks", "--history", "h"], "--history needs the checks"),
     ],

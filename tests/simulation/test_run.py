@@ -20,6 +20,7 @@ from stretto.core.protocol import ProtocolDefinition
 from stretto.core.service import ServiceMachine
 from stretto.core.state_machine import Undo
 from stretto.core.trace import TraceRecord, from_lines, to_line
+from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.unreplicated import UNREPLICATED
 from stretto.protocols.unreplicated.replica import Server
@@ -256,6 +257,22 @@ RESTARTS = SimulationSpec(
     strengths=dict.fromkeys(("restart", "power_cut"), Strength(frequency=5, duration=0.1)),
     limits=Limits(checkpoint_operations=20),
 )
+
+
+def test_replicas_that_are_to_be_dead_stop_when_all_have_come_into_service() -> None:
+    result = simulate(SimulationSpec("adaptive", replicas=5, operations=300, dead=2), ADAPTIVE)
+    assert result.violation is None
+    assert result.crashed == [3, 4]
+    assert result.operations == 300
+    assert result.view_changes == 0
+
+
+def test_a_replica_that_is_to_be_slow_holds_up_who_waits_for_it() -> None:
+    """A superquorum of three is everyone."""
+    fast, slow = (simulate(SimulationSpec("speculative", operations=100, slow_ns=slow_ns), SPECULATIVE) for slow_ns in (0, 300_000))
+    assert fast.latency_us is not None
+    assert slow.latency_us is not None
+    assert slow.latency_us.p50 > 300 > 2 * fast.latency_us.p50
 
 
 def test_replicas_that_lose_their_memory_come_back() -> None:

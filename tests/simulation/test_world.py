@@ -282,6 +282,14 @@ def test_only_multicasts_are_held_back() -> None:
     assert {took for _, _, took in copies_of(network, 1)} == {1_000}
 
 
+def test_what_is_bad_in_spells_is_good_between_them() -> None:
+    links = Links(loss=0.5, spell_ns=2_000_000)
+    network = DisturbedNetwork(DirectNetwork(EXACT, range(3), Random(1)), links, Random(2))
+    arrived = Counter(number // 2_000 for number, _, _ in copies_of(network, 1))
+    assert [arrived[spell] for spell in (0, 2, 4)] == [2_000] * 3
+    assert arrived[1] + arrived[3] == pytest.approx(2_000, rel=0.1)
+
+
 def test_disturbing_draws_nothing_from_the_network_below() -> None:
     links = Links()
     plain = copies_of(DirectNetwork(links, range(3), Random(1)), GROUP)

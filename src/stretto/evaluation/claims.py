@@ -1,4 +1,5 @@
-"""What papers claim, and the rules by which our figures are held against it. A verdict is computed from rows, and nowhere else.
+"""What papers claim, and what Stretto does, and the rules by which our figures are held against it. A verdict is computed from rows,
+and nowhere else.
 
 Each rule is an object that has its words, so that a report states the very rule that was applied.
 """
@@ -115,6 +116,9 @@ OSDI16 = Paper(
 )
 
 
+STRETTO = Paper("Stretto", "Adaptive Speculative Paxos, which comes with Stretto: docs/adaptive.md. No paper; held to what it is for.")
+
+
 @dataclass(frozen=True)
 class Finding:
     """Our side: a number, how it is said, and what explains it, all from rows."""
@@ -168,4 +172,3 @@ def judge(claim: Claim, rows: Rows) -> Verdict:
         why = f" {len(failed)} of its points failed, the first with: {failed[0]}." if failed else ""
         return Verdict(claim, Outcome.OPEN, "-", f"No point gave {lack}.{why}")
     return Verdict(claim, claim.rule.judge(finding.value), finding.text, finding.reason, finding.value)
-

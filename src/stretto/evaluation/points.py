@@ -12,11 +12,15 @@ import msgspec
 
 from stretto import catalog
 from stretto.bench.simulated import measure_simulated
+from stretto.evaluation.alternation import measure_alternation
 from stretto.evaluation.reconciliations import measure_reconciliations
 from stretto.network.experiment import Setting
 from stretto.simulation.spec import SimulationSpec
 
 Figures = dict[str, Any]
+_ALTERNATING_OPS_S = 120_000
+"""What an alternating network lets through, about."""
+
 _TESTBED = "reproduce"
 _CLIENT_HOSTS, _SESSIONS_ON_TESTBED = 3, 12
 _S_PER_OPERATION = 1.8e-5
@@ -83,6 +87,27 @@ class Reconciling(Point, frozen=True, tag="reconciling"):
         return 2.5 * _expected_s(self.spec)
 
 
+class Alternating(Point, frozen=True, tag="alternating"):
+    """The same, on a network that is good and bad in turns."""
+
+    spec: SimulationSpec
+
+    def run(self) -> Figures:
+        """See `stretto.evaluation.alternation.measure_alternation`."""
+        return measure_alternation(self.spec, catalog.protocol_for(self.spec.config()))
+
+    def command(self) -> str:
+        """A run with the same specification, of as many operations as it may come to."""
+        return msgspec.structs.replace(self.spec, operations=round(self._operations())).command()
+
+    def _operations(self) -> float:
+        return self.spec.fault_ns / 1e9 * _ALTERNATING_OPS_S
+
+    def expected_s(self) -> float:
+        """By the virtual time that it takes."""
+        return self._operations() * self.spec.replicas * _S_PER_OPERATION
+
+
 class Ordering(Point, frozen=True, tag="ordering"):
     """Multicasts through the packet-level model of a network, without any protocol: how much order they keep."""
 
@@ -111,13 +136,16 @@ class Ordering(Point, frozen=True, tag="ordering"):
 
 
 class Real(Point, frozen=True, tag="real"):
-    """Replicas and a client as processes on this machine, on its clock."""
+    """Replicas and clients as processes on this machine, on its clock. The others are options of `stretto bench`."""
 
     protocol: str
     replicas: int
     sessions: int
     seconds: float
     warm_up_s: float
+    client_processes: int = 1
+    one_order: bool = False
+    kill: str | None = None
 
     alone = True
 
@@ -127,22 +155,31 @@ class Real(Point, frozen=True, tag="real"):
         from stretto.bench.report import cpu_of_followers_us, cpu_of_leader_us
         from stretto.bench.run import own_config, run
 
-        plan = Plan(sessions=self.sessions, seconds=self.seconds, warm_up_s=self.warm_up_s)
+        more: dict[str, Any] = {"one_order": self.one_order, "kill": self.kill, "warm_up_s": self.warm_up_s}
+        plan = Plan(self.client_processes, self.sessions, self.seconds, **more)
         config = own_config(plan, self.protocol, self.replicas)
         figures = run(plan.validate(config), config, _silent)
-        wanted = ("operations", "throughput_ops_s", "latency_us", "client_cpu_us_per_op", "datagrams_per_op", "reconciliations_per_s")
+        wanted = ("operations", "throughput_ops_s", "latency_us", "client_cpu_us_per_op", "datagrams_per_op", "failures")
+        counted = ("reconciliations_per_s", "view_changes", *(("kill",) if self.kill else ()))
         leader, each = figures["leader"], figures["replica_cpu_us_per_op"]
         cpu = {"leader": cpu_of_leader_us(leader, each), "follower": cpu_of_followers_us(leader, each)}
-        return {name: figures[name] for name in (*wanted, "failures")} | {"cpu_us_per_op": cpu}
+        return {name: figures[name] for name in (*wanted, *counted)} | {"cpu_us_per_op": cpu}
 
     def command(self) -> str:
         """The benchmark with these options."""
         words = ["stretto", "bench", "--protocol", self.protocol, "--replicas", self.replicas, "--sessions", self.sessions]
-        return shlex.join(map(str, [*words, "--seconds", self.seconds, "--warm-up", self.warm_up_s]))
+        words += ["--seconds", self.seconds, "--warm-up", self.warm_up_s]
+        if self.client_processes > 1:
+            words += ["--client-processes", self.client_processes]
+        if self.one_order:
+            words.append("--one-order")
+        if self.kill:
+            words += ["--kill", self.kill]
+        return shlex.join(map(str, words))
 
     def expected_s(self) -> float:
         """The time that is measured, and what comes before and after."""
-        return self.seconds + self.warm_up_s + 2.5
+        return self.seconds + self.warm_up_s + 1 + 0.2 * self.client_processes
 
 
 class SwitchedOrdering(Point, frozen=True, tag="switched-ordering"):
@@ -220,7 +257,7 @@ class Switched(Point, frozen=True, tag="switched"):
         return self.seconds + 7
 
 
-AnyPoint = Simulated | Reconciling | Ordering | Real | SwitchedOrdering | Switched
+AnyPoint = Simulated | Reconciling | Alternating | Ordering | Real | SwitchedOrdering | Switched
 
 
 def _expected_s(spec: SimulationSpec) -> float:

@@ -72,10 +72,11 @@ class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     - `loss`: the probability that it does not arrive, of multicasts and of everything else;
     - `reorder`: the probability that the copy of a multicast is held back, each for itself, so that later ones overtake it there;
-    - `reorder_delay`: how long it is held back.
+    - `reorder_delay`: how long it is held back;
+    - `spell_ns`: if it is not 0, the network is good for so long, then as bad as `loss` and `reorder` say, then good again, in turns.
 
     Only multicasts are held back, as in the experiments of the NSDI'15 paper (section 6): it is their order that protocols rest on.
-    These three hold in a data-centre network too.
+    These hold in a data-centre network too.
     """
 
     transit: Delay = Delay("uniform", 20_000, 5_000)
@@ -83,6 +84,7 @@ class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loss: float = 0.0
     reorder: float = 0.0
     reorder_delay: Delay = Delay("uniform", 100_000, 50_000)
+    spell_ns: int = 0
 
     @property
     def disturbed(self) -> bool:
@@ -117,18 +119,22 @@ class DirectNetwork:
 
 
 class DisturbedNetwork:
-    """A network with the `loss` and `reorder` of `links`, which draws nothing from the random source of the network below."""
+    """A network with the `loss` and `reorder` of `links`, always or in bad spells, which draws nothing from the random source of the
+    network below."""
 
     def __init__(self, network: Network, links: Links, random: Random) -> None:
         self.at_once = network.at_once
         self._network = network
         self._loss = links.loss
         self._reorder = links.reorder
+        self._spell_ns = links.spell_ns
         self._delay = links.reorder_delay.sampler(random)
         self._chance = random.random
 
     def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
         """See `Network`."""
+        if self._spell_ns and leaves_ns // self._spell_ns % 2 == 0:
+            return self._network.carry(leaves_ns, source, destination, size, deliver)
         chance, loss = self._chance, self._loss
         reorder = self._reorder if destination == GROUP else 0.0
 
@@ -139,4 +145,4 @@ class DisturbedNetwork:
                 arrives_ns += self._delay()
             deliver(receiver, arrives_ns)
 
-        self._network.carry(leaves_ns, source, destination, size, disturb)
+        return self._network.carry(leaves_ns, source, destination, size, disturb)

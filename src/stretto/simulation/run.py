@@ -139,6 +139,9 @@ class Simulation:
         self.clients = [self.world.add(Machine(self.world, a, spec.client_costs, Random(f"{seed}/{a}"))) for a in addresses]
         self._start_nodes(protocol, spec.config(), machine)
         self.lives = Lives(self._replicas, self._begin_again)
+        self._replicas[-1 - spec.dead].slowdown_ns += spec.slow_ns
+        for host in self._replicas[spec.replicas - spec.dead :]:
+            self.world.at(_POLL_NS, self._end_for_good, host)
         stricken = Stricken(self.world, network, self.lives, self.clients, self._sequencers, self._begin_sequencer)
         strengths = {fault: spec.strength_of(fault) for fault in spec.faults}
         self._faults = Faults(strengths, stricken, f"{seed}/faults")
@@ -237,6 +240,13 @@ class Simulation:
         return f"{self._calls.uncommitted} accepted results are not committed, and replicas {self._laggards()} lag behind: these"
 
     # Building and watching
+
+    def _end_for_good(self, machine: Machine, _: Any) -> None:
+        """Stop a replica that is to be dead, as soon as nobody waits for it to have started, and its memory may be lost."""
+        if self.lives.bootstrapping() or machine not in self.lives.may_lose_memory():
+            self.world.at(self.world.now_ns + _POLL_NS, self._end_for_good, machine)
+        else:
+            self.lives.end_for_good(machine)
 
     def _replica_host(self, address: Address, protocol: ProtocolDefinition) -> Machine:
         spec = self.spec

@@ -18,6 +18,7 @@ from stretto.simulation.network import Links
 from stretto.simulation.world import Costs
 
 NULL_SERVICE = "stretto.core.state_machine:NullMachine"
+_SINGLE = ("keys", "think_ns", "dead", "slow_ns", "fault_ns", "settle_ns")
 _TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs", "sequencer_costs", "disk")
 
 
@@ -29,6 +30,8 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `operations`: how many calls are made in all; `keys`: how many keys they are about, if the service has keys; `think_ns`: the mean
       time between a return and the next call of that session;
     - `durability`: as in a cluster's configuration; with "disk", each replica has one, which faults can strike too;
+    - `dead`: how many replicas, the last ones, stop for good when all have come into service; `slow_ns`: how much longer the last one
+      of the others takes for each burst;
     - `sequencers`: how many nodes number the requests, for a protocol that has such;
     - `faults`: names from `stretto.simulation.faults.FAULTS`; `strengths`: how much of each there is, where that is not the usual;
     - `fault_ns`: faults are healed after this virtual time, if the operations have not come to an end before; `settle_ns`: how much
@@ -49,6 +52,8 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: int = 1_000
     think_ns: int = 0
     durability: Literal["memory", "disk"] = "memory"
+    dead: int = 0
+    slow_ns: int = 0
     sequencers: int = 0
     faults: tuple[str, ...] = ()
     strengths: dict[str, Strength] = {}
@@ -81,6 +86,9 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("replicas", "clients", "sessions", "operations", "keys", "fault_ns", "settle_ns"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{getattr(self, name)} is too small; 1 or more", key=name)
+        if not 0 <= self.dead <= (self.replicas - 1) // 2:
+            reason = f"{self.dead} of {self.replicas} replicas are not a minority; 0 to {(self.replicas - 1) // 2}"
+            raise ConfigurationError(reason, key="dead")
         if self.sequencers < 0:
             raise ConfigurationError(f"{self.sequencers} is too small; 0 or more", key="sequencers")
         check_names(self.faults, self.durability, self.sequencers)
@@ -124,7 +132,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _settings(self) -> list[tuple[str, Any]]:
         """What has no option of its own, with dotted names."""
-        settings: list[tuple[str, Any]] = [(name, getattr(self, name)) for name in ("keys", "think_ns", "fault_ns", "settle_ns")]
+        settings: list[tuple[str, Any]] = [(name, getattr(self, name)) for name in _SINGLE]
         for table in _TABLES:
             settings += _flat(table, getattr(self, table))
         for fault in self.faults:

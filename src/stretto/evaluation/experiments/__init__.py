@@ -7,7 +7,7 @@ from importlib import import_module
 from stretto.core.errors import ConfigurationError
 from stretto.evaluation.experiment import Experiment
 
-NAMES = ("comparison", "load", "disorder", "messages", "fabric", "testbed", "reconciliation")
+NAMES = ("comparison", "load", "disorder", "adaptive", "messages", "fabric", "testbed", "reconciliation")
 
 
 def experiment(name: str) -> Experiment:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from stretto.evaluation.charts import Axis, Chart, Table, chart_or_none, line
-from stretto.evaluation.claims import NSDI15, OSDI16, Claim, Finding, Near
+from stretto.evaluation.claims import NSDI15, OSDI16, STRETTO, AtLeast, AtMost, Claim, Finding, Near
 from stretto.evaluation.experiment import IN_ORDER, Experiment, Scope, replicas_of, replicated
 from stretto.evaluation.points import AnyPoint, Simulated
 from stretto.evaluation.rows import Missing, Rows
@@ -21,13 +21,20 @@ _REORDER, _LOSS = "reorder", "loss"
 _WORDS = {_REORDER: "reordered", _LOSS: "lost"}
 _CLAIMED = {_REORDER: 1e-3, _LOSS: 1e-2}
 """Where Speculative Paxos falls below Paxos, by the papers."""
+_HELD_TO = {_REORDER: 0.2, _LOSS: 0.05}
+"""How bad the network may be for Adaptive Speculative Paxos to keep up."""
 _ZERO = 2e-6
-_PAXOS = "multipaxos"
+_PAXOS, _BATCHED, _ADAPTIVE = "multipaxos", "multipaxos-batched", "adaptive"
+_RATES = {
+    _REORDER: ((0.0, 1e-4, 1e-3, 1e-2, 1e-1, 2e-1), (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 2e-1)),
+    _LOSS: ((0.0, 1e-4, 1e-3, 1e-2, 5e-2, 1e-1), (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 5e-2, 1e-1)),
+}
+"""Of a quick run and of a full one."""
 
 
 def _points(scope: Scope) -> Iterator[AnyPoint]:
-    for disturbance in (_REORDER, _LOSS):
-        for rate in scope.chosen((0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1), (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)):
+    for disturbance, rates in _RATES.items():
+        for rate in scope.chosen(*rates):
             for protocol in replicated(scope.protocols):
                 for seed in scope.seeds(2, 5):
                     links = msgspec.structs.replace(IN_ORDER, **{disturbance: rate})
@@ -74,6 +81,34 @@ def _crossing_found(disturbance: str) -> Callable[[Rows], Finding]:
     return find
 
 
+def no_cliff(column: str, other: str, worst: Callable[[list[float]], float], **factors: Any) -> Callable[[Rows], Finding]:
+    """What Adaptive Speculative Paxos has of `column` against `other` in the rows with these factors, at the `worst` of the rates."""
+
+    def find(rows: Rows) -> Finding:
+        chosen = rows.where(**factors)
+        most = _HELD_TO[factors["disturbance"]]
+        ratios = {}
+        for rate in sorted(rate for rate in chosen.values("rate") if rate <= most):
+            ours, theirs = (chosen.where(rate=rate, protocol=name).median(column) for name in (_ADAPTIVE, other))
+            ratios[rate] = ours / theirs
+        if not ratios:
+            raise Missing(f"{column} at any rate")
+        at = ", ".join(f"{ratio:.2f} at {rate * 100:g}%" for rate, ratio in ratios.items())
+        reason = f"Of messages {_WORDS[factors['disturbance']]}, against {label_of(other)}: {at}."
+        return Finding(worst(list(ratios.values())), f"{min(ratios.values()):.2f} to {max(ratios.values()):.2f} times", reason)
+
+    return find
+
+
+def no_view_change(rows: Rows) -> Finding:
+    """How often the view changed under Adaptive Speculative Paxos, where no leader was killed."""
+    mine = Rows(row for row in rows.where(protocol=_ADAPTIVE) if row.get("killed") != "leader")
+    most = mine.spread("view_changes")[1]
+    operations = sum(row["operations"] for row in mine)
+    reason = f"The most in any of {len(mine.all)} runs in which no leader was killed, of {operations:,} operations together."
+    return Finding(most, "none" if not most else f"up to {most:g} in a run", reason)
+
+
 def _show(rows: Rows) -> Iterator[Chart | Table | None]:
     for disturbance in (_REORDER, _LOSS):
         mine = rows.where(disturbance=disturbance)
@@ -111,6 +146,9 @@ def _rate(at: float | None) -> str:
     return "nowhere" if at is None else f"{at * 100:.2g}%"
 
 
+LEVEL, NOT_ABOVE = AtLeast(1.0, even=0.8, slack=0.02), AtMost(1.0, even=1.25, slack=0.02)
+"""By how much medians of a few seeds differ does not count."""
+
 _CLAIMS = (
     Claim(
         "reorder-crossing", "Reordering: where Speculative Paxos falls below Paxos",
@@ -122,6 +160,26 @@ _CLAIMS = (
         "loss-crossing", "Loss: where Speculative Paxos falls to Paxos",
         OSDI16, "evaluation", "At 1% of messages lost, the throughput of Speculative Paxos has fallen to that of Paxos.",
         "about 1%", ("speculative", _PAXOS), Near(_CLAIMED[_LOSS], 3, 10), _crossing_found(_LOSS),
+    ),
+    *(
+        Claim(
+            f"adaptive-{disturbance}-throughput", f"Adaptive: throughput against batching, messages {word}",
+            STRETTO, "no cliff", f"Up to {_HELD_TO[disturbance]:.0%} {word}, it does at least what batched Paxos does.",
+            "at least as much", (_ADAPTIVE, _BATCHED), LEVEL, no_cliff("throughput_ops_s", _BATCHED, min, disturbance=disturbance),
+        )
+        for disturbance, word in _WORDS.items()
+    ),
+    *(
+        Claim(
+            f"adaptive-{disturbance}-latency", f"Adaptive: latency against Paxos, messages {word}",
+            STRETTO, "no cliff", f"Up to {_HELD_TO[disturbance]:.0%} {word}, its median latency is at most that of Paxos.",
+            "at most as much", (_ADAPTIVE, _PAXOS), NOT_ABOVE, no_cliff("latency_us.p50", _PAXOS, max, disturbance=disturbance),
+        )
+        for disturbance, word in _WORDS.items()
+    ),
+    Claim(
+        "adaptive-disorder-views", "Adaptive: view changes, messages reordered and lost",
+        STRETTO, "views", "Neither reordering nor loss changes the view.", "none", (_ADAPTIVE,), AtMost(0, even=0), no_view_change,
     ),
 )  # fmt: skip
 
