@@ -57,7 +57,7 @@ def test_what_changes_nothing_is_not_found(monkeypatch: pytest.MonkeyPatch, caps
     assert run(["mutants", "--budget", "1", "--markdown"]) == 1
     heading, _, row = capsys.readouterr().out.splitlines()
     assert heading.startswith("| mutant | rule |")
-    assert row.startswith("| harmless | Nothing | fuzz --replicas 3 ")
+    assert row.startswith("| harmless | Nothing | fuzz --protocol speculative --replicas 3 ")
     assert "| NOT FOUND |" in row
 
 
@@ -96,7 +96,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["mutants", "--list", "--only", "undo-without-machine", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["mutant"] == "undo-without-machine"
-    assert row["hunter"].startswith("fuzz --replicas 3")
+    assert row["hunter"].startswith("fuzz --protocol speculative --replicas 3")
     assert run(["mutants", "--list"]) == 0
     assert "undo-without-machine" in capsys.readouterr().out
 

@@ -26,7 +26,7 @@ def is_done(n: int, answers: list[tuple[int, int, tuple[int, bytes], int]]) -> b
     handle = stage.call(client, b"x")
     request = cast(Request, stage.waiting(Request)[0].message)
     for source, view, (position, summary), level in answers:
-        client.on_message(source, AdaptiveReply(view, position, summary, request.session, request.number, b"", level))
+        client.on_message(source, AdaptiveReply(view, position, summary, request.session, request.number, b"", level, False))
     return handle in stage.results
 
 
@@ -36,8 +36,9 @@ ENDS = {
     "without the leader": (5, [(i, 0, LEADERS, SPECULATIVE) for i in (1, 2, 3, 4)], False),
     "confirmed by f, and the leader": (5, [(0, 0, LEADERS, SPECULATIVE), (1, 0, LEADERS, CONFIRMED), (2, 0, LEADERS, CONFIRMED)], True),
     "confirmed by one fewer": (5, [(0, 0, LEADERS, SPECULATIVE), (1, 0, LEADERS, CONFIRMED), (2, 0, LEADERS, SPECULATIVE)], False),
-    "confirmed without the leader": (5, [(i, 0, LEADERS, CONFIRMED) for i in (1, 2, 3)], False),
-    "confirmed elsewhere": (3, [(0, 0, LEADERS, SPECULATIVE), (1, 0, OTHER, CONFIRMED), (2, 0, OTHER, CONFIRMED)], False),
+    "confirmed by f+1 without the leader": (5, [(i, 0, LEADERS, CONFIRMED) for i in (1, 2, 3)], True),
+    "confirmed by f without the leader": (5, [*((i, 0, LEADERS, CONFIRMED) for i in (1, 2)), (3, 0, LEADERS, SPECULATIVE)], False),
+    "confirmed before the leader moved on": (3, [(1, 0, LEADERS, CONFIRMED), (2, 0, OTHER, SPECULATIVE)], False),
     "a speculative answer before its confirmed one": (
         3,
         [(0, 0, LEADERS, SPECULATIVE), (1, 0, OTHER, SPECULATIVE), (1, 0, LEADERS, CONFIRMED), (2, 0, OTHER, SPECULATIVE)],

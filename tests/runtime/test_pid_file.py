@@ -55,12 +55,13 @@ def test_a_file_that_is_none_names_no_process(tmp_path: Path, content: str) -> N
 
 def test_a_process_that_it_starts_begins_when_it_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid_file = PidFile(tmp_path / "a.pid")
-    process = pid_file.start(["sh", "-c", "echo $$"], tmp_path / "a.log")
-    assert process.wait(10) == 0
-    assert (tmp_path / "a.log").read_text() == f"{process.pid}\n"
-    assert (tmp_path / "a.pid").read_text().split()[0] == str(process.pid)
+    with (tmp_path / "a.log").open("wb") as log:
+        process = pid_file.start(["sh", "-c", "echo $$"], log)
+        assert process.wait(10) == 0
+        assert (tmp_path / "a.log").read_text() == f"{process.pid}\n"
+        assert (tmp_path / "a.pid").read_text().split()[0] == str(process.pid)
 
-    monkeypatch.setattr(PidFile, "write", lambda self, pid: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        pid_file.start(["touch", str(tmp_path / "began")], tmp_path / "a.log")
-    assert not (tmp_path / "began").exists()
+        monkeypatch.setattr(PidFile, "write", lambda self, pid: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pid_file.start(["touch", str(tmp_path / "began")], log)
+        assert not (tmp_path / "began").exists()

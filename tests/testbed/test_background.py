@@ -11,6 +11,7 @@ from stretto.core.errors import ConfigurationError
 from stretto.network.designs import Design, rules_for
 from stretto.network.groups import Group, place
 from stretto.network.model.traffic import Background
+from stretto.network.routes import Failed, Routes
 from stretto.network.topologies import named
 from stretto.network.topology import Topology
 from stretto.network.verification import walk
@@ -19,6 +20,7 @@ from stretto.testbed.background import PERIOD_S, targets
 from stretto.testbed.datagrams import HEADERS_BYTES
 from stretto.testbed.fabric import Fabric
 from stretto.testbed.plan import Plan
+from stretto.testbed.unicast import ports_towards
 
 TESTBED = "testbed(pod_gbps=1)"
 
@@ -34,12 +36,19 @@ def test_a_link_above_each_receivers_rack_by_those_who_have_nothing_else_to_do(s
     group = place(topology, 3, 3, seed)
     chosen = targets(topology, group, Design("serialised", salt=seed))
     assert [topology.wires[target.switch][target.port].peer for target in chosen] == [topology.rack(member)[0] for member in group.members]
+    ports = ports_towards(Routes(topology, Failed(topology)))
     multicast = passed(topology, group, Design("topology_aware", salt=seed))
     assert any((target.switch, target.port) in multicast for target in chosen)
     for target in chosen:
         busy = {*group.members, *group.senders, target.destination}
         assert busy.isdisjoint(target.sources)
         assert all(topology.rack(source)[0] != topology.rack(target.destination)[0] for source in target.sources)
+        # All of it comes by this link.
+        for source in target.sources:
+            node = topology.rack(source)[0]
+            while node != target.switch:
+                node = topology.wires[node][ports[node][target.destination]].peer
+            assert ports[target.switch][target.destination] == target.port
     # The same for all designs, so that they are compared under the same traffic.
     assert chosen == targets(topology, group, Design("plain", salt=seed))
 

@@ -10,10 +10,10 @@ from stretto.network.groups import Group
 from stretto.network.measures import of_group
 from stretto.network.model.queues import NEVER
 from stretto.testbed import exchange as exchanges
+from stretto.testbed import record
 from stretto.testbed.commands import ControllerClient
 from stretto.testbed.exchange import evenly, exchange
 from stretto.testbed.fabric import Fabric
-from stretto.testbed.record import TestbedFailure
 from stretto.testbed.sending import open_socket
 from stretto.testbed.session import install
 
@@ -70,5 +70,5 @@ def test_switches_that_hold_something_else_are_told_of(testbed: Fabric, controll
     assert found.good
     told = type(found)(4, 1, 1, 1, ("spine0",), (), ())
     monkeypatch.setattr(ControllerClient, "verify", lambda self: told)
-    with pytest.raises(TestbedFailure, match="spine0 cannot be reached"):
+    with pytest.raises(record.TestbedFailure, match="spine0 cannot be reached"):
         install(controller, Design("serialised"), GROUP)

@@ -173,7 +173,7 @@ def rules_command(
     else:
         lines = list(rules.rows(dict(sorted(controller.rules.items()))))
     lines = [line for line in lines if switch in (None, line["switch"])]
-    _print_rows([_flat_rule(line) for line in lines] if not as_json else lines, as_json)
+    _print_rows([flat_rule(line) for line in lines] if not as_json else lines, as_json)
     if not as_json:
         for address, cut in controller.cut.items():
             _print_cut(Console(), address, cut)
@@ -397,7 +397,8 @@ def _print_cut(console: Console, address: str, cut: dict[str, tuple[str, ...]]) 
         console.print(f"[red]group {address}: no way from {who} to {', '.join(members)}[/]")
 
 
-def _flat_rule(line: dict[str, Any]) -> dict[str, Any]:
+def flat_rule(line: dict[str, Any]) -> dict[str, Any]:
+    """A row of rules in the columns of a table."""
     if "match" not in line:
         return line
     match: dict[str, Any] = {"in_port": "any", "label": "any", "sender": "any"} | line["match"]

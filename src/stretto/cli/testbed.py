@@ -8,6 +8,7 @@ import click
 
 from stretto.cli.options import json_option, print_json, progress_line
 from stretto.cli.testbed_bench import bench
+from stretto.cli.testbed_control import design, rules, verify
 from stretto.cli.testbed_traffic import failover, reorder
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ def command() -> None:
 command.add_command(reorder)
 command.add_command(failover)
 command.add_command(bench)
+command.add_command(design)
+command.add_command(verify)
+command.add_command(rules)
 
 
 @command.command()
-@click.argument("topology", default="testbed(pod_gbps=1)", metavar="[TOPOLOGY]")
+@click.argument("topology", required=False)
 @name_option
 @click.option("--scale", type=float, help="The factor on the rates of all links.  [default: 0.02]")
-def up(topology: str, name: str, scale: float | None) -> None:
+def up(topology: str | None, name: str, scale: float | None) -> None:
     """Make a testbed, or bring back what is missing of it.
 
     TOPOLOGY is named as in `stretto network`, or a .toml file. Without it: twelve switches in two pods, sixteen hosts, all links but
@@ -44,8 +48,9 @@ def up(topology: str, name: str, scale: float | None) -> None:
     from stretto.testbed import probe
     from stretto.testbed.fabric import SCALE, Fabric
     from stretto.testbed.plan import Plan
+    from stretto.testbed.session import TOPOLOGY
 
-    fabric = Fabric(Plan(named(topology), name), SCALE if scale is None else scale)
+    fabric = Fabric(Plan(named(topology or TOPOLOGY), name), SCALE if scale is None else scale)
     with progress_line() as show:
         outcome = fabric.up(lambda what: show(what, None))
     what = {"made": "is up", "mended": "is complete again", "unchanged": "was up already"}[outcome]

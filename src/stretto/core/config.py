@@ -103,8 +103,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `max_held_requests`: how many requests a replica keeps while it cannot append them.
     - `checkpoint_operations`: a replica keeps its state, and gives up the entries that led to it, at least every so many operations.
     - `sync_operations`: the leader synchronises after so many operations even if the interval has not passed.
-    - `batch_size`: how many operations one Prepare of `multipaxos-batched` has at most.
-    - `pipeline`: how many Prepares of that, or Orders of `adaptive`, are under way at a time.
+    - `batch_size`: how many operations one Prepare of `multipaxos-batched` or `adaptive` has at most.
+    - `pipeline`: how many of these are under way at a time.
     - `max_transfer_bytes`: the largest piece of log that one message of a state transfer carries.
     - `max_stream_bytes`: the largest message that a stream may carry.
     """

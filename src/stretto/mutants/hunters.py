@@ -28,12 +28,13 @@ class Hunter:
         return [self.command, *_USUAL[self.command], *self.options, "--seconds", f"{seconds:g}", "--json"]
 
 
+_SPECULATIVE = ("--protocol", "speculative")
 _NETWORK = "loss,reordering,partition,one_way_partition,duplication,pause"
 
 
 def swarm(*options: str, seconds: float = 180) -> Hunter:
-    """Random runs of everything."""
-    return Hunter("fuzz", options, seconds)
+    """Random runs, of Speculative Paxos unless the options name another protocol."""
+    return Hunter("fuzz", options if "--protocol" in options else (*_SPECULATIVE, *options), seconds)
 
 
 def network(replicas: int, *options: str, seconds: float = 180) -> Hunter:
@@ -71,12 +72,12 @@ def adaptive(replicas: int, durability: str = "memory", *options: str, seconds: 
 
 def explorer(bounds: str, seconds: float = 180) -> Hunter:
     """Every order of what may happen in a small world."""
-    return Hunter("explore", ("--bounds", bounds), seconds)
+    return Hunter("explore", (*_SPECULATIVE, "--bounds", bounds), seconds)
 
 
 def walks(bounds: str, seconds: float = 180) -> Hunter:
     """Guided walks through a small world that is too large to be searched whole."""
-    return Hunter("explore", ("--guided", "--seed", "0", "--bounds", bounds), seconds)
+    return Hunter("explore", (*_SPECULATIVE, "--guided", "--seed", "0", "--bounds", bounds), seconds)
 
 
 def _short(replicas: int, durability: str, faults: str) -> tuple[str, ...]:

@@ -18,10 +18,7 @@ from stretto.replication.messages import (
     EntriesGivenUp,
     Forward,
     GetLog,
-    GetRequests,
     Heartbeat,
-    MissingRequests,
-    Order,
     Prepare,
     PrepareOk,
     Request,
@@ -49,9 +46,8 @@ class LeaderLog:
 
     - `confirmed`: a follower's: up to there its log is known to be that of its last normal view's leader. It never goes down in a view.
       What stands behind it is the follower's own.
-    - `early`: a follower's: Prepares that have overtaken those before them, or the requests that they order, by their first position.
-    - `ordered`: whether the leader sends Orders all the time. A follower then appends nothing of its own: its requests wait in `held`.
-    - `missing`: a follower's: requests that the first of those Orders names and that are not here; `fetched`: those that have been since.
+    - `early`: a follower's: Prepares that have overtaken those before them, by their first position.
+    - `ordered`: whether the leader sends all entries at once. A follower then appends nothing of its own: its requests wait in `held`.
     - `displaced`: a follower's: its own requests that the leader's order went on without, when our log was changed last.
     - `told`: a follower's: the highest position that it should have, and the leader's hash there, if that is known.
     - `moved`: a follower's: whether its log has changed since it last told the leader how far it is.
@@ -66,10 +62,8 @@ class LeaderLog:
         self.port = replica.port
         self.state = replica.state
         self._confirmed = 0
-        self.early: dict[int, Prepare | Order] = {}
+        self.early: dict[int, Prepare] = {}
         self.ordered = False
-        self.missing: set[tuple[int, int]] = set()
-        self.fetched: dict[tuple[int, int], Request] = {}
         self.displaced: set[tuple[int, int]] = set()
         self.told: tuple[int, bytes] = (0, _UNKNOWN)
         self.moved = False
@@ -84,12 +78,9 @@ class LeaderLog:
         self._max_bytes = config.limits.max_transfer_bytes
         replica.handlers |= {
             Prepare: self.on_prepare,
-            Order: self.on_prepare,
             PrepareOk: self.on_prepare_ok,
             Heartbeat: self.on_heartbeat,
             GetLog: self.on_get_log,
-            GetRequests: self.on_get_requests,
-            MissingRequests: self.on_missing_requests,
             Forward: self.on_forward,
             EntriesGivenUp: self.on_entries_given_up,
             Commit: self.on_commit,
@@ -117,8 +108,6 @@ class LeaderLog:
         """The view has been left."""
         self.early = {}
         self.ordered = False
-        self.missing = set()
-        self.fetched = {}
         self.displaced = set()
         self.told = (0, _UNKNOWN)
         self.moved = False
@@ -135,16 +124,10 @@ class LeaderLog:
         self.replica.send_to_peers(self._prepare(self.prepared + 1, self.state.log.entries(self.prepared + 1, last)))
         self.prepared = last
 
-    def order(self, last: int) -> None:
-        """The same as `prepare`, to followers that should have the entries, in another order perhaps."""
-        replica, log, first = self.replica, self.state.log, self.prepared + 1
-        identities = [identity(request) for request in log.entries(first, last)]
-        replica.send_to_peers(Order(replica.incarnations, replica.view, first, log.hash_at(first - 1), identities, self.state.committed))
-        self.prepared = last
-
     def _prepare(self, first: int, entries: list[Request]) -> Prepare:
         replica, state = self.replica, self.state
-        return Prepare(replica.incarnations, replica.view, first, state.log.hash_at(first - 1), entries, state.committed)
+        previous_hash = state.log.hash_at(first - 1)
+        return Prepare(replica.incarnations, replica.view, first, previous_hash, entries, state.committed, self.ordered)
 
     def on_prepare_ok(self, source: Address, message: PrepareOk) -> None:
         """Commit what a majority has."""
@@ -217,21 +200,22 @@ class LeaderLog:
             return False
         return True
 
-    def on_prepare(self, source: Address, message: Prepare | Order) -> None:
+    def on_prepare(self, source: Address, message: Prepare) -> None:
         """Take over entries, if those before them are here; commit what the leader has committed."""
         if not self._counts(source, message):
             return
-        if isinstance(message, Order):
+        if message.ordering:
             self.ordered = True
             if message.first <= self.confirmed:  # by a heartbeat, of which clients know nothing
-                last = message.first + len(message.identities) - 1
+                last = message.first + len(message.entries) - 1
                 self.replica.on_confirmed(message.first, min(last, self.confirmed), is_awaited=True)
         self._compare(message.first - 1, message.previous_hash, is_awaited=True)
-        if message.first > self.confirmed + 1 or not self._take_over(message):
+        if message.first > self.confirmed + 1:
             if len(self.early) < MAX_EARLY_PREPARES:
                 self.early[message.first] = message
             self._lack(message.first, _UNKNOWN)
             return
+        self._take_over(message)
         self._take_over_early()
         self._learn_commit(message.committed)
         self._say_confirmed()
@@ -242,18 +226,10 @@ class LeaderLog:
             self._confirm(position, is_awaited)
             self._take_over_early()
 
-    def _take_over(self, message: Prepare | Order) -> bool:
-        """Make our log continue as the leader's does. Whether it does so already matters: what stands behind then stays.
-
-        False if an Order names requests that are not here.
-        """
+    def _take_over(self, message: Prepare) -> None:
+        """Make our log continue as the leader's does. Whether it does so already matters: what stands behind then stays."""
         confirmed, state = self.confirmed, self.state
-        if isinstance(message, Prepare):
-            new: list[Request] | None = message.entries[confirmed + 1 - message.first :]
-        else:
-            new = self._requests(message.identities[confirmed + 1 - message.first :])
-        if new is None:
-            return False
+        new = message.entries[confirmed + 1 - message.first :]
         last, held = confirmed + len(new), self.replica.held
         if confirmed == state.log.tip and not held:
             for request in new:
@@ -264,52 +240,11 @@ class LeaderLog:
             self.replica.adopt(confirmed, new)  # rolls back to where we differ from the leader, and no further
             held.keep(self._is_new)  # what the leader has, or would refuse, must not make us differ again
         if last > confirmed:
-            self.missing = set()  # a Prepare may have brought what Orders waited for: the next of them asks anew
-            self.fetched = {}
             self._confirm(last, is_awaited=True)
         if held:
             self._forward_displaced()
             if not self.ordered:
                 self.replica.accept_held()
-        return True
-
-    def _requests(self, identities: list[tuple[int, int]]) -> list[Request] | None:
-        """The requests that follow what is confirmed, which came here too; None if some have not, which are then asked for."""
-        own = [*self.state.log.entries(self.confirmed + 1), *self.replica.held]
-        here = {identity(request): request for request in own} | self.fetched
-        lacking = [position for position, key in enumerate(identities, self.confirmed + 1) if key not in here]
-        if not lacking:
-            return [here[key] for key in identities]
-        former, self.missing = self.missing, {key for key in identities if key not in here}
-        if not self.missing <= former:
-            replica = self.replica
-            self.port.send(replica.leader, GetRequests(replica.incarnations, replica.view, lacking))
-        return None
-
-    def on_get_requests(self, source: Address, message: GetRequests) -> None:
-        """Send a follower the requests at some positions."""
-        replica, log = self.replica, self.state.log
-        if not replica.views.counts(source, message):
-            return None
-        if not replica.is_leader or not all(log.base < position <= log.tip for position in message.positions):
-            return replica.ignore("asks for requests that are not here")
-        requests = piece_of([log.entry_at(position) for position in message.positions], self._max_bytes)
-        return self.port.send(source, MissingRequests(replica.incarnations, replica.view, requests))
-
-    def on_missing_requests(self, source: Address, message: MissingRequests) -> None:
-        """Go on with the Orders that wait for these."""
-        if self._counts(source, message):
-            for request in message.requests:
-                self.note_arrival(request)
-
-    def note_arrival(self, request: Request) -> None:
-        """A request has come. If it is the last that an Order waits for, go on with that."""
-        key = identity(request)
-        if key in self.missing:
-            self.fetched[key] = request
-            self.missing.discard(key)
-            if not self.missing and self._take_over_early():
-                self._say_confirmed()
 
     def _forward_displaced(self) -> None:
         """If the leader's order has gone on without a request twice, it may have been lost on its way to him: send it."""
@@ -335,15 +270,10 @@ class LeaderLog:
         record = self.state.sessions.record_for(request)
         return request.session == OPEN_SESSION if record is None else record.number < request.number
 
-    def _take_over_early(self) -> bool:
-        """Take over what was early and is not any more. Whether there was any."""
-        any_taken = False
+    def _take_over_early(self) -> None:
+        """Take over what was early and is not any more."""
         while self.early and (first := min(self.early)) <= self.confirmed + 1:
-            if not self._take_over(self.early[first]):
-                break
-            del self.early[first]
-            any_taken = True
-        return any_taken
+            self._take_over(self.early.pop(first))
 
     def _confirm(self, position: int, is_awaited: bool) -> None:
         first, self._confirmed = self.confirmed + 1, position
@@ -438,7 +368,6 @@ class LeaderLog:
         return {
             "confirmed": self.confirmed,
             "early": sorted(self.early.items()),
-            "missing": [sorted(self.missing), sorted(self.fetched.items())],
             "told": self.told,
             "displaced": sorted(self.displaced),
             "ordered": self.ordered,

@@ -184,34 +184,14 @@ class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
 class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
     """The leader to its followers: my log from position `first` on is these entries, behind one with hash `previous_hash`.
 
-    `committed`: everything up to there is.
+    `committed`: everything up to there is. `ordering`: I send all entries so, so wait for them.
     """
 
     first: Position
     previous_hash: bytes
     entries: list[Request]
     committed: Position
-
-
-class Order(ViewMessage, frozen=True, array_like=True, tag=25, gc=False):
-    """The same as Prepare, to followers who should have the requests already: their sessions and numbers tell them."""
-
-    first: Position
-    previous_hash: bytes
-    identities: list[tuple[int, int]]
-    committed: Position
-
-
-class GetRequests(ViewMessage, frozen=True, array_like=True, tag=26, gc=False):
-    """A follower to the leader: these positions of your Order name requests that I do not have."""
-
-    positions: list[Position]
-
-
-class MissingRequests(ViewMessage, frozen=True, array_like=True, tag=27, gc=False):
-    """The answer to GetRequests."""
-
-    requests: list[Request]
+    ordering: bool
 
 
 class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
@@ -223,7 +203,7 @@ class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
 
 class Heartbeat(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
     """The leader to its followers, every so often: I live, you should have my log up to `prepared`, and up to `committed` it is; these are
-    its hashes there. `ordering`: I send my order all the time, so wait for it."""
+    its hashes there. `ordering`: as in Prepare."""
 
     prepared: Position
     prepared_hash: bytes
@@ -258,6 +238,6 @@ class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
 
 
 LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (
-    Prepare, Order, GetRequests, MissingRequests, PrepareOk, Heartbeat, GetLog, EntriesGivenUp, Forward,
+    Prepare, PrepareOk, Heartbeat, GetLog, EntriesGivenUp, Forward,
 )  # fmt: skip
 """What a protocol needs whose followers take over the leader's log; see `stretto.replication.leader_log`."""

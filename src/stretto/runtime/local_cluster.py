@@ -72,10 +72,6 @@ def in_service(metrics: dict[str, Any] | None) -> bool:
     return metrics is not None and metrics.get("status") not in ("bootstrapping", "asking", "recovering")
 
 
-_outliving: list[subprocess.Popen[bytes]] = []
-"""Replicas outlive the command that started them. They are kept here, so that Popen does not complain of that."""
-
-
 class Start(NamedTuple):
     """A process that was just started, and where its part of the log begins."""
 
@@ -227,11 +223,7 @@ class LocalCluster:
             command += ["--repair"] if repair else []
         with self._log(address) as log:
             position = log.tell()
-            # A session of its own, so that Ctrl-C in this terminal does not reach it.
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        self.pid_files[address].write(process.pid)
-        _outliving[:] = [*(former for former in _outliving if former.poll() is None), process]
-        return Start(process, position)
+            return Start(self.pid_files[address].start(command, log), position)
 
     @contextmanager
     def _log(self, address: int) -> Iterator[IO[bytes]]:

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 _outliving: list[subprocess.Popen[bytes]] = []
 """Processes that may outlive this one. They are kept here, so that Popen does not complain of that."""
@@ -28,23 +29,22 @@ class PidFile:
         """Remember a process that was just started."""
         self.path.write_text(f"{pid} {_start_time(pid) or 0}\n", encoding="ascii")
 
-    def start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        """Start a command that may outlive this process, and remember it; what it prints is appended to `log`.
+    def start(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a command that may outlive this process, and remember it; what it prints goes to `log`.
 
         It begins when it is remembered, so that nothing ever runs that the file does not name, whenever this process is killed.
         """
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                ["sh", "-c", 'read -r go && exec "$@"', "sh", *command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C in this terminal does not reach it
-            )
+        process = subprocess.Popen(
+            ["sh", "-c", 'read -r go && exec "$@"', "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C in this terminal does not reach it
+        )
         _outliving[:] = [*(former for former in _outliving if former.poll() is None), process]
-        self.write(process.pid)
         assert process.stdin is not None
         with process.stdin as gate:
+            self.write(process.pid)
             gate.write(b"go\n")
         return process
 

@@ -4,8 +4,9 @@ For each rack with members of the group, one link downwards to its switch carrie
 multicasts come down from the roots, where another one leads to a host in that rack. Order can only suffer where some messages pass a
 queue that others do not, so links between switches are loaded; behind them, on a host's own link, there is one queue for all.
 
-The idle hosts of other racks share in it. Each sends in the bursts that the model draws (`network.model.traffic`), at the rate of its own
-link, so that bursts of several hosts meet in the link's queue; some seconds are drawn and sent again and again.
+The idle hosts of other racks whose packets come by that link share in it. Each sends in the bursts that the model draws
+(`network.model.traffic`), at the rate of its own link, so that bursts of several hosts meet in the link's queue; some seconds are drawn
+and sent again and again. What overflows queues on the way does not get to the link, which so carries a little less than was asked for.
 """
 
 from __future__ import annotations
@@ -64,14 +65,17 @@ def targets(topology: Topology, group: Group, design: Design) -> tuple[Target, .
     idle = [host for host in topology.hosts if host not in group.senders and host not in group.members]
     found = []
     for rack in dict.fromkeys(topology.rack(member)[0] for member in group.members):
-        sources = tuple(host for host in idle if topology.rack(host)[0] != rack)
-        ends = [host for host in topology.hosts if topology.rack(host)[0] == rack]
+        sources = [host for host in idle if topology.rack(host)[0] != rack]
         if not sources:
             raise ConfigurationError("every host is a sender or a receiver; some must be left for other traffic", key="background")
-        # Rather beside the members than to one of them, whose own link would be loaded as well.
-        links = {host: _last_link(topology, ports, sources[0], host) for host in ends}
-        destination = max(ends, key=lambda host: (passed[links[host]] > 0, host in idle, passed[links[host]]))
-        found.append(Target(*links[destination], destination, sources))
+        choices = []
+        for host in topology.hosts:
+            if topology.rack(host)[0] == rack:
+                links = {source: _last_link(topology, ports, source, host) for source in sources}
+                for link in dict.fromkeys(links.values()):
+                    choices.append(Target(*link, host, tuple(source for source in sources if links[source] == link)))
+        # Rather to a host beside the members than to one of them, whose own link would be loaded as well.
+        found.append(max(choices, key=lambda to: (passed[to[:2]] > 0, to.destination in idle, len(to.sources), passed[to[:2]])))
     return tuple(found)
 
 

@@ -22,8 +22,8 @@ from stretto.testbed.fabric import Fabric
 from stretto.testbed.session import install
 from stretto.testbed.wiring import QUEUE_PACKETS
 
-_PROBES = 300
-_PROBES_PER_S = 200
+_PROBES = 200
+_PROBES_PER_S = 400
 _MESSAGE_BYTES = 128
 
 

@@ -33,7 +33,8 @@ class Process:
 
     def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start it, and do not wait for it."""
-        return self._pid_file.start(command, self.log)
+        with self.log.open("ab") as log:
+            return self._pid_file.start(command, log)
 
     def wait_for_socket(self) -> None:
         """Wait until somebody listens at its socket. Raises TestbedFailure, with the end of its log, if it does not come to that."""

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -87,11 +87,14 @@ def sender(sends: Sends, period_ns: int | None = None) -> Iterator[Sender]:
     nobody asks when exactly it left."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_send, args=(theirs, sends, period_ns), name="sender", daemon=True)
+    # Only sockets have to be handed over at the start. A process that dies at once would let its starter wait forever with the rest.
+    process = spawn.Process(target=_send, args=(theirs, sends.sockets, period_ns), name="sender", daemon=True)
     try:
         with interrupts_blocked():
             process.start()
         theirs.close()
+        with suppress(BrokenPipeError):  # it has died, as is found out next
+            ours.send(replace(sends, sockets=()))
         _receive(ours, _ANSWER_SECONDS)
         yield Sender(ours)
     finally:
@@ -108,9 +111,10 @@ def _receive(pipe: Connection, seconds: float | None) -> Any:
         raise TrafficFailure("the sender's process has died") from None
 
 
-def _send(pipe: Connection, sends: Sends, period_ns: int | None) -> None:
+def _send(pipe: Connection, sockets: tuple[socket.socket, ...], period_ns: int | None) -> None:
     """What the process does."""
     try:
+        sends = replace(pipe.recv(), sockets=sockets)
         pipe.send("ready")
         start_ns = pipe.recv()
         gc.disable()

@@ -1,7 +1,7 @@
 """The client of Adaptive Speculative Paxos.
 
-A call is done with a superquorum of equal answers, the leader's among them; or with the leader's and f equal ones that are confirmed; or
-with one that is committed.
+A call is done with a superquorum of equal answers, the leader's among them; or with f+1 equal ones that are confirmed, as the leader's
+always is; or with one that is committed.
 """
 
 from __future__ import annotations
@@ -76,22 +76,38 @@ class Ballot:
 
 
 class AdaptiveClient(SessionClient):
-    """Multicasts requests, and tells the leader when answers cannot agree any more: then only its order helps."""
+    """Multicasts requests, and tells the leader when answers cannot agree any more: then only its log helps.
+
+    As long as the leader says so, and for one interval more, requests go to it alone; `_view` is the view in which it last did.
+    """
 
     def __init__(self, port: Port, config: ClusterConfig) -> None:
         super().__init__(port, config)
         self._quorums = Quorums.of(config.n)
         self._reported_view = -1
+        self._view = 0
+        self._invited_until_ns = 0
+        self._interval_ns = config.timeouts.ns("sync_interval")
         self._conflicts = 0
 
     def transmit(self, call: Call) -> None:
-        """To all replicas, in the order that the network gives."""
-        self.port.multicast(call.request)
+        """To all replicas, in the order that the network gives; or first to the leader, if it has said so."""
+        if call.backoff == 1 and self._is_invited:
+            self.port.send(self._view % self.n, call.request)
+        else:
+            self.port.multicast(call.request)
+
+    @property
+    def _is_invited(self) -> bool:
+        return self.port.now_ns < self._invited_until_ns
 
     def on_message(self, source: Address, message: AdaptiveReply) -> None:
         """Count an answer."""
         if type(message) is not AdaptiveReply or source >= self.n:
             return self.ignore("not for a client")
+        if message.to_leader and message.view >= self._view:
+            self._view = message.view
+            self._invited_until_ns = self.port.now_ns + self._interval_ns
         call = self.find(message.session, message.number)
         if call is None:
             return self.ignore("answer to a finished call")
@@ -109,11 +125,13 @@ class AdaptiveClient(SessionClient):
 
     def _judge(self, call: Call, ballot: Ballot, leader: Address, message: AdaptiveReply) -> None:
         quorums, leader_bit = self._quorums, 1 << leader
-        if ballot.voters & leader_bit:
-            with_leader = ballot.confirmed | leader_bit
-            if ballot.voters.bit_count() >= quorums.superquorum or with_leader.bit_count() >= quorums.majority:
-                self.finish(call, message.result)
-                return
+        # The leader's log confirms itself.
+        has_leader = ballot.voters & leader_bit
+        if (ballot.confirmed | has_leader).bit_count() >= quorums.majority or (
+            has_leader and ballot.voters.bit_count() >= quorums.superquorum
+        ):
+            self.finish(call, message.result)
+            return
         if ballot.others and self.n - len(ballot.others) < quorums.superquorum:
             self._report_conflict(ballot)
 
@@ -131,7 +149,7 @@ class AdaptiveClient(SessionClient):
 
     def snapshot(self) -> Any:
         """Sessions and calls as canonical plain data."""
-        return {**super().snapshot(), "reported_view": self._reported_view}
+        return {**super().snapshot(), "reported_view": self._reported_view, "invited": [self._view, self._is_invited]}
 
     def metrics(self) -> dict[str, Any]:
         """Counters of calls."""

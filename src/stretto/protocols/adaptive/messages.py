@@ -17,7 +17,8 @@ class AdaptiveReply(Message, frozen=True, array_like=True, tag=32, gc=False):
     """Every replica to a client, at once when it has executed a request, and again when more is known of its place.
 
     `view` is the replica's view as it answers; `position` and `hash`, where the request stands in its log; `result` is None if the replicas
-    do not have the session. `level`: SPECULATIVE, CONFIRMED or COMMITTED.
+    do not have the session. `level`: SPECULATIVE, CONFIRMED or COMMITTED. `to_leader`, the leader's alone to say: it sends its log to
+    the others all the time, so send requests to it and nobody else.
     """
 
     view: View
@@ -27,6 +28,7 @@ class AdaptiveReply(Message, frozen=True, array_like=True, tag=32, gc=False):
     number: int
     result: bytes | None
     level: Annotated[int, Meta(ge=SPECULATIVE, le=COMMITTED)]
+    to_leader: bool
 
 
 class Conflict(Message, frozen=True, array_like=True, tag=33, gc=False):
