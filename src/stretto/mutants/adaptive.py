@@ -1,4 +1,4 @@
-"""Bugs in Adaptive Speculative Paxos: what completes a call, what is confirmed, how logs are merged."""
+"""Bugs in Adaptive Speculative Paxos: what completes a call, what is confirmed, the leader's log in its view, how logs are merged."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ _CLIENT = "stretto.protocols.adaptive.client"
 _REPLICA = "stretto.protocols.adaptive.replica"
 _LOG = "stretto.replication.leader_log"
 _MERGE = "stretto.replication.leader_merge"
+_ORDERING = "stretto.protocols.adaptive.ordering"
+_STATE = "stretto.replication.state"
 
 MUTANTS = (
     Mutant(
@@ -106,5 +108,32 @@ MUTANTS = (
         "        self.moved = False\n        self.acknowledged = {}\n        self._spoken = {}\n",
         "        self.moved = False\n        self._spoken = {}\n",
         adaptive(3),
+    ),
+    Mutant(
+        "adaptive-leader-changes-its-log",
+        "Within its view the leader's log only grows: it is not put into a better order before that is sent",
+        _ORDERING,
+        "        self.leader_log.prepared = self.state.committed\n",
+        "        committed = self.state.committed\n"
+        "        tail = sorted(self.state.log.entries(committed + 1), key=lambda request: (request.client, request.number))\n"
+        "        self.replica.adopt(committed, tail)\n"
+        "        self.leader_log.prepared = committed\n",
+        adaptive(3),
+    ),
+    Mutant(
+        "adaptive-takes-over-from-the-committed",
+        "A take-over changes nothing that a follower has confirmed",
+        _LOG,
+        "self.replica.adopt(confirmed, new)",
+        "self.replica.adopt(state.committed, new)",
+        adaptive(3),
+    ),
+    Mutant(
+        "adaptive-entry-not-persisted",
+        "The leader says how far followers should be, and with which hash, when the entries are on its disk",
+        _STATE,
+        "            self.persist(request)\n",
+        "            pass\n",
+        adaptive(3, "disk"),
     ),
 )
