@@ -112,6 +112,30 @@ def test_requests_go_to_the_leader_alone_as_long_as_it_says_so() -> None:
     assert len(stage.waiting(Request)) == 3
 
 
+@pytest.mark.parametrize("crossed", [False, True])
+def test_what_went_to_the_leader_alone_is_no_other_order(crossed: bool) -> None:
+    """Else the leader would not come to rest: clients go back to multicasting one by one."""
+    stage, replicas = stage_of(3)
+    one, two, three = open_sessions(stage, 3)
+    replicas[0].ordering.needed()
+    stage.call(one, b"x")
+    stage.settle()
+    stage.run(MS)
+    stage.call(one, b"a")
+    assert len(stage.waiting(Request)) == 1
+    stage.deliver(Request)
+    stage.call(two, b"b")
+    stage.call(three, b"c")
+    requests = stage.waiting(Request)
+    at_followers = [flight for flight in requests if flight.destination != 0]
+    for flight in [*(flight for flight in requests if flight.destination == 0), *(reversed(at_followers) if crossed else at_followers)]:
+        stage.deliver_one(flight)
+    stage.deliver(Prepare)
+    told = [cast(PrepareOk, flight.message).moved for flight in stage.waiting(PrepareOk)]
+    assert told
+    assert any(told) == crossed
+
+
 def test_clients_have_gone_back_to_multicasting_before_the_leader_rests() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)

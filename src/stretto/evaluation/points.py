@@ -18,8 +18,8 @@ from stretto.network.experiment import Setting
 from stretto.simulation.spec import SimulationSpec
 
 Figures = dict[str, Any]
-_ALTERNATING_OPS_S = 120_000
-"""What an alternating network lets through, about."""
+_ALTERNATING_OPS_S = 12_000
+"""What a session does on an alternating network, about."""
 
 _TESTBED = "reproduce"
 _CLIENT_HOSTS, _SESSIONS_ON_TESTBED = 3, 12
@@ -101,7 +101,7 @@ class Alternating(Point, frozen=True, tag="alternating"):
         return msgspec.structs.replace(self.spec, operations=round(self._operations())).command()
 
     def _operations(self) -> float:
-        return self.spec.fault_ns / 1e9 * _ALTERNATING_OPS_S
+        return self.spec.fault_ns / 1e9 * self.spec.sessions * _ALTERNATING_OPS_S
 
     def expected_s(self) -> float:
         """By the virtual time that it takes."""

@@ -50,7 +50,7 @@ class LeaderLog:
     - `ordered`: whether the leader sends all entries at once. A follower then appends nothing of its own: its requests wait in `held`.
     - `displaced`: a follower's: its own requests that the leader's order went on without, when our log was changed last.
     - `told`: a follower's: the highest position that it should have, and the leader's hash there, if that is known.
-    - `moved`: a follower's: whether its log has changed since it last told the leader how far it is.
+    - `moved`: a follower's: whether it has had requests in another order than the leader since it last told how far it is.
     - `prepared`: the leader's: up to there followers have been sent its log.
     - `acknowledged`: the leader's: up to where each follower has said that its log is ours, and in which incarnation it said so.
 
@@ -236,7 +236,7 @@ class LeaderLog:
                 state.append(request)
         elif state.log.matching_prefix(confirmed, new) < last:
             own = [*state.log.entries(confirmed + 1), *held]
-            self.moved |= own[: len(new)] != new
+            self.moved |= _in_other_order(own, new)
             self.replica.adopt(confirmed, new)  # rolls back to where we differ from the leader, and no further
             held.keep(self._is_new)  # what the leader has, or would refuse, must not make us differ again
         if last > confirmed:
@@ -383,3 +383,11 @@ class LeaderLog:
         if replica.accepting and not replica.is_leader:
             assert self.state.committed <= self.confirmed <= self.state.log.tip
             assert not self.acknowledged
+
+
+def _in_other_order(own: list[Request], new: list[Request]) -> bool:
+    """Whether those of the leader's requests that we have are not our first ones, in that order. What we lack says nothing: some clients
+    send to the leader alone while others send to all."""
+    ours = {identity(request) for request in own}
+    shared = [request for request in new if identity(request) in ours]
+    return own[: len(shared)] != shared

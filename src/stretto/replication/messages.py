@@ -195,7 +195,7 @@ class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
 
 
 class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
-    """A follower to the leader: up to `position` my log is yours. `moved`: it was another before your last message."""
+    """A follower to the leader: up to `position` my log is yours. `moved`: it had another order before your last message."""
 
     position: Position
     moved: bool
