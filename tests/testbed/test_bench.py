@@ -28,7 +28,8 @@ def test_service_goes_on_when_a_root_dies(name: str, capsys: pytest.CaptureFixtu
 
 
 def test_protocols_of_all_shapes_over_a_design(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = rows(capsys, "--name", name, "--protocol", "speculative,nopaxos,unreplicated", "--design", "prioritised", "--seconds", "0.5", "--background", "0.2")
+    load = ("--seconds", "0.5", "--background", "0.2")
+    found = rows(capsys, "--name", name, "--protocol", "speculative,nopaxos,unreplicated", "--design", "prioritised", *load)
     assert [row["protocol"] for row in found] == ["speculative", "nopaxos", "unreplicated"]
     for row in found:
         assert row["operations"] > 0, row

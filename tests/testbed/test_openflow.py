@@ -13,7 +13,11 @@ from stretto.testbed.openflow import Field, Flow, FlowEntry, FlowMod, Group, Gro
 FLOW = Flow(
     0,
     1001,
-    (Field(openflow.IN_PORT, b"\0\0\0\3"), Field(openflow.ETH_SRC, b"\2STABC", b"\xff\xff\xff\xff\0\0"), Field(openflow.ETH_TYPE, b"\x08\0")),
+    (
+        Field(openflow.IN_PORT, b"\0\0\0\3"),
+        Field(openflow.ETH_SRC, b"\2STABC", b"\xff\xff\xff\xff\0\0"),
+        Field(openflow.ETH_TYPE, b"\x08\0"),
+    ),
     (SetField(Field(openflow.IP_DSCP, b"\x2e")), ToGroup(6), Output(openflow.PORT_IN)),
     1,
 )

@@ -9,13 +9,12 @@ import click
 from stretto.cli.options import json_option, print_json, progress_line
 from stretto.cli.testbed_bench import bench
 from stretto.cli.testbed_control import design, rules, verify
+from stretto.cli.testbed_options import name_option
 from stretto.cli.testbed_traffic import failover, reorder
 
 if TYPE_CHECKING:
     from stretto.testbed.fabric import Status
 
-name_option = click.option("--name", default="testbed", show_default=True, help="What the testbed is called, if there are several.")
-"""Gives the command a parameter `name`."""
 
 
 @click.group()

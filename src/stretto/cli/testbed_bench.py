@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stretto.cli.options import CommaSeparated, json_option, print_json, print_table, progress_line
+from stretto.cli.testbed_options import testbed_options
 from stretto.network.designs import DESIGNS, MERGES
 
 if TYPE_CHECKING:
     from stretto.bench.plan import Plan
     from stretto.bench.testbed import Setting
 
-_TOPOLOGY_HELP = "The testbed's if it has to be brought up, named as in `stretto network`.  [default: testbed(pod_gbps=1)]"
 _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 
 
@@ -33,9 +33,7 @@ _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 @click.option("--kill-root", is_flag=True, help="Half-way, the root switch that most multicasts pass loses its power.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Measure each so often, and give medians.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Decides places, hashes, and the load.")
-@click.option("--name", default="testbed", show_default=True, help="Which testbed; brought up for the run if it is not.")
-@click.option("--topology", help=_TOPOLOGY_HELP)
-@click.option("--scale", type=float, help="The factor on the rates of all links, if it is brought up for the run.  [default: 0.02]")
+@testbed_options
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw throughput and reconciliations by design into this file.")
 @json_option
 def bench(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stretto.cli.options import json_option, print_json, print_table
+from stretto.cli.testbed_options import name_option
 from stretto.core.errors import ConfigurationError
 from stretto.network.designs import DESIGNS, MERGES
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from stretto.testbed.commands import ControllerClient, Verification
     from stretto.testbed.fabric import Fabric
 
-_name = click.option("--name", default="testbed", show_default=True, help="The testbed.")
 
 
 @click.command()
@@ -66,7 +66,7 @@ def design(
 
 
 @click.command()
-@_name
+@name_option
 @json_option
 def verify(name: str, as_json: bool) -> int:
     """Read back what the switches hold: is it what was compiled, and does it do with packets what the design promises?
@@ -82,7 +82,7 @@ def verify(name: str, as_json: bool) -> int:
 
 
 @click.command()
-@_name
+@name_option
 @click.option("--switch", help="Only this switch.")
 @json_option
 def rules(name: str, switch: str | None, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stretto.cli.options import CommaSeparated, json_option, print_json, print_table, progress_line
+from stretto.cli.testbed_options import testbed_options
 from stretto.core.errors import ConfigurationError
 from stretto.network.designs import DESIGNS, MERGES
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from stretto.testbed.failover import Interruption
 
 Print = Callable[[dict[str, Any]], None]
-_TOPOLOGY_HELP = "The testbed's if it has to be brought up, named as in `stretto network`.  [default: testbed(pod_gbps=1)]"
-_name = click.option("--name", default="testbed", show_default=True, help="The testbed; if it is not up, it is for this run only.")
-_topology = click.option("--topology", help=_TOPOLOGY_HELP)
-_scale = click.option("--scale", type=float, help="The factor on the rates of all links, likewise.  [default: 0.02]")
 _senders = click.option("--senders", default=3, show_default=True, help="How many hosts send.")
 _receivers = click.option("--receivers", default=3, show_default=True, help="How many hosts receive.")
 _merge = click.option(
@@ -32,9 +29,7 @@ _seed = click.option("--seed", default=1, show_default=True, help="Decides place
 
 
 @click.command()
-@_name
-@_topology
-@_scale
+@testbed_options
 @click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True)
 @_merge
 @_senders
@@ -169,9 +164,7 @@ def _plot(lines: Sequence[dict[str, Any]], caption: str, file: str) -> None:
 
 
 @click.command()
-@_name
-@_topology
-@_scale
+@testbed_options
 @click.option("--what", type=click.Choice(["root", "link"]), default="root", show_default=True, help="The group's root, or a link below.")
 @click.option("--design", type=click.Choice(DESIGNS), default="serialised", show_default=True)
 @_merge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stretto.evaluation.charts import Axis, Chart, Line, Table, chart_or_none, line
+from stretto.evaluation.charts import Axis, Chart, Table, chart_or_none, line
 from stretto.evaluation.claims import NSDI15, AtMost, Claim, Finding
 from stretto.evaluation.experiment import Experiment, Scope, replicated
 from stretto.evaluation.points import AnyPoint, Switched, SwitchedOrdering

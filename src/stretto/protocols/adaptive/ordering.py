@@ -3,9 +3,9 @@
     not active    clients multicast, and go the fast way; heartbeats say now and then how far followers should be, and with which hash
     active        clients send to the leader alone; a Prepare for each burst of requests, as many under way as `pipeline` allows
 
-It becomes active as soon as somebody differs or misses something: a client tells of a conflict or sends a request again, a follower asks for
-the log, or so many are silent that no superquorum is left. It rests again when it has not been needed for a while, which gets longer if
-that turns out to be wrong soon.
+It becomes active as soon as somebody differs or misses something: a client tells of a conflict or sends a request again, a follower asks
+for the log, or so many are silent that no superquorum is left. It rests again when it has not been needed for a while, which gets longer
+if that turns out to be wrong soon.
 """
 
 from __future__ import annotations
