@@ -113,14 +113,6 @@ MUTANTS = (
         adaptive(3),
     ),
     Mutant(
-        "adaptive-takes-over-from-the-committed",
-        "A take-over changes nothing that a follower has confirmed",
-        _LOG,
-        "self.replica.adopt(confirmed, new)",
-        "self.replica.adopt(state.committed, new)",
-        adaptive(3),
-    ),
-    Mutant(
         "adaptive-entry-not-persisted",
         "The leader says how far followers should be, and with which hash, when the entries are on its disk",
         _STATE,
