@@ -94,7 +94,7 @@ def plot_designs(file: Path, rows: Sequence[dict[str, Any]], title: str) -> None
             mine = [row for row in rows if row["protocol"] == protocol]
             places = [designs.index(row["design"]) + (number - (len(protocols) - 1) / 2) * width for row in mine]
             axes.bar(places, [value(row) for row in mine], width, label=protocol)
-        axes.set_xticks(range(len(designs)), [design.replace("_", "-") for design in designs])
+        axes.set_xticks(range(len(designs)), [design.replace("_", "-\n") for design in designs])
         axes.set_ylabel(label)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=max(len(protocols), 1))
