@@ -213,9 +213,11 @@ class Fabric:
             namespaces.configure(plan.namespace(host), wiring.host(plan, host))
 
     def _start_controller(self) -> None:
-        """Start the process that rules the switches, unless it runs, and wait until it answers."""
+        """Start the process that rules the switches, unless it runs, and wait until it answers. It is as prompt as they are: a controller
+        has a machine of its own."""
         if self._controller.pid is None:
-            self._controller.start([sys.executable, "-m", "stretto", "testbed", "controller", "--name", self.plan.name])
+            priority = probe.REAL_TIME if probe.real_time() else ()
+            self._controller.start([*priority, sys.executable, "-m", "stretto", "testbed", "controller", "--name", self.plan.name])
         self._controller.wait_for_socket()
 
     def _mend(self, made: Record, progress: Progress) -> bool:
