@@ -340,3 +340,20 @@ def test_confirmed_in_an_older_view_is_not_so_in_a_later_one() -> None:
     assert replicas[4].view == 1
     assert replicas[4].views.start_tip == replicas[4].leader_log.confirmed == before
     assert operations(replicas[4], before + 1) == [b"x"]
+
+
+def test_what_a_view_started_with_is_not_answered_again_when_its_leader_begins_to_order() -> None:
+    """It was answered when the view was entered. With thousands of operations, to do so again would keep the leader from what is urgent."""
+    stage, replicas = stage_of(3)
+    (client,) = open_sessions(stage, 1)
+    for _ in range(5):
+        stage.call(client, b"x")
+        stage.settle()
+    stage.run(30 * MS)
+    for replica in replicas:
+        replica.views.start(1, "test")
+    stage.settle(lambda flight: not isinstance(flight.message, PrepareOk))
+    assert [replica.view for replica in replicas] == [1, 1, 1]
+    replicas[1].ordering.needed()
+    assert replicas[1].ordering.active
+    assert not stage.waiting(AdaptiveReply)

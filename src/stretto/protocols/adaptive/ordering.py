@@ -138,10 +138,10 @@ class Ordering:
         self.leader_log.ordered = self.inviting = True
         self.activations += 1
         self.port.report("ordering", view=replica.view, committed=state.committed, tip=state.log.tip)
-        # What has been committed without a superquorum has been answered by too few.
+        # What has been committed without a superquorum has been answered by too few; what the view started with, by all that entered it.
         acknowledged = self.leader_log.acknowledged.values()
         answered = reached_by(replica.quorums.superquorum - 1, acknowledged)
-        replica.answer_from(max(answered, state.log.base) + 1, state.committed)
+        replica.answer_from(max(answered, state.log.base, replica.views.start_tip) + 1, state.committed)
         self._begin_rounds()
 
     def _begin_rounds(self) -> None:
