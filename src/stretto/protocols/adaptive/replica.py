@@ -60,7 +60,10 @@ class AdaptiveReplica(LedReplica):
             return self._wait_for_order(request)
         result = state.append(request)
         log = state.log
-        self._send_reply(request, log.tip, log.tip_hash, result, SPECULATIVE)
+        reply = AdaptiveReply(
+            self.view, log.tip, log.tip_hash, request.session, request.number, result, SPECULATIVE, self.ordering.inviting
+        )
+        self.port.send(request.client, reply)
         if log.tip >= self.ordering.attention:
             self.ordering.on_attention()
         return None
@@ -74,9 +77,6 @@ class AdaptiveReplica(LedReplica):
         """Answer a request by its place in the log, and what is known of that now."""
         level = COMMITTED if position <= self.committed else CONFIRMED if position <= self.confirmed else SPECULATIVE
         summary = self.hash_at(position) if position >= self.base else b""
-        self._send_reply(request, position, summary, result, level)
-
-    def _send_reply(self, request: Request, position: int, summary: bytes, result: bytes | None, level: int) -> None:
         session, number, inviting = request.session, request.number, self.ordering.inviting
         self.port.send(request.client, AdaptiveReply(self.view, position, summary, session, number, result, level, inviting))
 
