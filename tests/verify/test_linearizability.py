@@ -60,8 +60,10 @@ def test_what_fails_fails_by_itself_and_its_order_is_allowed(seed: int) -> None:
     failure = check_steps(steps, MODEL).failure
     if failure is None:
         return
-    again = check_steps(failure.steps, MODEL)
-    assert again.verdict == NOT_LINEARIZABLE, f"small_history(Random({seed}))"
+    # A return and a call of one moment may be in sequence only by a step between them, which need not be among those that are shown.
+    if not {step.returned for step in failure.steps} & {step.called for step in failure.steps}:
+        again = check_steps(failure.steps, MODEL)
+        assert again.verdict == NOT_LINEARIZABLE, f"small_history(Random({seed}))"
     states: dict[Any, Any] = dict.fromkeys(failure.keys)
     placed = set()
     for index, after in failure.order:
