@@ -141,7 +141,8 @@ def victim(topology: Topology, group: Group, design: Design, what: str) -> str:
 def _interruption(
     span: _Span, element: str, group: Group, messages: Messages, exchanged: Exchanged, start_ns: int, changes: Sequence[Change]
 ) -> Interruption:
-    mine = [change for change in changes if span.began_ns <= change.noticed_ns < span.end_ns]
+    # A failure is seen again by each port that loses its carrier: rounds that change nothing are no part of it.
+    mine = [change for change in changes if change.flows and span.began_ns <= change.noticed_ns < span.end_ns]
     settled_ns = mine[-1].confirmed_ns if mine else span.began_ns
     begin, settled, end = ((moment - start_ns) * PS_PER_NS for moment in (span.began_ns, settled_ns, span.end_ns))
     before, during, after = np.searchsorted(exchanged.sent_ps, (begin, settled, end)).tolist()
