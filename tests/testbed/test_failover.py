@@ -48,16 +48,17 @@ def test_gaps_losses_and_disorder_of_one_event() -> None:
     b[[54, 55]] = b[[55, 54]]  # before the switches had confirmed
     b[[70, 71]] = b[[71, 70]]
     change = Change(7, ("root0 failed",), 42_000_000, 50_000_000, 60_000_000, 5, {group.address: (("root0",), ("root1",))}, ())
+    again = Change(8, ("root0:1 failed",), 65_000_000, 66_000_000, 67_000_000, 0, {}, ())  # seen by another port, and nothing to do
     exchanged = Exchanged(sent, {"a": a, "b": b}, (0.0, 0.0), None)
     killed, revived = Span("killed", 40_000_000, 43_000_000, 90_000_000), Span("revived", 90_000_000, 91_000_000, 99_000_000)
-    told = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change])
+    told = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change, again])
     assert (told.command_ms, told.noticed_ms, told.computed_ms, told.confirmed_ms) == (3, 2, 10, 20)
     assert told.roots == ("root1",)
     # Of each sender every second message: the last before at 38 or 39 ms, the first after at 50, 51 or 53.
     assert [(receiver.gap_ms, receiver.lost) for receiver in told.receivers] == [(14, 11), (12, 10)]
     assert told.overtaken == pytest.approx(1 / 9)
     assert told.overtaken_after == pytest.approx(1 / 30)
-    quiet = failover._interruption(revived, "root0", group, messages, exchanged, 0, [change])
+    quiet = failover._interruption(revived, "root0", group, messages, exchanged, 0, [change, again])
     assert (quiet.noticed_ms, quiet.roots, [receiver.lost for receiver in quiet.receivers]) == (None, (), [0, 0])
 
 

@@ -19,6 +19,7 @@ from rich.tree import Tree
 
 from stretto.bench import network as bench
 from stretto.cli.options import CommaSeparated, print_table
+from stretto.core.config import is_ipv4
 from stretto.core.errors import ConfigurationError, StrettoError
 from stretto.network import experiment, groups, rules
 from stretto.network.controller import Controller
@@ -307,7 +308,7 @@ def _print_openflow(controller: Controller, switches: Sequence[str]) -> None:
     from stretto.testbed.plan import Plan
 
     plan = Plan(controller.topology)
-    addresses = {host: host if groups.is_ipv4(host) else plan.address(host) for host in controller.topology.hosts}
+    addresses = {host: host if is_ipv4(host) else plan.address(host) for host in controller.topology.hosts}
     for switch in switches:
         click.echo(f"# {switch}")
         for line in bundle_lines(table_of(controller.rules.get(switch, ()), addresses, {})):

@@ -251,7 +251,7 @@ def _check_members(config: ClusterConfig) -> None:
 def _check_multicast(config: ClusterConfig) -> None:
     multicast = config.multicast
     assert multicast is not None
-    if not _is_ipv4(multicast.group) or not ipaddress.IPv4Address(multicast.group).is_multicast:
+    if not is_ipv4(multicast.group) or not ipaddress.IPv4Address(multicast.group).is_multicast:
         reason = f"{multicast.group!r} is not an IPv4 multicast address (224.0.0.0 to 239.255.255.255)"
         raise ConfigurationError(reason, key="multicast.group")
     if not 1 <= multicast.port <= 65_535:
@@ -260,13 +260,14 @@ def _check_multicast(config: ClusterConfig) -> None:
         if member.port == multicast.port:
             reason = f"{multicast.port} is the port of {config.name_of(address)} too; the group needs one of its own"
             raise ConfigurationError(reason, key="multicast.port")
-    if multicast.interface and not _is_ipv4(multicast.interface):
+    if multicast.interface and not is_ipv4(multicast.interface):
         raise ConfigurationError(f"{multicast.interface!r} is not the IPv4 address of a local interface", key="multicast.interface")
     if not 0 <= multicast.ttl <= 255:
         raise ConfigurationError(f"{multicast.ttl} is outside 0 to 255", key="multicast.ttl")
 
 
-def _is_ipv4(text: str) -> bool:
+def is_ipv4(text: str) -> bool:
+    """Whether this is an IPv4 address."""
     try:
         ipaddress.IPv4Address(text)
     except ValueError:

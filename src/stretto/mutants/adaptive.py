@@ -46,6 +46,14 @@ MUTANTS = (
         adaptive(3),
     ),
     Mutant(
+        "adaptive-takes-over-from-the-committed",
+        "The leader's entries go behind what is confirmed, not behind what is committed",
+        _LOG,
+        "            self.replica.adopt(confirmed, new)",
+        "            self.replica.adopt(state.committed, new)",
+        adaptive(3),
+    ),
+    Mutant(
         "adaptive-commit-quorum-too-small",
         "The leader commits what f followers have confirmed, not one fewer",
         _LOG,

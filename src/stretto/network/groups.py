@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from stretto.core.config import is_ipv4
 from stretto.core.errors import ConfigurationError
 from stretto.network.topology import Topology, convert, read_toml
 
@@ -44,15 +45,6 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 if name in names[:i]:
                     raise ConfigurationError(f"{name!r} is listed twice", key=f"{key}.{field}[{i}]")
         return self
-
-
-def is_ipv4(text: str) -> bool:
-    """Whether this is an IPv4 address."""
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -167,7 +167,8 @@ class TestbedController:
         moved = {address: pair for address, pair in roots.items() if pair[0] != pair[1]}
         number = self._changes[-1].number + 1 if self._changes else 1
         change = Change(number, tuple(causes), noticed_ns, computed_ns, time.monotonic_ns(), flows, moved, tuple(refused))
-        self._changes.append(change)
+        if causes or flows:  # a failure is seen again by each port that loses its carrier
+            self._changes.append(change)
         return change
 
     def _tables(self, model: Controller) -> dict[str, Table]:

@@ -65,7 +65,8 @@ class Interruption(msgspec.Struct, frozen=True):
     """One event, `killed` or `revived`, and what came of it.
 
     `command_ms` is how long the command took. The controller's times are of its first notice, of the last computation and of the last
-    confirmation by a switch; they are None, and `roots` empty, if it had nothing to do. `overtaken` is the group's share of messages
+    confirmation by a switch, of those rounds that changed a flow: other ports tell of the same failure later. They are None, and `roots`
+    empty, if it had nothing to do. `overtaken` is the group's share of messages
     out of order among those sent from the event to the confirmation, `overtaken_after` among those sent from then on.
     """
 
@@ -141,7 +142,6 @@ def victim(topology: Topology, group: Group, design: Design, what: str) -> str:
 def _interruption(
     span: _Span, element: str, group: Group, messages: Messages, exchanged: Exchanged, start_ns: int, changes: Sequence[Change]
 ) -> Interruption:
-    # A failure is seen again by each port that loses its carrier: rounds that change nothing are no part of it.
     mine = [change for change in changes if change.flows and span.began_ns <= change.noticed_ns < span.end_ns]
     settled_ns = mine[-1].confirmed_ns if mine else span.began_ns
     begin, settled, end = ((moment - start_ns) * PS_PER_NS for moment in (span.began_ns, settled_ns, span.end_ns))

@@ -270,7 +270,7 @@ _CLAIMS = (
     _claim(
         "processes-batched", "four client processes against batching",
         "With four client processes it does at least what batched Paxos does.", "at least as much", _BOTH,
-        AtLeast(1.0, even=0.5), _of_processes("throughput_ops_s", 4, _BATCHED, 4),
+        AtLeast(1.0, even=0.5, slack=0), _of_processes("throughput_ops_s", 4, _BATCHED, 4),
     ),
     _claim(
         "processes-p99", "latency with four client processes", "With four client processes 99% of the calls end within 20 ms.",
