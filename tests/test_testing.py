@@ -154,8 +154,6 @@ class CountsInAttribute(Counter):
         self.calls = 1
 
 
-
-
 def test_a_good_service_passes() -> None:
     check_service(Counter, max_examples=30)
 

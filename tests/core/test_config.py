@@ -38,7 +38,7 @@ sync_interval_ms = 2.5
 max_request_bytes = 1000
 """
 MEMBERS = tuple(Member(f"10.0.0.{number}", 7000) for number in (1, 2, 3))
-OWN_HOST = "[[sequencers]]\nhost = \"10.0.0.1\"\nport = 7000\n[multicast]"
+OWN_HOST = '[[sequencers]]\nhost = "10.0.0.1"\nport = 7000\n[multicast]'
 
 
 def read(tmp_path: Path, text: str | bytes) -> ClusterConfig:

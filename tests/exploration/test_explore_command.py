@@ -49,9 +49,7 @@ def test_walks_are_decided_by_the_seed(capsys: pytest.CaptureFixture[str]) -> No
     assert first["steps"] == second["steps"]
 
 
-def test_a_superquorum_that_is_one_too_small(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_superquorum_that_is_one_too_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real protocol with a planted bug: found within 1,000 walks, told, kept and done again; and not done again by the right one."""
     right = Quorums.of(3)
     monkeypatch.setattr(Quorums, "of", lambda n: replace(right, superquorum=right.superquorum - 1))

@@ -194,5 +194,3 @@ class Hosting:
 
 
 Scenario = Callable[[Hosting], Coroutine[Any, Any, None]]
-
-

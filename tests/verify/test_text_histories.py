@@ -126,7 +126,7 @@ def test_what_edn_says() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (':process 0, :type :invoke, :f :get, :key', "line 1: a map has a key without a value"),
+        (":process 0, :type :invoke, :f :get, :key", "line 1: a map has a key without a value"),
         (':process 0, :type "invoke", :f :get, :key "k", :value nil', "line 1: an operation has a number as :process"),
         (":process 0, :type :invoke, :f :get, :key 7, :value nil", "line 1: KeyValueStore.get: key"),
         (":process 0, :type :invoke, :f :get, :value nil", "line 1: KeyValueStore.get"),

@@ -1,12 +1,12 @@
 """The file that `stretto calibrate` writes and simulations read: what the runtime spends on one machine, and how well that is known.
 
-    {"format": "stretto costs 1",
-     "replica": {"receive_datagram_ns": ..., "receive_message_ns": ..., ...},     see stretto.simulation.world.Costs
-     "client": {...},
-     "crowding_ns": {"replica": ..., "client": ...},
-     "fit": {"replica": {"samples": ..., "rms": ..., "worst": ...}, "client": {...}},
-     "measured_on": {...},                                                        see stretto.bench.machine
-     "receive_message_ns": {"speculative": {"replica": ..., "client": ...}, ...}}
+{"format": "stretto costs 1",
+ "replica": {"receive_datagram_ns": ..., "receive_message_ns": ..., ...},     see stretto.simulation.world.Costs
+ "client": {...},
+ "crowding_ns": {"replica": ..., "client": ...},
+ "fit": {"replica": {"samples": ..., "rms": ..., "worst": ...}, "client": {...}},
+ "measured_on": {...},                                                        see stretto.bench.machine
+ "receive_message_ns": {"speculative": {"replica": ..., "client": ...}, ...}}
 """
 
 from __future__ import annotations

@@ -103,9 +103,7 @@ def measure(
 class _Watch:
     """Sees that all live, and does half-way what the plan says, end a replica and start it again, or what strikes the network."""
 
-    def __init__(
-        self, plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, clients: Clients, strike: Strike | None
-    ) -> None:
+    def __init__(self, plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, clients: Clients, strike: Strike | None) -> None:
         self.kill: Kill | None = None
         self.memory: list[tuple[int, list[int | None]]] = []
         self._next_memory_ns = 0

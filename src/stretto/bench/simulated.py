@@ -143,9 +143,7 @@ def _figures(simulation: Simulation, before: _Reading, after: _Reading) -> Figur
     span_ns = after.now_ns - before.now_ns
     seconds, operations = span_ns / 1e9, after.completed - before.completed
     latencies_ns = np.array(simulation.load.latencies_ns[before.completed : after.completed], np.int64)
-    increases = [
-        {name: now[name] - then[name] for name in _COUNTED} for then, now in zip(before.replicas, after.replicas, strict=True)
-    ]
+    increases = [{name: now[name] - then[name] for name in _COUNTED} for then, now in zip(before.replicas, after.replicas, strict=True)]
     leader = max(simulation.lives.replicas, key=lambda machine: machine.node.view).node.leader
     roles = {"leader": [increases[leader]], "follower": [increase for index, increase in enumerate(increases) if index != leader]}
     nodes = list(zip(before.nodes, after.nodes, strict=True))

@@ -116,9 +116,7 @@ def _print_costs(found: CostFile, out: Path) -> None:
     console.print(f"written to {out}", markup=False, highlight=False)
 
 
-def _report_agreement(
-    loads: Sequence[Load], samples: Sequence[Sample], known: CostFile, machine: dict[str, Any], as_json: bool
-) -> None:
+def _report_agreement(loads: Sequence[Load], samples: Sequence[Sample], known: CostFile, machine: dict[str, Any], as_json: bool) -> None:
     from stretto.bench.agreement import compare
 
     by_protocol = sorted(loads, key=lambda load: load.protocol)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from stretto.testbed.fabric import Status
 
 
-
 @click.group()
 def command() -> None:
     """Network namespaces as hosts, Open vSwitch as switches, on this machine. Needs root.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from stretto.testbed.fabric import Fabric
 
 
-
 @click.command()
 @click.argument("name", metavar="DESIGN", type=click.Choice(DESIGNS))
 @click.option("--name", "testbed", default="testbed", show_default=True, help="The testbed.")
@@ -108,9 +107,7 @@ def _controller(name: str) -> tuple[Fabric, ControllerClient]:
     return fabric, ControllerClient(fabric.plan.controller_socket)
 
 
-def _chosen_groups(
-    topology: Topology, file: str | None, senders: int | None, receivers: int | None, seed: int
-) -> tuple[Group, ...] | None:
+def _chosen_groups(topology: Topology, file: str | None, senders: int | None, receivers: int | None, seed: int) -> tuple[Group, ...] | None:
     """The groups that the command line names, if it does."""
     from stretto.network.groups import load, place
 

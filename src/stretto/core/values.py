@@ -138,5 +138,3 @@ def _parts(info: inspect.Type) -> Iterator[inspect.Type]:
         elif isinstance(part, inspect.CollectionType):
             waiting.append(part.item_type)
         yield part
-
-

@@ -265,4 +265,3 @@ def chart_or_none(name: str, title: str, x: Axis, y: Axis, lines: Sequence[Line 
     """A chart of the lines that there are; None if there are none."""
     there = tuple(each for each in lines if each is not None)
     return Chart(name, title, x, y, there, note, **more) if there else None
-

@@ -1,9 +1,9 @@
 """Multicast groups: who receives, who sends; files of them, and groups placed at random.
 
-    [[groups]]
-    address = "239.83.84.1"
-    members = ["p0t0h0", "p1t3h2", "p2t1h7"]
-    senders = ["p0t4h4"]            # leave it out, and every host may send
+[[groups]]
+address = "239.83.84.1"
+members = ["p0t0h0", "p1t3h2", "p2t1h7"]
+senders = ["p0t4h4"]            # leave it out, and every host may send
 """
 
 from __future__ import annotations

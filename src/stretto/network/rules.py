@@ -29,12 +29,7 @@ class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
     def accepts(self, group: str, in_port: int, label: int, sender: str) -> bool:
         """Whether a packet is meant by this."""
-        return (
-            group == self.group
-            and self.in_port in (None, in_port)
-            and self.label in (None, label)
-            and self.sender in (None, sender)
-        )
+        return group == self.group and self.in_port in (None, in_port) and self.label in (None, label) and self.sender in (None, sender)
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

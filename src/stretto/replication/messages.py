@@ -231,6 +231,7 @@ PEER_MESSAGES: tuple[type[Message], ...] = (
 )  # fmt: skip
 """What every protocol with several replicas needs: state transfer, recovery and view changes."""
 
+
 class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
     """A follower to the leader: requests that you seem to lack."""
 

@@ -100,9 +100,7 @@ class LocalCluster:
         self._prefix = prefix
 
     @classmethod
-    def create(
-        cls, directory: Path, config: ClusterConfig, prefix: Callable[[int], Sequence[str]] = lambda address: ()
-    ) -> LocalCluster:
+    def create(cls, directory: Path, config: ClusterConfig, prefix: Callable[[int], Sequence[str]] = lambda address: ()) -> LocalCluster:
         """Write the configuration into a directory that has none."""
         file = directory / FILE_NAME
         try:
@@ -259,7 +257,7 @@ class LocalCluster:
         who = f"replica {dead[0]} has" if len(dead) == 1 else f"replicas {', '.join(map(str, dead))} have"
         raise ClusterFailure(
             f"{who} died, and no majority is left to recover from: what was stored is lost. To start anew, empty: "
-            f"stretto cluster down {self.directory}, then up. With durability \"disk\" it would not be lost. "
+            f'stretto cluster down {self.directory}, then up. With durability "disk" it would not be lost. '
             f"The log of replica {dead[0]} ends: {self.last_line(dead[0])}"
         )
 

@@ -93,8 +93,8 @@ class _Role(NamedTuple):
     address: Address
 
 
-_NEEDS_DATA = "\"disk\" needs a directory for the replica's data; name one with --data"
-_NEEDS_NO_DATA = "\"memory\" keeps nothing in a directory for data; leave out --data, or set \"disk\""
+_NEEDS_DATA = '"disk" needs a directory for the replica\'s data; name one with --data'
+_NEEDS_NO_DATA = '"memory" keeps nothing in a directory for data; leave out --data, or set "disk"'
 
 
 def _open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig, index: int, repair: bool) -> Disk:
@@ -112,9 +112,7 @@ def _start(bootstrap: bool, disk: Disk | None) -> Start:
     return Start(bootstrap, records)
 
 
-def _run(
-    definition: ProtocolDefinition, config: ClusterConfig, role: _Role, disk: Disk | None, build: Callable[[NodeHost], Node]
-) -> None:
+def _run(definition: ProtocolDefinition, config: ClusterConfig, role: _Role, disk: Disk | None, build: Callable[[NodeHost], Node]) -> None:
     with asyncio.Runner(loop_factory=DatagramLoop) as runner:
         runner.run(_serve(definition, config, role, disk, build))
 

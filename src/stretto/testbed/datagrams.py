@@ -1,11 +1,11 @@
 """What the datagrams of a measurement say, and what a receiver makes of those that it gets.
 
-    magic    4 bytes   "MOM1"
-    run      8 bytes   of one exchange, so that stragglers of another are not taken for its own
-    group    4 bytes   the multicast address
-    sender   2 bytes   which of the group's senders
-    number   4 bytes   which message of the run, of all senders together
-    padding            up to the size of the message
+magic    4 bytes   "MOM1"
+run      8 bytes   of one exchange, so that stragglers of another are not taken for its own
+group    4 bytes   the multicast address
+sender   2 bytes   which of the group's senders
+number   4 bytes   which message of the run, of all senders together
+padding            up to the size of the message
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What a testbed is called: the names, addresses and files of everything that it consists of, before any of it is there.
 
-    namespaces     stretto-NAME-p0t1 ...      one for each switch and host
-    interfaces     port1, port2, ...          of a switch, numbered as in the topology, and so are its OpenFlow ports; eth0 of a host
-    addresses      10.83.0.1/16 ...           of the hosts, in the order of the topology
-    files          /run/stretto-testbed/NAME  the record of what was made, and a directory for each switch
+namespaces     stretto-NAME-p0t1 ...      one for each switch and host
+interfaces     port1, port2, ...          of a switch, numbered as in the topology, and so are its OpenFlow ports; eth0 of a host
+addresses      10.83.0.1/16 ...           of the hosts, in the order of the topology
+files          /run/stretto-testbed/NAME  the record of what was made, and a directory for each switch
 """
 
 from __future__ import annotations

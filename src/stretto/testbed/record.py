@@ -1,7 +1,7 @@
 """What a testbed remembers of itself, so that whoever comes later, also after a crash, finds and removes exactly what was made.
 
-    /run/stretto-testbed/NAME/record.json    written before anything else is made, removed when all else is gone
-    /run/stretto-testbed/NAME/.../*.pid      the processes, each of which only begins when its file is written
+/run/stretto-testbed/NAME/record.json    written before anything else is made, removed when all else is gone
+/run/stretto-testbed/NAME/.../*.pid      the processes, each of which only begins when its file is written
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ class Scene:
 
 
 @contextmanager
-def scene(
-    protocol: str, service: str, replicas: int, durability: Durability, kinds: Sequence[str], sequencers: int = 0
-) -> Iterator[Scene]:
+def scene(protocol: str, service: str, replicas: int, durability: Durability, kinds: Sequence[str], sequencers: int = 0) -> Iterator[Scene]:
     """Start a cluster for faults of these kinds, and remove in the end all that was made. Meanwhile this thread is where its clients are.
 
     Faults strike replicas; sequencers have hosts, or processes, behind those.
@@ -82,9 +80,7 @@ def _small_disk(directory: Path, cluster: LocalCluster) -> SmallDisk:
     return disk
 
 
-def _config(
-    network: Network | None, protocol: str, service: str, replicas: int, sequencers: int, durability: Durability
-) -> ClusterConfig:
+def _config(network: Network | None, protocol: str, service: str, replicas: int, sequencers: int, durability: Durability) -> ClusterConfig:
     if network is None:
         return loopback_config(
             replicas,

@@ -38,9 +38,7 @@ def _show(rows: Rows) -> Iterator[Chart | Table | None]:
         ("messages_per_reconciliation", "messages that replicas sent meanwhile", "What is sent during a reconciliation"),
     )
     for measure, words, title in measures:
-        lines = [
-            _line(rows, protocol, replicas, measure) for protocol in rows.values("protocol") for replicas in _SIZES
-        ]
+        lines = [_line(rows, protocol, replicas, measure) for protocol in rows.values("protocol") for replicas in _SIZES]
         x = Axis("operations from where logs differ to the end of the longest", log=True)
         yield chart_or_none(f"reconciliation-{measure.partition('_')[0]}", title, x, Axis(words, log=True), lines, "Medians over seeds.")
     yield _table(rows)

@@ -189,4 +189,3 @@ class _Port:
             _, transmission = self._low.popleft()
             self._low_waiting -= transmission
             self._free = self._low_end = start + transmission
-

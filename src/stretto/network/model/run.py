@@ -139,9 +139,7 @@ class _Run:
             port = next(iter(self.topology.wires[sender]))
             self._enqueue(sender, port, number[mine], leave[mine], np.full(mine.sum(), UNLABELLED), False)
 
-    def _enqueue(
-        self, node: str, port: int, message: NDArray[np.int64], time: Times, label: NDArray[np.int64], priority: bool
-    ) -> None:
+    def _enqueue(self, node: str, port: int, message: NDArray[np.int64], time: Times, label: NDArray[np.int64], priority: bool) -> None:
         level, above = self.topology.level[node], self.topology.level[self.topology.wires[node][port].peer]
         rank = level if above > level else len(self.queues) - 1 - level
         copies = self.queues[rank].setdefault((node, port), _Copies(priority=priority))

@@ -1,8 +1,8 @@
 """The server.
 
-    client          server
-      |---Request---->|  append, execute, commit
-      |<----Reply-----|
+client          server
+  |---Request---->|  append, execute, commit
+  |<----Reply-----|
 """
 
 from __future__ import annotations
