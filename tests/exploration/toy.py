@@ -15,7 +15,7 @@ from stretto.core.protocol import ProtocolDefinition, Start
 from stretto.core.state_machine import StateMachine
 from stretto.replication.client import Call, SessionClient
 from stretto.replication.messages import Request
-from stretto.replication.replica import LoggingReplica
+from stretto.replication.state import ReplicatedState
 
 
 class Order(Message, frozen=True, array_like=True, tag=16, gc=False):
@@ -40,54 +40,72 @@ class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
     result: bytes
 
 
-class ToyReplica(LoggingReplica):
+class ToyReplica:
     """`acks`: the position up to which each replica has acknowledged."""
 
     majority = 2
+    view = 0
+    leader = 0
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
-        super().__init__(port, config, index, machine, start)
-        self.handlers = {Request: self.on_request, Order: self.on_order, Ack: self.on_ack}
+        self.port = port
+        self.index = index
+        self.state = ReplicatedState(machine, config.limits.max_sessions, config.limits.checkpoint_operations)
         self.acks = dict.fromkeys(range(1, config.n), 0)
         if index == 0:
             port.set_timer("tell", 1)
+
+    def on_message(self, source: int, message: Any) -> None:
+        if isinstance(message, Request):
+            self.on_request(source, message)
+        elif isinstance(message, Order):
+            self.on_order(source, message)
+        else:
+            self.on_ack(source, message)
 
     def on_request(self, source: int, request: Request) -> None:
         record = self.state.sessions.record_for(request)
         if self.index == 0 and (record is None or request.number > record.number):
             self.state.append(request)
-            self.tell(self.tip)
+            self.tell(self.state.log.last)
 
     def tell(self, position: int) -> None:
         for peer in self.acks:
-            self.port.send(peer, Order(position, self.committed, self.state.log.entry_at(position)))
+            self.port.send(peer, Order(position, self.state.committed, self.state.log.entry_at(position)))
 
     def on_timer(self, name: str) -> None:
         self.port.set_timer("tell", 1)
-        self.tell(self.tip)
+        self.tell(self.state.log.last)
 
     def on_order(self, source: int, order: Order) -> None:
-        if order.position == self.tip + 1:
+        if order.position == self.state.log.last + 1:
             self.state.append(order.request)
-            self.port.send(0, Ack(self.tip))
-        self.state.commit_up_to(max(self.committed, min(order.committed, self.tip)))
+            self.port.send(0, Ack(self.state.log.last))
+        self.state.commit_up_to(max(self.state.committed, min(order.committed, self.state.log.last)))
 
     def on_ack(self, source: int, ack: Ack) -> None:
         self.acks[source] = max(self.acks[source], ack.position)
-        while self.committed < self.tip and 1 + sum(acked > self.committed for acked in self.acks.values()) >= self.majority:
+        while (
+            self.state.committed < self.state.log.last
+            and 1 + sum(acked > self.state.committed for acked in self.acks.values()) >= self.majority
+        ):
             self.commit_next()
 
     def commit_next(self) -> None:
-        self.state.commit_up_to(self.committed + 1)
-        request, result = self.state.log.entry_at(self.committed), self.state.result_at(self.committed)
+        self.state.commit_up_to(self.state.committed + 1)
+        request, result = self.state.log.entry_at(self.state.committed), self.state.result_at(self.state.committed)
         if result is not None:
             self.port.send(request.client, Reply(request.session, request.number, result))
 
     def snapshot(self) -> Any:
-        return super().snapshot() | {"acks": sorted(self.acks.items())}
+        log = self.state.log
+        return [self.state.committed, log.last_hash.hex(), self.state.snapshot(), sorted(self.acks.items())]
 
     def metrics(self) -> dict[str, Any]:
-        return super().metrics() | {"status": "normal"}
+        return {"status": "normal"}
+
+    def check_invariants(self) -> None:
+        self.state.check_invariants()
 
 
 class AllMustAcknowledge(ToyReplica):
@@ -104,34 +122,34 @@ class FollowersTakeRequestsThemselves(ToyReplica):
         record = self.state.sessions.record_for(request)
         if self.index and (record is None or request.number > record.number):
             self.state.append(request)
-            self.port.send(0, Ack(self.tip))
+            self.port.send(0, Ack(self.state.log.last))
 
     def on_order(self, source: int, order: Order) -> None:
-        self.state.commit_up_to(max(self.committed, min(order.committed, self.tip)))
+        self.state.commit_up_to(max(self.state.committed, min(order.committed, self.state.log.last)))
 
 
 class RepliesAtOnce(ToyReplica):
     """r0 replies when it has appended, and takes the last entry back when its timer fires."""
 
     def on_request(self, source: int, request: Request) -> None:
-        before = self.tip
+        before = self.state.log.last
         super().on_request(source, request)
-        if self.tip > before:
-            result = self.state.result_at(self.tip)
+        if self.state.log.last > before:
+            result = self.state.result_at(self.state.log.last)
             assert result is not None
             self.port.send(request.client, Reply(request.session, request.number, result))
 
     def on_timer(self, name: str) -> None:
         super().on_timer(name)
-        if self.committed < self.tip:
-            self.state.roll_back_to(self.committed)
+        if self.state.committed < self.state.log.last:
+            self.state.roll_back_to(self.state.committed)
 
 
 class ForgetsToUndo(RepliesAtOnce):
     """What is taken back stays in the state machine."""
 
     def on_timer(self, name: str) -> None:
-        if self.committed < self.tip:
+        if self.state.committed < self.state.log.last:
             self.state._machine_undos = [None for _ in self.state._machine_undos]
         super().on_timer(name)
 

@@ -9,7 +9,7 @@ import pytest
 
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive import ADAPTIVE
-from stretto.protocols.adaptive.messages import COMMITTED, CONFIRMED, SPECULATIVE, AdaptiveReply
+from stretto.protocols.adaptive.messages import COMMITTED, MATCHED, SPECULATIVE, AdaptiveReply
 from stretto.replication.messages import Request
 from stretto.simulation.stage import Stage
 
@@ -34,17 +34,17 @@ ENDS = {
     "superquorum": (5, [(0, 0, LEADERS, SPECULATIVE), *((i, 0, LEADERS, SPECULATIVE) for i in (1, 2, 3))], True),
     "one fewer": (5, [(0, 0, LEADERS, SPECULATIVE), *((i, 0, LEADERS, SPECULATIVE) for i in (1, 2))], False),
     "without the leader": (5, [(i, 0, LEADERS, SPECULATIVE) for i in (1, 2, 3, 4)], False),
-    "confirmed by f, and the leader": (5, [(0, 0, LEADERS, SPECULATIVE), (1, 0, LEADERS, CONFIRMED), (2, 0, LEADERS, CONFIRMED)], True),
-    "confirmed by one fewer": (5, [(0, 0, LEADERS, SPECULATIVE), (1, 0, LEADERS, CONFIRMED), (2, 0, LEADERS, SPECULATIVE)], False),
-    "confirmed by f+1 without the leader": (5, [(i, 0, LEADERS, CONFIRMED) for i in (1, 2, 3)], True),
-    "confirmed by f without the leader": (5, [*((i, 0, LEADERS, CONFIRMED) for i in (1, 2)), (3, 0, LEADERS, SPECULATIVE)], False),
-    "confirmed before the leader moved on": (3, [(1, 0, LEADERS, CONFIRMED), (2, 0, OTHER, SPECULATIVE)], False),
-    "a speculative answer before its confirmed one": (
+    "matched by f, and the leader": (5, [(0, 0, LEADERS, SPECULATIVE), (1, 0, LEADERS, MATCHED), (2, 0, LEADERS, MATCHED)], True),
+    "matched by one fewer": (5, [(0, 0, LEADERS, SPECULATIVE), (1, 0, LEADERS, MATCHED), (2, 0, LEADERS, SPECULATIVE)], False),
+    "matched by f+1 without the leader": (5, [(i, 0, LEADERS, MATCHED) for i in (1, 2, 3)], True),
+    "matched by f without the leader": (5, [*((i, 0, LEADERS, MATCHED) for i in (1, 2)), (3, 0, LEADERS, SPECULATIVE)], False),
+    "matched before the leader moved on": (3, [(1, 0, LEADERS, MATCHED), (2, 0, OTHER, SPECULATIVE)], False),
+    "a speculative answer before its matched one": (
         3,
-        [(0, 0, LEADERS, SPECULATIVE), (1, 0, OTHER, SPECULATIVE), (1, 0, LEADERS, CONFIRMED), (2, 0, OTHER, SPECULATIVE)],
+        [(0, 0, LEADERS, SPECULATIVE), (1, 0, OTHER, SPECULATIVE), (1, 0, LEADERS, MATCHED), (2, 0, OTHER, SPECULATIVE)],
         True,
     ),
-    "another view's confirmed": (3, [(0, 0, LEADERS, SPECULATIVE), (2, 3, LEADERS, CONFIRMED)], False),
+    "another view's matched": (3, [(0, 0, LEADERS, SPECULATIVE), (2, 3, LEADERS, MATCHED)], False),
     "committed": (5, [(4, 0, OTHER, COMMITTED)], True),
 }
 
@@ -56,6 +56,6 @@ def test_the_end_is_the_same_in_every_order(name: str) -> None:
 
 
 def test_a_higher_view_begins_anew() -> None:
-    """The leader of view 1 and one confirmed answer of view 0 are no quorum."""
-    assert not is_done(3, [(2, 0, LEADERS, CONFIRMED), (0, 0, OTHER, SPECULATIVE), (1, 1, LEADERS, SPECULATIVE)])
-    assert is_done(3, [(2, 0, LEADERS, CONFIRMED), (1, 1, LEADERS, SPECULATIVE), (2, 1, LEADERS, CONFIRMED)])
+    """The leader of view 1 and one matched answer of view 0 are no quorum."""
+    assert not is_done(3, [(2, 0, LEADERS, MATCHED), (0, 0, OTHER, SPECULATIVE), (1, 1, LEADERS, SPECULATIVE)])
+    assert is_done(3, [(2, 0, LEADERS, MATCHED), (1, 1, LEADERS, SPECULATIVE), (2, 1, LEADERS, MATCHED)])

@@ -112,7 +112,7 @@ def test_a_sequencer_stamps_for_the_highest_view_that_asked_and_counts_anew() ->
         stage.lose(to=2)
         (stamp,) = stage.waiting(Stamped)
         if view == 5:
-            assert cast(Stamped, stamp.message) == Stamped(5, sequencer.life, 1, call)
+            assert cast(Stamped, stamp.message) == Stamped(5, sequencer.incarnation, 1, call)
         sequencer.check_invariants()
         stage.lose()
     assert sequencer.metrics()["ignored_messages"]["request that names another client"] == 5

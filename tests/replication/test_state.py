@@ -55,15 +55,15 @@ def histories(draw: st.DrawFn) -> list[tuple[str, int]]:
 @given(histories(), st.integers(1, 3))
 def test_rolling_back_restores_every_earlier_state(history: list[tuple[str, int]], max_sessions: int) -> None:
     state = ReplicatedState(Tape(), max_sessions, NEVER)
-    seen = {0: (state.snapshot(), state.log.tip_hash)}
+    seen = {0: (state.snapshot(), state.log.last_hash)}
     nonce = 0
     for action, number in history:
         if action == "roll back":
-            position = max(state.committed, state.log.tip - number)
+            position = max(state.committed, state.log.last - number)
             state.roll_back_to(position)
-            assert (state.snapshot(), state.log.tip_hash) == seen[position]
+            assert (state.snapshot(), state.log.last_hash) == seen[position]
         elif action == "commit":
-            state.commit_up_to(min(state.log.tip, state.committed + number))
+            state.commit_up_to(min(state.log.last, state.committed + number))
         else:
             nonce += 1
             sessions = sorted(state.sessions.records)
@@ -74,7 +74,7 @@ def test_rolling_back_restores_every_earlier_state(history: list[tuple[str, int]
                 state.append(request(session, state.sessions.records[session].number + 1))
             else:
                 assert state.append(request(999, nonce)) is None
-            seen[state.log.tip] = (state.snapshot(), state.log.tip_hash)
+            seen[state.log.last] = (state.snapshot(), state.log.last_hash)
         state.check_invariants()
     assert state.replayed_on(Tape()) == state.snapshot()
 
@@ -91,7 +91,7 @@ def test_numbers_at_an_earlier_position_are_those_found_by_rolling_back(
         elif sessions:
             session = sessions[number % len(sessions)]
             state.append(request(session, state.sessions.records[session].number + 1))
-    position = data.draw(st.integers(0, state.log.tip))
+    position = data.draw(st.integers(0, state.log.last))
     asked = [*state.log.entries(1), request(1, 1), opening(1)]
     found = state.numbers_at(position, asked, since=position)
     state.roll_back_to(position)

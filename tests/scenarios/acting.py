@@ -8,7 +8,7 @@ from stretto.core.node import Client
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.replication.replica import LoggingReplica
+from stretto.replication.replica import Replica
 from stretto.simulation.stage import Stage
 
 MS = 1_000_000
@@ -29,6 +29,6 @@ def open_sessions(stage: Stage, count: int) -> list[Client]:
     return clients
 
 
-def operations(replica: LoggingReplica, first: int) -> list[bytes]:
+def operations(replica: Replica, first: int) -> list[bytes]:
     """The operations in a replica's log, from position `first` on."""
     return [request.operation for request in replica.state.log.entries(first)]

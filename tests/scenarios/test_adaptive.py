@@ -9,9 +9,9 @@ from acting import MS, open_sessions, operations
 
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive import ADAPTIVE
-from stretto.protocols.adaptive.messages import CONFIRMED, AdaptiveReply, Conflict
+from stretto.protocols.adaptive.messages import MATCHED, AdaptiveReply, Conflict
 from stretto.protocols.adaptive.replica import AdaptiveReplica
-from stretto.replication.messages import EntriesGivenUp, Heartbeat, Prepare, PrepareOk, Request, StartView
+from stretto.replication.messages import EntriesCompacted, Heartbeat, Prepare, PrepareOk, Request, StartView
 from stretto.simulation.stage import Stage
 
 
@@ -48,7 +48,7 @@ def test_two_delays(n: int) -> None:
     stage.deliver(Request)
     stage.deliver(AdaptiveReply)
     assert stage.results[handle] == b""
-    assert not any(replica.ordering.activations for replica in replicas)
+    assert not any(replica.slow_path.activations for replica in replicas)
 
 
 def test_a_superquorum_without_the_leader_is_none() -> None:
@@ -68,13 +68,13 @@ def test_a_conflict_ends_in_the_leaders_log_without_a_view_change(n: int) -> Non
     stage, replicas = stage_of(n)
     handles = cross(stage)
     assert not stage.results.keys() & set(handles)
-    first = replicas[0].tip - 1
+    first = replicas[0].state.log.last - 1
     stage.deliver(Conflict)
-    assert replicas[0].metrics()["ordering"]
+    assert replicas[0].metrics()["slow_path"]
     stage.deliver(Prepare)
     assert logs(replicas, first) == [[b"a", b"b"]] * n
     answers = [cast(AdaptiveReply, flight.message) for flight in stage.waiting(AdaptiveReply)]
-    assert {answer.level for answer in answers} == {CONFIRMED}
+    assert {answer.level for answer in answers} == {MATCHED}
     stage.deliver(AdaptiveReply)
     assert all(stage.results[handle] == b"" for handle in handles)
     assert {replica.view for replica in replicas} == {0}
@@ -85,7 +85,7 @@ def test_a_dead_follower_of_three_takes_nothing_but_the_fast_way() -> None:
     (client,) = open_sessions(stage, 1)
     stage.crash(2)
     stage.run(30 * MS)
-    assert replicas[0].metrics()["ordering"]
+    assert replicas[0].metrics()["slow_path"]
     for _ in range(20):
         handle = stage.call(client, b"x")
         stage.settle()
@@ -101,7 +101,7 @@ def test_requests_go_to_the_leader_alone_as_long_as_it_says_so() -> None:
     stage.call(client, b"heard of nothing")
     assert len(stage.waiting(Request)) == 3
     stage.settle()
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handle = stage.call(client, b"x")
     assert [flight.destination for flight in stage.waiting(Request)] == [0]
     stage.settle()
@@ -117,7 +117,7 @@ def test_what_went_to_the_leader_alone_is_no_other_order(crossed: bool) -> None:
     """Else the leader would not come to rest: clients go back to multicasting one by one."""
     stage, replicas = stage_of(3)
     one, two, three = open_sessions(stage, 3)
-    replicas[0].ordering.needed()
+    replicas[0].slow_path.need()
     stage.call(one, b"x")
     stage.settle()
     stage.run(MS)
@@ -131,7 +131,7 @@ def test_what_went_to_the_leader_alone_is_no_other_order(crossed: bool) -> None:
     for flight in [*(flight for flight in requests if flight.destination == 0), *(reversed(at_followers) if crossed else at_followers)]:
         stage.deliver_one(flight)
     stage.deliver(Prepare)
-    told = [cast(PrepareOk, flight.message).moved for flight in stage.waiting(PrepareOk)]
+    told = [cast(PrepareOk, flight.message).diverged for flight in stage.waiting(PrepareOk)]
     assert told
     assert any(told) == crossed
 
@@ -139,17 +139,17 @@ def test_what_went_to_the_leader_alone_is_no_other_order(crossed: bool) -> None:
 def test_clients_have_gone_back_to_multicasting_before_the_leader_rests() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
-    ordering = replicas[0].ordering
-    ordering.needed()
-    activations = ordering.activations
+    slow_path = replicas[0].slow_path
+    slow_path.need()
+    activations = slow_path.activations
     for _ in range(80):
         stage.call(client, b"x")
-        if not ordering.active:
+        if not slow_path.active:
             assert len(stage.waiting(Request)) == 3
         stage.settle()
         stage.run(MS)
-    assert not ordering.active
-    assert ordering.activations == activations
+    assert not slow_path.active
+    assert slow_path.activations == activations
 
 
 def test_followers_that_have_confirmed_complete_a_call_without_an_answer_of_the_leader() -> None:
@@ -172,10 +172,10 @@ def test_who_sends_a_request_again_needs_the_leaders_log() -> None:
     stage.lose(AdaptiveReply, source=1)
     stage.settle()
     assert handle not in stage.results
-    assert not replicas[0].ordering.active
+    assert not replicas[0].slow_path.active
     stage.run(60 * MS)
     assert stage.results[handle] == b""
-    assert replicas[0].ordering.activations == 1
+    assert replicas[0].slow_path.activations == 1
 
 
 def test_what_was_lost_at_the_leader_is_forwarded() -> None:
@@ -183,7 +183,7 @@ def test_what_was_lost_at_the_leader_is_forwarded() -> None:
     one, two, three = open_sessions(stage, 3)
     stage.crash(2)
     stage.run(30 * MS)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handle = stage.call(one, b"lost")
     stage.lose(Request, to=0)
     for client in (two, three):
@@ -197,7 +197,7 @@ def test_superseded_operation() -> None:
     """(s,1) at the followers alone, (s,2) at the leader: to put (s,1) behind it would be to forget (s,2), and run it twice."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     stage.call(client, b"1")
     older = stage.waiting(Request)
     stage.lose(Request)
@@ -217,13 +217,13 @@ def test_superseded_operation() -> None:
 def test_it_rests_again_and_waits_longer_if_that_was_too_soon() -> None:
     stage, replicas = stage_of(3)
     open_sessions(stage, 1)
-    ordering = replicas[0].ordering
+    slow_path = replicas[0].slow_path
     stage.run(1_000 * MS)
 
     def active_ms() -> int:
-        ordering.needed()
+        slow_path.need()
         elapsed = 0
-        while ordering.active:
+        while slow_path.active:
             stage.run(MS)
             elapsed += 1
         return elapsed
@@ -232,7 +232,7 @@ def test_it_rests_again_and_waits_longer_if_that_was_too_soon() -> None:
     assert longer >= short + 20  # twice the calm
     stage.run(1_000 * MS)
     assert active_ms() <= short + 1
-    assert ordering.activations == 3
+    assert slow_path.activations == 3
 
 
 @pytest.mark.parametrize("slow", [True, False])
@@ -240,17 +240,17 @@ def test_what_has_completed_survives_the_leader(slow: bool) -> None:
     stage, replicas = stage_of(3)
     if slow:
         cross(stage)
-        first = replicas[0].tip - 1
+        first = replicas[0].state.log.last - 1
         stage.deliver(Conflict)
         stage.deliver(Prepare, to=1)
         stage.deliver(AdaptiveReply)
     else:
         (client,) = open_sessions(stage, 1)
-        first = replicas[0].tip + 1
+        first = replicas[0].state.log.last + 1
         stage.call(client, b"a")
         stage.deliver(Request)
         stage.deliver(AdaptiveReply)
-    assert replicas[1].committed < first
+    assert replicas[1].state.committed < first
     before = operations(replicas[0], first)
     stage.crash(0)
     stage.in_flight = []
@@ -265,10 +265,10 @@ def test_what_is_confirmed_survives_a_restart() -> None:
     stage.deliver(Conflict)
     stage.deliver(Prepare, to=1)
     stage.deliver(AdaptiveReply)
-    confirmed = replicas[1].confirmed
-    assert replicas[1].committed < confirmed == replicas[0].tip
+    matched = replicas[1].matched_in_last_view()
+    assert replicas[1].state.committed < matched == replicas[0].state.log.last
     stage.crash(1)
-    assert cast(AdaptiveReplica, stage.restart(1)).confirmed == confirmed
+    assert cast(AdaptiveReplica, stage.restart(1)).matched_in_last_view() == matched
 
 
 def test_a_confirmation_of_an_older_view_commits_nothing() -> None:
@@ -279,13 +279,13 @@ def test_a_confirmation_of_an_older_view_commits_nothing() -> None:
     late = stage.waiting(PrepareOk)
     stage.in_flight = []
     for replica in replicas:
-        replica.views.start(3, "test")
+        replica.view_change.start(3, "test")
     stage.settle()
-    committed = replicas[0].committed
+    committed = replicas[0].state.committed
     acknowledged = dict(replicas[0].leader_log.acknowledged)
     for flight in late:
         replicas[0].on_message(flight.source, flight.message)
-    assert (replicas[0].committed, replicas[0].leader_log.acknowledged) == (committed, acknowledged)
+    assert (replicas[0].state.committed, replicas[0].leader_log.acknowledged) == (committed, acknowledged)
 
 
 def test_what_came_meanwhile_is_not_transferred() -> None:
@@ -295,50 +295,50 @@ def test_what_came_meanwhile_is_not_transferred() -> None:
     stage.call(client, b"x")
     stage.deliver(Request)
     leader, follower = replicas[0], replicas[1]
-    given_up = EntriesGivenUp(leader.incarnations, 0, leader.tip, leader.hash_at(leader.tip))
+    given_up = EntriesCompacted(leader.group.incarnations, 0, leader.state.log.last, leader.state.log.hash_at(leader.state.log.last))
     follower.on_message(0, given_up)
     follower.check_invariants()
-    assert follower.committed == leader.tip
-    assert follower.repairs == 0
-    assert follower.accepting
+    assert follower.state.committed == leader.state.log.last
+    assert follower.transfer.repairs == 0
+    assert follower.group.accepting
 
 
 def test_what_a_heartbeat_confirmed_is_answered_when_a_prepare_has_it() -> None:
-    """Confirmed by the heartbeat without a word to the client, and by the commit to nobody: the Prepare is the last that can tell it."""
+    """Matched by the heartbeat without a word to the client, and by the commit to nobody: the Prepare is the last that can tell it."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(2)
     handle = stage.call(client, b"x")
     stage.deliver(Request)
     stage.deliver(AdaptiveReply)
-    replicas[0].ordering.on_attention()
+    replicas[0].slow_path.on_sync_position()
     stage.deliver(Heartbeat)
-    assert replicas[1].confirmed == replicas[0].tip
-    replicas[0].ordering.needed()
+    assert replicas[1].matched_in_last_view() == replicas[0].state.log.last
+    replicas[0].slow_path.need()
     stage.deliver(PrepareOk)
     stage.settle()
     assert stage.results[handle] == b""
 
 
 def test_confirmed_in_an_older_view_is_not_so_in_a_later_one() -> None:
-    """One of five has confirmed what only the dead leader had too. The next view starts without it, and it is the follower's own again."""
+    """One of five has matched what only the dead leader had too. The next view starts without it, and it is the follower's own again."""
     stage, replicas = stage_of(5)
     (client,) = open_sessions(stage, 1)
-    before = replicas[0].tip
+    before = replicas[0].state.log.last
     stage.call(client, b"x")
     stage.deliver(Request, to=0)
     stage.deliver(Request, to=4)
     stage.in_flight = []
-    replicas[0].ordering.on_attention()
+    replicas[0].slow_path.on_sync_position()
     stage.deliver(Heartbeat, to=4)
-    assert replicas[4].confirmed == before + 1
+    assert replicas[4].matched_in_last_view() == before + 1
     stage.crash(0)
     stage.in_flight = []
     for replica in replicas[1:4]:
-        replica.views.start(1, "test")
+        replica.view_change.start(1, "test")
     stage.settle(lambda flight: 4 not in (flight.source, flight.destination) or isinstance(flight.message, StartView))
     assert replicas[4].view == 1
-    assert replicas[4].views.start_tip == replicas[4].leader_log.confirmed == before
+    assert replicas[4].view_change.start_last == replicas[4].leader_log.matched == before
     assert operations(replicas[4], before + 1) == [b"x"]
 
 
@@ -351,9 +351,9 @@ def test_what_a_view_started_with_is_not_answered_again_when_its_leader_begins_t
         stage.settle()
     stage.run(30 * MS)
     for replica in replicas:
-        replica.views.start(1, "test")
+        replica.view_change.start(1, "test")
     stage.settle(lambda flight: not isinstance(flight.message, PrepareOk))
     assert [replica.view for replica in replicas] == [1, 1, 1]
-    replicas[1].ordering.needed()
-    assert replicas[1].ordering.active
+    replicas[1].slow_path.need()
+    assert replicas[1].slow_path.active
     assert not stage.waiting(AdaptiveReply)

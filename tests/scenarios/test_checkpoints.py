@@ -13,7 +13,7 @@ from stretto.core.node import Client
 from stretto.core.service import ServiceCodec, ServiceMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.replication.messages import CheckpointPiece, Entries, Fetch, FetchCheckpoint, Request
+from stretto.replication.messages import CheckpointChunk, Entries, Fetch, FetchCheckpoint, Request
 from stretto.simulation.stage import InFlight, Stage
 
 KV = ServiceCodec(KeyValueStore)
@@ -47,9 +47,9 @@ def test_entries_give_way_to_checkpoints() -> None:
     for replica in replicas:
         checkpoint = replica.state.checkpoint
         assert checkpoint is not None
-        assert replica.tip - replica.base < 3 * INTERVAL
+        assert replica.state.log.last - replica.state.log.start < 3 * INTERVAL
         assert checkpoint == replicas[0].state.checkpoint, "equal logs make equal checkpoints"
-        assert replica.replayed_state(machine()) == replica.executed_state()
+        assert replica.state.replayed_on(machine()) == replica.state.snapshot()
 
 
 def test_a_large_state_is_kept_less_often() -> None:
@@ -69,21 +69,21 @@ def test_one_that_was_away_for_long_gets_a_checkpoint_while_the_others_go_on() -
     put(stage, client, 6 * INTERVAL)
     r2 = cast(SpeculativeReplica, stage.restart(2))
     put(stage, client, INTERVAL)
-    assert r2.serving
+    assert r2.group.in_service
     assert r2.transfer.checkpoints_installed >= 1
-    assert r2.executed_state() == r0.executed_state()
-    assert r2.hash_at(r2.tip) == r0.hash_at(r0.tip)
+    assert r2.state.snapshot() == r0.state.snapshot()
+    assert r2.state.log.hash_at(r2.state.log.last) == r0.state.log.hash_at(r0.state.log.last)
 
 
 def test_a_follower_that_missed_much_in_its_view_repairs_by_checkpoint() -> None:
     """n = 5, where the superquorum does not need it: no reconciliation."""
     stage, (r0, *_, r4), client = stage_of(5)
     put(stage, client, 5 * INTERVAL, lambda flight: flight.destination != 4)
-    assert r4.tip < INTERVAL
+    assert r4.state.log.last < INTERVAL
     stage.settle()
     put(stage, client, 2)
     assert r4.transfer.checkpoints_installed == 1
-    assert r4.hash_at(r4.tip) == r0.hash_at(r0.tip)
+    assert r4.state.log.hash_at(r4.state.log.last) == r0.state.log.hash_at(r0.state.log.last)
     assert r0.view == r4.view == 0
 
 
@@ -94,7 +94,7 @@ def lagging() -> tuple[Stage, SpeculativeReplica]:
     stage.run(200 * MS)
     put(stage, client, 4 * INTERVAL)
     replica = cast(SpeculativeReplica, stage.restart(2))
-    stage.settle(lambda flight: not isinstance(flight.message, CheckpointPiece))
+    stage.settle(lambda flight: not isinstance(flight.message, CheckpointChunk))
     assert replica.transfer.current is not None
     return stage, replica
 
@@ -105,7 +105,7 @@ def test_a_download_goes_on_at_another_replica() -> None:
 
     def from_each_in_turn(flight: InFlight) -> bool:
         """Each of the two others falls silent after two pieces."""
-        if isinstance(flight.message, CheckpointPiece):
+        if isinstance(flight.message, CheckpointChunk):
             if len(offsets) in (2, 5):
                 offsets.append(-1)
                 return False
@@ -113,7 +113,7 @@ def test_a_download_goes_on_at_another_replica() -> None:
         return True
 
     stage.run(500 * MS, from_each_in_turn)
-    assert r2.serving
+    assert r2.group.in_service
     taken = [offset for offset in offsets if offset >= 0]
     assert taken == sorted(set(taken)), "no byte was sent twice"
     assert offsets.count(-1) == 2
@@ -129,20 +129,20 @@ def test_a_checkpoint_that_is_not_what_it_says_is_not_installed(change: str) -> 
     def spoil(flight: InFlight) -> bool:
         nonlocal spoiled
         piece = flight.message
-        if isinstance(piece, CheckpointPiece) and piece.offset == 0 and not spoiled:
+        if isinstance(piece, CheckpointChunk) and piece.offset == 0 and not spoiled:
             spoiled += 1
             fields = {name: getattr(piece, name) for name in piece.__struct_fields__}
             fields |= {"data": b"?" * len(piece.data)} if change == "data" else {}
             fields |= {"size": len(piece.data), "digest": b"?" * 16} if change == "digest" else {}
             fields |= {"size": piece.size + 7} if change == "size" else {}
-            r2.on_message(flight.source, CheckpointPiece(**fields))
+            r2.on_message(flight.source, CheckpointChunk(**fields))
             return False
         return True
 
     stage.run(500 * MS, spoil)
     assert spoiled
-    assert r2.serving
-    assert r2.executed_state() == stage.replicas[0].executed_state()
+    assert r2.group.in_service
+    assert r2.state.snapshot() == stage.replicas[0].state.snapshot()
 
 
 def test_a_checkpoint_that_is_gone_is_answered_with_the_newest() -> None:
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_is_gone_is_answered_with_the_newest() -> None:
     newest = r0.state.checkpoint
     assert newest is not None
     r0.on_message(1, FetchCheckpoint(former.position, b"?" * 16, 40))
-    (piece,) = (flight.message for flight in stage.waiting(CheckpointPiece))
+    (piece,) = (flight.message for flight in stage.waiting(CheckpointChunk))
     assert (piece.position, piece.offset, piece.data) == (newest.position, 0, newest.state[:40])
 
 
@@ -162,33 +162,33 @@ def test_questions_that_make_no_sense_are_ignored() -> None:
     stage, (r0, *_), client = stage_of(3)
     r0.on_message(1, FetchCheckpoint(3, b"", 0))
     put(stage, client, 3 * INTERVAL)
-    r0.on_message(1, Fetch(r0.committed + 1, r0.committed + 5))
+    r0.on_message(1, Fetch(r0.state.committed + 1, r0.state.committed + 5))
     r0.on_message(1, Fetch(5, 4))
-    r0.on_message(1, CheckpointPiece(1, b"", b"", 1, 0, b"x"))
-    assert not stage.waiting(CheckpointPiece)
-    assert r0.ignored["asks for a checkpoint that is not here"] == 1
-    assert r0.ignored["asks for entries that are not committed here"] == 2
-    assert r0.ignored["a checkpoint that was not asked for"] == 1
+    r0.on_message(1, CheckpointChunk(1, b"", b"", 1, 0, b"x"))
+    assert not stage.waiting(CheckpointChunk)
+    assert r0.group.ignored["asks for a checkpoint that is not here"] == 1
+    assert r0.group.ignored["asks for entries that are not committed here"] == 2
+    assert r0.group.ignored["a checkpoint that was not asked for"] == 1
 
 
 def test_a_checkpoint_that_our_log_agrees_with_is_not_installed() -> None:
     """It would take away, until they have been fetched, entries behind it that the view started with or that have completed."""
     stage, (r0, *_, r4), client = stage_of(5)
-    first = r4.committed
+    first = r4.state.committed
 
     def without_commits(flight: InFlight) -> bool:
         return flight.destination != 4 or isinstance(flight.message, Request)
 
-    put(stage, client, 24 - r4.tip, without_commits)
+    put(stage, client, 24 - r4.state.log.last, without_commits)
     put(stage, client, 5, lambda flight: flight.destination != 4)
-    assert (r4.committed, r4.tip, r0.committed) == (first, 24, 29)
+    assert (r4.state.committed, r4.state.log.last, r0.state.committed) == (first, 24, 29)
     assert r0.state.checkpoint is not None
-    assert first < r0.base < r0.state.checkpoint.position == 20
+    assert first < r0.state.log.start < r0.state.checkpoint.position == 20
     stage.run(100 * MS, lambda flight: not isinstance(flight.message, Entries))
-    assert (r4.committed, r4.tip) == (20, 24)
+    assert (r4.state.committed, r4.state.log.last) == (20, 24)
     assert r4.transfer.checkpoints_installed == 0
     put(stage, client, 1)
-    assert r4.hash_at(r4.tip) == r0.hash_at(r0.tip)
+    assert r4.state.log.hash_at(r4.state.log.last) == r0.state.log.hash_at(r0.state.log.last)
 
 
 def test_what_is_speculative_is_given_to_nobody() -> None:
@@ -197,9 +197,9 @@ def test_what_is_speculative_is_given_to_nobody() -> None:
     stage.call(client, KV.encode("put", (b"key", b"x")))
     stage.deliver(Request, to=0)
     stage.lose()
-    assert r0.tip == r0.committed + 1
-    r0.on_message(1, Fetch(r0.tip, r0.tip))
+    assert r0.state.log.last == r0.state.committed + 1
+    r0.on_message(1, Fetch(r0.state.log.last, r0.state.log.last))
     assert not stage.waiting(Entries)
-    r0.on_message(1, Fetch(r0.committed, r0.tip))
+    r0.on_message(1, Fetch(r0.state.committed, r0.state.log.last))
     (piece,) = stage.waiting(Entries)
     assert len(piece.message.entries) == 1

@@ -12,7 +12,7 @@ from stretto.core.state_machine import NullMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.messages import Sync
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.replication.admission import life
+from stretto.replication.group import Status, start_number
 from stretto.replication.messages import (
     Bootstrap,
     BootstrapReply,
@@ -25,7 +25,6 @@ from stretto.replication.messages import (
     StartViewChange,
 )
 from stretto.replication.records import Checkpoint, RolledBack
-from stretto.replication.views import Status
 from stretto.simulation.stage import Stage
 
 
@@ -59,64 +58,66 @@ def test_all_lose_power_at_once() -> None:
     stage.lose()
     replicas = [restart(stage, index) for index in range(3)]
     assert all(operations(replica, 1) == before for replica in replicas)
-    assert all(replica.serving for replica in replicas), "there is nobody to recover from, and no need to"
+    assert all(replica.group.in_service for replica in replicas), "there is nobody to recover from, and no need to"
     complete(stage, client, b"d")
     assert all(operations(replica, len(before) + 1) == [b"d"] for replica in replicas)
 
 
 def test_it_keeps_its_incarnation() -> None:
     stage, (r0, r1, _), _ = stage_of(3)
-    incarnations = r1.incarnations
+    incarnations = r1.group.incarnations
     stage.crash(1)
-    assert restart(stage, 1).incarnations == incarnations == r0.incarnations
+    assert restart(stage, 1).group.incarnations == incarnations == r0.group.incarnations
 
 
 def test_speculative_entries_are_there_and_can_still_be_undone() -> None:
     stage, (r0, _, r2), client = stage_of(3)
-    first = r2.tip + 1
+    first = r2.state.log.last + 1
     stage.call(client, b"a")
     stage.deliver(Request, to=2)
     stage.lose()
     stage.crash(2)
     r2 = restart(stage, 2)
     assert operations(r2, first) == [b"a"]
-    assert r2.committed < first
+    assert r2.state.committed < first
     r2.state.roll_back_to(first - 1)
     r2.check_invariants()
     assert stage.ports[2].records[-1] == RolledBack(first - 1)
     stage.crash(2)
-    assert restart(stage, 2).tip == first - 1
-    assert r0.tip == first - 1
+    assert restart(stage, 2).state.log.last == first - 1
+    assert r0.state.log.last == first - 1
 
 
 def test_a_leader_that_comes_back_does_not_commit_what_its_view_did_not_start_with() -> None:
     """It is in its view again with speculative entries behind the view's own; a majority in the view says nothing of these."""
     stage, _, client = stage_of(3)
-    stage.replicas[0].views.start(3, "scenario")  # type: ignore[attr-defined]
+    stage.replicas[0].view_change.start(3, "scenario")  # type: ignore[attr-defined]
     stage.settle()
     stage.call(client, b"a")
     stage.deliver(Request, to=0)
     stage.lose()
     stage.crash(0)
     r0 = restart(stage, 0)
-    assert (r0.view, r0.views.status, r0.tip - r0.committed) == (3, Status.NORMAL, 1)
-    committed = r0.committed
+    assert (r0.view, r0.group.status, r0.state.log.last - r0.state.committed) == (3, Status.NORMAL, 1)
+    committed = r0.state.committed
     for follower in (1, 2):
-        stage.replicas[follower].on_message(0, Sync(r0.incarnations, 3, r0.committed, r0.committed, r0.hash_at(r0.committed)))
+        stage.replicas[follower].on_message(
+            0, Sync(r0.group.incarnations, 3, r0.state.committed, r0.state.committed, r0.state.log.hash_at(r0.state.committed))
+        )
     stage.settle()
-    assert r0.committed == committed
+    assert r0.state.committed == committed
 
 
 def test_it_goes_on_to_the_view_that_it_had_promised() -> None:
     stage, (_, r1, r2), _ = stage_of(3)
-    r2.views.start(4, "scenario")
+    r2.view_change.start(4, "scenario")
     stage.lose()
     stage.crash(2)
     r2 = restart(stage, 2)
-    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.VIEW_CHANGE, 0)
+    assert (r2.view, r2.group.status, r2.group.last_normal_view) == (4, Status.VIEW_CHANGE, 0)
     assert stage.waiting(StartViewChange, source=2)
     stage.run(500 * MS)
-    assert r2.views.status is Status.NORMAL
+    assert r2.group.status is Status.NORMAL
     assert r1.view == r2.view >= 4
 
 
@@ -127,17 +128,17 @@ def test_a_view_and_the_log_it_starts_with_are_one_promise() -> None:
     stage.call(client, b"b")
     stage.deliver(Request)
     stage.lose()
-    r1.views.start(1, "scenario")
+    r1.view_change.start(1, "scenario")
     stage.deliver(StartViewChange)
     stage.deliver(StartViewChange)
     stage.deliver(DoViewChange)
     stage.deliver(StartView, to=2)
-    frozen = r2.views.start_view
+    frozen = r2.view_change.start_view
     stage.lose()
     stage.crash(2)
     r2 = restart(stage, 2)
-    assert (r2.views.last_normal_view, r2.views.start_view, r2.views.status) == (1, frozen, Status.NORMAL)
-    assert operations(r2, r2.tip) == [b"b"]
+    assert (r2.group.last_normal_view, r2.view_change.start_view, r2.group.status) == (1, frozen, Status.NORMAL)
+    assert operations(r2, r2.state.log.last) == [b"b"]
 
 
 def test_records_stay_few() -> None:
@@ -150,7 +151,11 @@ def test_records_stay_few() -> None:
         assert isinstance(records[0], Checkpoint)
         stage.crash(index)
         again = restart(stage, index)
-        assert (again.tip, again.view, again.executed_state()) == (replica.tip, replica.view, replica.executed_state())
+        assert (again.state.log.last, again.view, again.state.snapshot()) == (
+            replica.state.log.last,
+            replica.view,
+            replica.state.snapshot(),
+        )
 
 
 def test_a_replica_that_lost_its_disk_recovers_from_the_others() -> None:
@@ -159,12 +164,12 @@ def test_a_replica_that_lost_its_disk_recovers_from_the_others() -> None:
     stage.crash(2)
     stage.ports[2].records = []
     r2 = restart(stage, 2)
-    assert not r2.serving
+    assert not r2.group.in_service
     stage.run(500 * MS)
-    assert r2.serving
+    assert r2.group.in_service
     assert operations(r2, 1) == operations(r0, 1)
     stage.crash(2)
-    assert restart(stage, 2).serving
+    assert restart(stage, 2).group.in_service
 
 
 def test_one_that_crashes_while_it_recovers_begins_again() -> None:
@@ -179,14 +184,14 @@ def test_one_that_crashes_while_it_recovers_begins_again() -> None:
             break
         stage.deliver_one(stage.in_flight[0])
     assert r2.transfer.checkpoints_installed
-    assert not r2.serving
+    assert not r2.group.in_service
     stage.crash(2)
     r2 = restart(stage, 2)
-    assert not r2.serving, "it has never been in service since it lost its memory"
-    assert r2.committed > 0, "but what was committed is here already"
+    assert not r2.group.in_service, "it has never been in service since it lost its memory"
+    assert r2.state.committed > 0, "but what was committed is here already"
     stage.run(500 * MS)
-    assert r2.serving
-    assert r2.hash_at(r2.tip) == r0.hash_at(r0.tip)
+    assert r2.group.in_service
+    assert r2.state.log.hash_at(r2.state.log.last) == r0.state.log.hash_at(r0.state.log.last)
 
 
 def test_a_first_start_that_was_cut_off_goes_on() -> None:
@@ -198,15 +203,15 @@ def test_a_first_start_that_was_cut_off_goes_on() -> None:
     for index in range(3):
         stage.bootstrap(index)
     stage.deliver(Bootstrap, to=0)
-    incarnations = [replica.incarnation for replica in replicas_of(stage)]
+    incarnations = [replica.group.incarnation for replica in replicas_of(stage)]
     for index in range(3):
         stage.crash(index)
     stage.lose()
     for index in range(3):
         stage.restart(index)
     stage.run(100 * MS)
-    assert all(replica.serving for replica in replicas_of(stage))
-    assert [replica.incarnation for replica in replicas_of(stage)] == incarnations
+    assert all(replica.group.in_service for replica in replicas_of(stage))
+    assert [replica.group.incarnation for replica in replicas_of(stage)] == incarnations
 
 
 def test_who_asked_for_an_incarnation_is_no_first_life() -> None:
@@ -219,7 +224,7 @@ def test_who_asked_for_an_incarnation_is_no_first_life() -> None:
     stage.deliver(IncarnationsReply)
     assert stage.ports[2].records
     stage.crash(2)
-    assert restart(stage, 2).metrics()["status"] == "asking"
+    assert restart(stage, 2).metrics()["status"] == "lost state"
 
 
 def test_who_was_started_as_if_for_the_first_time_recovers_when_started_as_it_should_be() -> None:
@@ -234,8 +239,8 @@ def test_who_was_started_as_if_for_the_first_time_recovers_when_started_as_it_sh
     assert any(isinstance(record, Bootstrap) for record in stage.ports[2].records)
     r2 = restart(stage, 2)
     stage.run(100 * MS)
-    assert r2.serving
-    assert [life(incarnation) for incarnation in r2.incarnations] == [1, 1, 2]
+    assert r2.group.in_service
+    assert [start_number(incarnation) for incarnation in r2.group.incarnations] == [1, 1, 2]
 
 
 def test_the_incarnation_that_it_then_takes_is_no_first_one_either() -> None:
@@ -257,16 +262,16 @@ def test_the_incarnation_that_it_then_takes_is_no_first_one_either() -> None:
     r2 = restart(stage, 2)
     stage.deliver(Bootstrap)
     stage.deliver(BootstrapReply)
-    assert not r2.serving
+    assert not r2.group.in_service
     stage.run(100 * MS)
-    assert r2.serving
+    assert r2.group.in_service
 
 
 def test_what_takes_the_place_of_all_records_tells_of_the_view_that_was_left() -> None:
     stage, (_, _, r2), _ = stage_of(3)
-    r2.views.start(4, "scenario")
+    r2.view_change.start(4, "scenario")
     stage.lose()
     stage.ports[2].compact(r2.records())
     stage.crash(2)
     r2 = restart(stage, 2)
-    assert (r2.view, r2.views.status, r2.views.last_normal_view) == (4, Status.VIEW_CHANGE, 0)
+    assert (r2.view, r2.group.status, r2.group.last_normal_view) == (4, Status.VIEW_CHANGE, 0)

@@ -12,10 +12,10 @@ from stretto.core.config import Limits
 from stretto.core.node import Client
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.fastpaxos import FASTPAXOS
-from stretto.protocols.fastpaxos.messages import Accepted
+from stretto.protocols.fastpaxos.fast_path import Accepted
 from stretto.protocols.fastpaxos.replica import FastPaxosReplica
-from stretto.replication.messages import CheckpointPiece, DoViewChange, Entries, Forward, Prepare, PrepareOk, Reply, Request
-from stretto.replication.views import Status
+from stretto.replication.group import Status
+from stretto.replication.messages import CheckpointChunk, DoViewChange, Entries, Forward, Prepare, PrepareOk, Reply, Request
 from stretto.simulation.stage import Stage
 
 
@@ -42,23 +42,23 @@ def survive_without_the_leader(stage: Stage, first: int, expected: list[bytes], 
     stage.lose()
     stage.run(200 * MS)
     for replica in cast(list[FastPaxosReplica], stage.replicas[1:]):
-        assert replica.views.status is Status.NORMAL
+        assert replica.group.status is Status.NORMAL
         assert replica.view > 0
         assert operations(replica, first)[: len(expected)] == expected
-        assert replica.committed >= first + len(expected) - 1
+        assert replica.state.committed >= first + len(expected) - 1
 
 
 @pytest.mark.parametrize(("n", "needed"), [(3, 2), (5, 3)])
 def test_three_delays_when_a_superquorum_has_placed_it_alike(n: int, needed: int) -> None:
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 1)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     (handle,) = place(stage, clients, [[0]] * n)
     for follower in range(1, needed):
         stage.deliver(Accepted, source=follower)
-    assert replicas[0].committed == first - 1
+    assert replicas[0].state.committed == first - 1
     stage.deliver(Accepted, source=needed)
-    assert replicas[0].committed == first
+    assert replicas[0].state.committed == first
     assert not stage.waiting(Prepare)
     stage.deliver(Reply)
     assert stage.results[handle] == b""
@@ -71,25 +71,25 @@ def test_what_was_accepted_before_the_leader_has_it_counts_then() -> None:
     for follower in (1, 2):
         stage.deliver(Request, to=follower)
     stage.deliver(Accepted)
-    assert replicas[0].committed == replicas[0].tip
+    assert replicas[0].state.committed == replicas[0].state.log.last
     stage.deliver(Request, to=0)
-    assert replicas[0].committed == replicas[0].tip == replicas[1].tip
+    assert replicas[0].state.committed == replicas[0].state.log.last == replicas[1].state.log.last
     assert len(stage.waiting(Reply)) == 1
 
 
 def test_a_collision_of_three_ends_in_a_classic_round() -> None:
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handles = place(stage, clients, [[0, 1], [0, 1], [1, 0]])
     stage.deliver(Accepted)
-    assert replicas[0].collisions == 1
+    assert replicas[0].fast_path.collisions == 1
     assert len(stage.waiting(Prepare)) == 2
     stage.deliver(Prepare)
     assert operations(replicas[2], first) == [b"0", b"1"]
-    assert replicas[2].leader_log.confirmed == first + 1
+    assert replicas[2].leader_log.matched == first + 1
     stage.deliver(PrepareOk, source=2)
-    assert replicas[0].committed == first + 1
+    assert replicas[0].state.committed == first + 1
     stage.settle()
     assert [stage.results[handle] for handle in handles] == [b"", b""]
 
@@ -97,32 +97,32 @@ def test_a_collision_of_three_ends_in_a_classic_round() -> None:
 def test_of_five_one_that_differs_needs_no_classic_round() -> None:
     stage, replicas = stage_of(5)
     clients = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     place(stage, clients, [[0, 1]] * 4 + [[1, 0]])
     stage.deliver(Accepted)
-    assert replicas[0].committed == first + 1
+    assert replicas[0].state.committed == first + 1
     assert not stage.waiting(Prepare)
     stage.run(30 * MS)
     assert {tuple(operations(replica, first)) for replica in replicas} == {(b"0", b"1")}
-    assert {replica.committed for replica in replicas} == {first + 1}
+    assert {replica.state.committed for replica in replicas} == {first + 1}
 
 
 def test_a_prepare_whose_hash_matches_confirms_what_is_before_it() -> None:
     """The follower does not need what came before: it has it, and now knows that it is the leader's."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
-    follower, first = replicas[1], replicas[0].tip + 1
+    follower, first = replicas[1], replicas[0].state.log.last + 1
     place(stage, clients[:1], [[0], [0], [0]])
     stage.deliver(Accepted)
-    assert replicas[0].committed == first
-    assert follower.leader_log.confirmed == first - 1
+    assert replicas[0].state.committed == first
+    assert follower.leader_log.matched == first - 1
     place(stage, clients[1:], [[0], [], []])
     stage.fire(0, "resolve")
     stage.fire(0, "resolve")
     (prepare,) = stage.waiting(Prepare, to=1)
     assert cast(Prepare, prepare.message).first == first + 1
     stage.deliver_one(prepare)
-    assert (follower.leader_log.confirmed, follower.committed) == (first + 1, first)
+    assert (follower.leader_log.matched, follower.state.committed) == (first + 1, first)
     assert follower.state.rolled_back_operations == 0
 
 
@@ -134,9 +134,9 @@ def test_a_dead_follower_of_three_leads_to_classic_rounds() -> None:
         handle = stage.call(client, b"x")
         stage.run(20 * MS)
         assert stage.results[handle] == b""
-    assert replicas[0].views.absent == {2}
-    assert replicas[0].collisions == 0
-    assert (replicas[0].view, replicas[0].committed) == (0, replicas[0].tip)
+    assert replicas[0].detector.unresponsive == {2}
+    assert replicas[0].fast_path.collisions == 0
+    assert (replicas[0].view, replicas[0].state.committed) == (0, replicas[0].state.log.last)
     handle = stage.call(client, b"x")
     began = stage.now_ns
     stage.settle()
@@ -149,10 +149,10 @@ def test_what_was_committed_fast_survives_the_leader(n: int) -> None:
     """Of five, one has placed it otherwise; it is one of the three that are merged."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     place(stage, clients, [[0, 1]] * 3 if n == 3 else [[0, 1], [1, 0], [0, 1], [0, 1], [0, 1]])
     stage.deliver(Accepted)
-    assert replicas[0].committed == first + 1
+    assert replicas[0].state.committed == first + 1
     survive_without_the_leader(stage, first, [b"0", b"1"])
 
 
@@ -161,13 +161,13 @@ def test_what_was_committed_in_a_classic_round_survives_the_leader(n: int) -> No
     """All others agree on another order; but those who confirmed know better."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     place(stage, clients, [[0, 1]] + [[1, 0]] * (n - 1))
     stage.deliver(Accepted)
     for follower in range(1, n // 2 + 1):
         stage.deliver(Prepare, to=follower)
     stage.deliver(PrepareOk)
-    assert replicas[0].committed == first + 1
+    assert replicas[0].state.committed == first + 1
     survive_without_the_leader(stage, first, [b"0", b"1"])
 
 
@@ -175,13 +175,13 @@ def test_a_leader_votes_for_all_that_it_has() -> None:
     """What it committed with a follower that is gone is in its own log alone, which was never confirmed to it by anyone."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     place(stage, clients, [[0, 1], [0, 1], [1, 0]])
-    replicas[0].views.start(2, "scenario")
+    replicas[0].view_change.start(2, "scenario")
     stage.settle(keep=lambda flight: 1 not in (flight.source, flight.destination) and not isinstance(flight.message, DoViewChange))
-    vote = replicas[0].views.vote
+    vote = replicas[0].view_change.vote
     assert vote is not None
-    assert vote.confirmed == first + 1
+    assert vote.matched == first + 1
     stage.run(100 * MS)
     assert all(operations(replica, first) == [b"0", b"1"] for replica in replicas)
 
@@ -190,16 +190,16 @@ def test_what_is_confirmed_outlives_a_follower() -> None:
     """A round has committed it with this follower, which comes back; the other one has never heard of the leader's order."""
     stage, replicas = stage_of(3, durable=True)
     clients = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     place(stage, clients, [[0, 1], [1, 0], [1, 0]])
     stage.deliver(Accepted)
     stage.deliver(Prepare, to=1)
     stage.deliver(PrepareOk)
-    assert replicas[0].committed == first + 1
-    assert replicas[1].committed < first
+    assert replicas[0].state.committed == first + 1
+    assert replicas[1].state.committed < first
     stage.crash(1)
     follower = cast(FastPaxosReplica, stage.restart(1))
-    assert follower.leader_log.confirmed == first + 1
+    assert follower.leader_log.matched == first + 1
     survive_without_the_leader(stage, first, [b"0", b"1"])
 
 
@@ -213,26 +213,26 @@ def test_a_follower_that_ends_between_a_checkpoint_and_what_follows_comes_back()
         stage.run(20 * MS)
         assert stage.results[handle] == b""
     follower = cast(FastPaxosReplica, stage.restart(2))
-    assert (follower.view, follower.views.status) == (0, Status.NORMAL)
+    assert (follower.view, follower.group.status) == (0, Status.NORMAL)
     for _ in range(1_000):
         if follower.transfer.checkpoints_installed:
             break
         stage.run(MS, keep=lambda flight: not (isinstance(flight.message, Entries) and flight.destination == 2))
     assert follower.transfer.checkpoints_installed == 1
-    assert follower.committed < replicas[0].committed
+    assert follower.state.committed < replicas[0].state.committed
     stage.crash(2)
-    stage.lose(Entries, CheckpointPiece)
+    stage.lose(Entries, CheckpointChunk)
     follower = cast(FastPaxosReplica, stage.restart(2))
-    assert follower.leader_log.confirmed >= follower.committed
+    assert follower.leader_log.matched >= follower.state.committed
     stage.run(200 * MS)
-    assert follower.committed == replicas[0].committed
-    assert follower.hash_at(follower.committed) == replicas[0].hash_at(follower.committed)
+    assert follower.state.committed == replicas[0].state.committed
+    assert follower.state.log.hash_at(follower.state.committed) == replicas[0].state.log.hash_at(follower.state.committed)
 
 
 def test_a_request_that_the_leader_lost_is_forwarded_when_it_was_displaced_twice() -> None:
     stage, replicas = stage_of(3)
     one, two, three = open_sessions(stage, 3)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     for client, orders in ((one, [[], [0], [0]]), (two, [[0]] * 3), (three, [[0]] * 3)):
         place(stage, [client], orders)
         stage.deliver(Accepted)
@@ -241,7 +241,7 @@ def test_a_request_that_the_leader_lost_is_forwarded_when_it_was_displaced_twice
     stage.deliver(Prepare)
     assert stage.waiting(Forward, to=0)
     stage.deliver(Forward)
-    assert replicas[0].tip == first + 2
+    assert replicas[0].state.log.last == first + 2
     stage.run(20 * MS)
     assert all(sorted(operations(replica, first)) == [b"0"] * 3 for replica in replicas)
-    assert all(replica.committed == first + 2 for replica in replicas)
+    assert all(replica.state.committed == first + 2 for replica in replicas)

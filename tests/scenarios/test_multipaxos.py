@@ -12,8 +12,8 @@ from stretto.core.config import Limits
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.multipaxos import MULTIPAXOS, MULTIPAXOS_BATCHED
 from stretto.protocols.multipaxos.replica import MultiPaxosReplica
-from stretto.replication.messages import EntriesGivenUp, GetLog, Heartbeat, Prepare, PrepareOk, Reply, Request
-from stretto.replication.views import Status
+from stretto.replication.group import Status
+from stretto.replication.messages import EntriesCompacted, GetLog, Heartbeat, Prepare, PrepareOk, Reply, Request
 from stretto.simulation.stage import Stage
 
 
@@ -39,16 +39,16 @@ def settle_all_but(stage: Stage, *away: int) -> None:
 def test_four_delays_and_an_answer_when_a_majority_has_it(n: int) -> None:
     stage, replicas = stage_of(n)
     (client,) = open_sessions(stage, 1)
-    committed = replicas[0].committed
+    committed = replicas[0].state.committed
     handle = stage.call(client, b"x")
     assert stage.deliver(Request) == 1
     assert stage.deliver(Prepare) == n - 1
     assert not stage.waiting(Reply)
     for follower in range(1, n // 2):
         stage.deliver(PrepareOk, source=follower)
-    assert replicas[0].committed == committed
+    assert replicas[0].state.committed == committed
     stage.deliver(PrepareOk, source=n // 2)
-    assert replicas[0].committed == committed + 1
+    assert replicas[0].state.committed == committed + 1
     assert stage.deliver(Reply) == 1
     assert stage.results[handle] == b""
 
@@ -60,25 +60,25 @@ def test_a_request_that_comes_again_is_answered_when_it_is_committed() -> None:
     (flight,) = stage.waiting(Request)
     stage.deliver_one(flight, again=True)
     stage.deliver_one(flight, again=True)
-    tip = replicas[0].tip
+    tip = replicas[0].state.log.last
     assert not stage.waiting(Reply)
     stage.deliver(Prepare)
     stage.deliver(PrepareOk)
     assert len(stage.waiting(Reply)) == 1
     stage.deliver_one(flight)
     assert len(stage.waiting(Reply)) == 2
-    assert replicas[0].tip == tip
+    assert replicas[0].state.log.last == tip
 
 
 def test_a_lost_prepare_is_noticed_by_the_heartbeat() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     stage.call(client, b"x")
     stage.deliver(Request)
     assert stage.lose(Prepare, to=2) == 1
     stage.settle()
-    assert (replicas[0].committed, replicas[2].tip) == (first, first - 1)
+    assert (replicas[0].state.committed, replicas[2].state.log.last) == (first, first - 1)
     stage.fire(0, "heartbeat")
     stage.deliver(Heartbeat, to=2)
     assert "gap" in stage.ports[2].timers
@@ -86,20 +86,20 @@ def test_a_lost_prepare_is_noticed_by_the_heartbeat() -> None:
     assert stage.deliver(GetLog, source=2) == 1
     stage.deliver(Prepare, to=2)
     assert operations(replicas[2], first) == [b"x"]
-    assert replicas[2].committed == first
+    assert replicas[2].state.committed == first
 
 
 def test_prepares_that_overtake_each_other_wait() -> None:
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 3)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     for number, client in enumerate(clients):
         stage.call(client, b"%d" % number)
     stage.deliver(Request)
     for flight in reversed(stage.waiting(Prepare, to=1)):
         stage.deliver_one(flight)
     assert operations(replicas[1], first) == [b"0", b"1", b"2"]
-    assert not replicas[1].leader_log.early
+    assert not replicas[1].leader_log.out_of_order
     assert not stage.waiting(GetLog)
     assert cast(PrepareOk, stage.waiting(PrepareOk, source=1)[-1].message).position == first + 2
 
@@ -110,17 +110,17 @@ def test_a_follower_that_is_late_by_more_than_the_log_gets_a_checkpoint() -> Non
     for number in range(20):
         stage.call(client, b"%d" % number)
         settle_all_but(stage, 2)
-    assert replicas[0].state.log.base > replicas[2].tip
+    assert replicas[0].state.log.start > replicas[2].state.log.last
     stage.fire(0, "heartbeat")
     stage.deliver(Heartbeat, to=2)
     stage.fire(2, "gap")
     stage.deliver(GetLog, source=2)
-    assert len(stage.waiting(EntriesGivenUp, to=2)) == 1
+    assert len(stage.waiting(EntriesCompacted, to=2)) == 1
     stage.settle()
     stage.run(20 * MS)
     assert replicas[2].transfer.checkpoints_installed == 1
-    assert (replicas[2].view, replicas[2].committed) == (0, replicas[0].committed)
-    assert replicas[2].executed_state() == replicas[0].executed_state()
+    assert (replicas[2].view, replicas[2].state.committed) == (0, replicas[0].state.committed)
+    assert replicas[2].state.snapshot() == replicas[0].state.snapshot()
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -128,7 +128,7 @@ def test_what_one_follower_has_survives_the_leader(n: int) -> None:
     """It is not committed, but may be: the follower's is the longest log. It is committed by the next view, and executed once."""
     stage, replicas = stage_of(n)
     (client,) = open_sessions(stage, 1)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handle = stage.call(client, b"x")
     stage.deliver(Request)
     stage.deliver(Prepare, to=2)
@@ -138,54 +138,54 @@ def test_what_one_follower_has_survives_the_leader(n: int) -> None:
     assert stage.results[handle] == b""
     for replica in replicas[1:]:
         assert operations(replica, first) == [b"x"]
-        assert replica.committed == first
-        assert replica.views.status is Status.NORMAL
+        assert replica.state.committed == first
+        assert replica.group.status is Status.NORMAL
 
 
 def test_what_the_leader_alone_had_gives_way_to_the_next_view() -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     stage.call(one, b"lost")
     stage.deliver(Request)
     stage.lose(Prepare)
-    assert replicas[0].tip == first
-    replicas[1].views.start(1, "scenario")
+    assert replicas[0].state.log.last == first
+    replicas[1].view_change.start(1, "scenario")
     settle_all_but(stage, 0)
     stage.call(two, b"x")
     stage.lose(Request, to=0)
     stage.run(1_000 * MS)
-    assert {replica.views.status for replica in replicas} == {Status.NORMAL}
+    assert {replica.group.status for replica in replicas} == {Status.NORMAL}
     assert sorted(operations(replicas[1], first)) == [b"lost", b"x"]
-    assert len({replica.hash_at(first + 1) for replica in replicas}) == 1
+    assert len({replica.state.log.hash_at(first + 1) for replica in replicas}) == 1
 
 
 def test_what_was_acknowledged_before_a_loss_of_memory_counts_for_nothing() -> None:
     """A majority has said that it has the entry; one of it has lost it, and the leader knows."""
     stage, replicas = stage_of(5)
     (client,) = open_sessions(stage, 1)
-    leader, first = replicas[0], replicas[0].tip + 1
+    leader, first = replicas[0], replicas[0].state.log.last + 1
     stage.call(client, b"x")
     stage.deliver(Request)
     stage.deliver(Prepare)
     stage.deliver(PrepareOk, source=1)
-    leader.learn_incarnation(1, leader.incarnations[1] + (1 << 32))
+    leader.group.learn_of(1, leader.group.incarnations[1] + (1 << 32))
     stage.deliver(PrepareOk, source=2)
-    assert leader.committed == first - 1
+    assert leader.state.committed == first - 1
     stage.deliver(PrepareOk, source=3)
-    assert leader.committed == first
+    assert leader.state.committed == first
 
 
 def test_a_leader_with_a_disk_goes_on_in_its_view() -> None:
     stage, replicas = stage_of(3, durable=True)
     (client,) = open_sessions(stage, 1)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handle = stage.call(client, b"x")
     stage.deliver(Request)
     stage.lose(Prepare)
     stage.crash(0)
     leader = cast(MultiPaxosReplica, stage.restart(0))
-    assert (leader.view, leader.views.status, leader.committed) == (0, Status.NORMAL, first - 1)
+    assert (leader.view, leader.group.status, leader.state.committed) == (0, Status.NORMAL, first - 1)
     stage.run(1_000 * MS)
     assert stage.results[handle] == b""
     assert all(operations(cast(MultiPaxosReplica, replica), first) == [b"x"] for replica in stage.replicas)
@@ -215,10 +215,10 @@ def test_batches_of_a_view_that_was_left_do_not_fill_the_next() -> None:
     handle = stage.call(client, b"x")
     stage.deliver(Request)
     stage.lose(Prepare)
-    replicas[1].views.start(1, "scenario")
+    replicas[1].view_change.start(1, "scenario")
     settle_all_but(stage, 0)
-    assert (replicas[0].view, replicas[1].view, replicas[1].views.status) == (0, 1, Status.NORMAL)
-    replicas[0].views.start(3, "scenario")
+    assert (replicas[0].view, replicas[1].view, replicas[1].group.status) == (0, 1, Status.NORMAL)
+    replicas[0].view_change.start(3, "scenario")
     stage.settle()
-    assert (replicas[0].view, replicas[0].views.status) == (3, Status.NORMAL)
+    assert (replicas[0].view, replicas[0].group.status) == (3, Status.NORMAL)
     assert stage.results[handle] == b""

@@ -58,13 +58,13 @@ def test_two_delays_and_a_sequencer() -> None:
     assert stage.results[handle] == b""
     assert not stage.in_flight
     stage.run(30 * MS)
-    assert {replica.committed for replica in replicas} == {replicas[0].tip}
+    assert {replica.state.committed for replica in replicas} == {replicas[0].state.log.last}
 
 
 def test_stamps_out_of_order_wait_for_each_other() -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     stamp(stage, one, b"1")
     stamp(stage, two, b"2")
     for flight in reversed(stage.waiting(Stamped, to=1)):
@@ -77,7 +77,7 @@ def test_stamps_out_of_order_wait_for_each_other() -> None:
 def test_a_follower_that_missed_a_stamp_has_it_from_the_leader(n: int) -> None:
     stage, replicas = stage_of(n)
     one, two = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handles = [stamp(stage, one, b"1"), stamp(stage, two, b"2")]
     (lost, *_) = stage.waiting(Stamped, to=1)
     stage.in_flight.remove(lost)
@@ -95,7 +95,7 @@ def test_what_was_missed_long_before_is_asked_for_at_once() -> None:
     """The first gap took its time, and the second has waited as long."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 4)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     for number, client in enumerate(clients, 1):
         stamp(stage, client, b"%d" % number)
     for lost in stage.waiting(Stamped, to=1)[::2]:
@@ -111,7 +111,7 @@ def test_a_leader_that_missed_a_stamp_has_it_from_a_follower(n: int) -> None:
     """Also from one that keeps it behind a gap of its own."""
     stage, replicas = stage_of(n)
     one, two, three = open_sessions(stage, 3)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handles = [stamp(stage, one, b"1"), stamp(stage, two, b"2"), stamp(stage, three, b"3")]
     for flight in stage.waiting(Stamped):
         number, receiver = cast(Stamped, flight.message).number, flight.destination
@@ -127,7 +127,7 @@ def test_a_leader_that_missed_a_stamp_has_it_from_a_follower(n: int) -> None:
 def test_what_nobody_has_becomes_a_no_op_and_its_retransmission_runs() -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     lost = stamp(stage, one, b"lost")
     stage.lose(Stamped)
     later = stamp(stage, two, b"later")
@@ -136,7 +136,7 @@ def test_what_nobody_has_becomes_a_no_op_and_its_retransmission_runs() -> None:
     stage.run(8 * MS)
     assert stage.results[later] == b""
     assert logs(replicas, first) == [[b"", b"later"]] * 3
-    assert replicas[2].entry_at(first) == NO_OP
+    assert replicas[2].state.log.entry_at(first) == NO_OP
     assert lost not in stage.results
     stage.run(50 * MS)
     assert stage.results[lost] == b""
@@ -149,8 +149,8 @@ def test_the_last_stamp_before_a_silence_is_missed_too() -> None:
     stamp(stage, client, b"x")
     stage.lose(Stamped, to=0)
     stage.run(40 * MS, lambda flight: not isinstance(flight.message, Request))
-    assert len({replica.committed for replica in replicas}) == 1
-    assert replicas[0].entry_at(replicas[0].tip).operation == b"x"
+    assert len({replica.state.committed for replica in replicas}) == 1
+    assert replicas[0].state.log.entry_at(replicas[0].state.log.last).operation == b"x"
 
 
 def leader_gives_up(stage: Stage, one: Client, two: Client) -> list[int]:
@@ -171,7 +171,7 @@ def test_a_follower_gives_up_what_the_leader_has_given_up() -> None:
     """What is stamped behind it keeps its place, and is answered anew: its hash has changed."""
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     lost, later = leader_gives_up(stage, one, two)
     assert logs(replicas, first) == [[b"", b"later"], [b"", b"later"], [b"lost", b"later"]]
     stage.lose(NoPaxosReply, source=1)
@@ -184,13 +184,13 @@ def test_a_follower_gives_up_what_the_leader_has_given_up() -> None:
     assert lost not in stage.results
     stage.run(50 * MS)
     assert stage.results[lost] == b""
-    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+    assert len({replica.state.log.last_hash for replica in replicas}) == 1
 
 
 def test_a_follower_that_missed_the_no_op_learns_it_by_the_hash() -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     leader_gives_up(stage, one, two)
     stage.lose()
     stage.run(15 * MS, lambda flight: not isinstance(flight.message, Request))
@@ -201,7 +201,7 @@ def test_a_no_op_in_one_log_outlives_the_leader() -> None:
     """The call behind it was answered by the leader and one follower; the other follower has the request where they have a no-op."""
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     lost, later = leader_gives_up(stage, one, two)
     stage.lose(NoPaxosReply, source=2)
     stage.deliver(NoPaxosReply)
@@ -236,10 +236,10 @@ def test_a_sequencer_that_was_started_again_stamps_for_no_view_that_it_stamped_f
     stage.begin_sequencer(3)
     stage.deliver_one(_sent(stage, 0, 3, OpenSession(0)))
     assert stage.deliver(SessionOpened) == 1
-    tips = [replica.tip for replica in replicas]
+    tips = [replica.state.log.last for replica in replicas]
     handle = stamp(stage, client, b"x")
     assert stage.deliver(Stamped) == 3
-    assert [replica.tip for replica in replicas] == tips
+    assert [replica.state.log.last for replica in replicas] == tips
     stage.run(300 * MS)
     assert {replica.view for replica in replicas} == {3}
     assert stage.results[handle] == b""
@@ -264,7 +264,7 @@ def test_one_replica_that_does_not_hear_the_sequencer_disturbs_nobody() -> None:
     stage.run(100 * MS, reaches)
     assert stage.results[handle] == b""
     assert {replica.view for replica in replicas} == {0}
-    assert {replica.committed for replica in replicas} == {replicas[0].tip}
+    assert {replica.state.committed for replica in replicas} == {replicas[0].state.log.last}
 
 
 def test_a_leader_that_finds_no_sequencer_makes_room_for_another() -> None:
@@ -285,7 +285,7 @@ def test_a_request_that_was_stamped_twice_runs_once() -> None:
     """One follower misses the first number, and has the second before the gap is closed. All answer by the first place."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handle = stage.call(client, b"x")
     (request,) = stage.waiting(Request)
     stage.deliver_one(request, again=True)
@@ -302,9 +302,9 @@ def test_a_request_that_was_stamped_twice_runs_once() -> None:
     stage.deliver(NoPaxosReply)
     assert stage.results[handle] == b""
     assert logs(replicas, first) == [[b"x", b"x"]] * 3
-    assert [replica.result_at(first + 1) for replica in replicas] == [None] * 3
+    assert [replica.state.result_at(first + 1) for replica in replicas] == [None] * 3
     stage.run(20 * MS)
-    assert {replica.committed for replica in replicas} == {first + 1}
+    assert {replica.state.committed for replica in replicas} == {first + 1}
 
 
 def test_a_session_that_is_opened_twice_is_one() -> None:
@@ -334,7 +334,7 @@ def test_a_leader_that_was_started_again_from_its_disk_ends_its_view() -> None:
     stage.run(100 * MS)
     assert stage.results[again] == b""
     assert {replica.view for replica in replicas} == {3}
-    assert logs(cast(list[NoPaxosReplica], stage.replicas), replicas[1].tip - 1) == [[b"x", b"y"]] * 3
+    assert logs(cast(list[NoPaxosReplica], stage.replicas), replicas[1].state.log.last - 1) == [[b"x", b"y"]] * 3
 
 
 def test_a_follower_that_was_started_again_from_its_disk_goes_on_in_its_view() -> None:
@@ -348,18 +348,18 @@ def test_a_follower_that_was_started_again_from_its_disk_goes_on_in_its_view() -
     stage.run(60 * MS)
     assert stage.results[handle] == b""
     assert {replica.view for replica in stage.replicas} == {0}
-    assert {replica.committed for replica in stage.replicas} == {replicas[0].tip}
+    assert {replica.state.committed for replica in stage.replicas} == {replicas[0].state.log.last}
 
 
 def test_an_opened_session_that_has_been_dropped_is_not_answered_as_if_it_were_refused() -> None:
     """The opening had a result, whatever became of the session since."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
-    opening = replicas[0].entry_at(1)
+    opening = replicas[0].state.log.entry_at(1)
     assert isinstance(opening, Request)
-    session = replicas[0].result_at(1)
+    session = replicas[0].state.result_at(1)
     replicas[0].state.sessions.undo(opening, 1, [])
-    replicas[0].answer_from(1, 1)
+    replicas[0].answer_range(1, 1)
     (answer,) = stage.waiting(NoPaxosReply)
     assert cast(NoPaxosReply, answer.message).result == session
     assert client.metrics()["completed"] == 1

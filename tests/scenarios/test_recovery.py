@@ -7,7 +7,7 @@ from acting import MS, open_sessions, operations, stage_of
 
 from stretto.core.node import Client
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.replication.admission import life
+from stretto.replication.group import Status, start_number
 from stretto.replication.messages import (
     Bootstrap,
     BootstrapReply,
@@ -20,7 +20,6 @@ from stretto.replication.messages import (
     StartViewChange,
     ViewEntered,
 )
-from stretto.replication.views import Status
 from stretto.simulation.stage import InFlight, Stage
 
 
@@ -61,12 +60,12 @@ def test_a_replica_without_memory_comes_back_with_the_log_and_a_new_incarnation(
     stage.crash(2)
     complete(stage, client, b"b")
     r2 = restart(stage, 2)
-    assert not r2.serving
+    assert not r2.group.in_service
     stage.run(100 * MS)
-    assert r2.serving
+    assert r2.group.in_service
     assert operations(r2, 1) == operations(r0, 1) == operations(r1, 1)
-    assert [life(incarnation) for incarnation in r0.incarnations] == [1, 1, 2]
-    assert r0.incarnations == r1.incarnations == r2.incarnations
+    assert [start_number(incarnation) for incarnation in r0.group.incarnations] == [1, 1, 2]
+    assert r0.group.incarnations == r1.group.incarnations == r2.group.incarnations
     view = r0.view
     complete(stage, client, b"c")
     assert r0.view == r1.view == r2.view == view, "with all three back, the fast path is"
@@ -82,12 +81,12 @@ def test_it_answers_nothing_before() -> None:
     stage.call(client, b"a")
     stage.deliver(Request, to=2)
     assert not stage.waiting(source=2)
-    assert list(r2.held), "it keeps requests for later"
+    assert list(r2.pending), "it keeps requests for later"
     learn_an_incarnation(stage, 2)
     assert not stage.waiting(source=2)
-    stage.fire(2, "admission")
+    stage.fire(2, "startup")
     stage.run(500 * MS)
-    assert r2.serving
+    assert r2.group.in_service
 
 
 def test_f_at_once_again_and_again() -> None:
@@ -102,7 +101,7 @@ def test_f_at_once_again_and_again() -> None:
             stage.restart(index)
         complete(stage, client, b"%d again" % turn)
         assert all(replica.metrics()["status"] == "normal" for replica in stage.replicas)
-    assert len({replica.hash_at(replica.committed) for replica in stage.replicas}) == 1
+    assert len({replica.state.log.hash_at(replica.state.committed) for replica in stage.replicas}) == 1
 
 
 def test_a_leader_that_recovers_does_not_lead() -> None:
@@ -114,8 +113,8 @@ def test_a_leader_that_recovers_does_not_lead() -> None:
     began = stage.now_ns
     stage.settle()
     assert stage.now_ns == began, "nothing had to time out"
-    assert r0.serving
-    assert (r0.view % 3, r0.views.status) == (1, Status.NORMAL)
+    assert r0.group.in_service
+    assert (r0.view % 3, r0.group.status) == (1, Status.NORMAL)
     assert r1.view == r0.view
 
 
@@ -123,7 +122,7 @@ def test_late_vote_early_recovery() -> None:
     """A vote of before its sender knew of a loss is merged below a view in which the one who lost his memory had a part."""
     stage, (r0, r1, r2) = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = r0.tip + 1
+    first = r0.state.log.last + 1
     stage.call(one, b"b")
     stage.deliver(Request, to=0)
     stage.deliver(Request, to=2)
@@ -132,16 +131,16 @@ def test_late_vote_early_recovery() -> None:
     stage.deliver(Request, to=1)
     stage.lose()
 
-    r0.views.start(1, "scenario")
-    r2.views.start(1, "scenario")
+    r0.view_change.start(1, "scenario")
+    r2.view_change.start(1, "scenario")
     stage.deliver(StartViewChange, source=0, to=2)
     (late,) = stage.waiting(DoViewChange, source=2, to=1)
     (late_start,) = stage.waiting(StartViewChange, source=2, to=1)
-    r0.views.start(2, "scenario")
+    r0.view_change.start(2, "scenario")
     stage.deliver(StartViewChange, source=0, to=2)
     stage.deliver(StartViewChange, source=2, to=0)
     stage.deliver(DoViewChange, source=0, to=2)
-    assert (r2.view, r2.views.status) == (2, Status.NORMAL)
+    assert (r2.view, r2.group.status) == (2, Status.NORMAL)
     assert operations(r2, first) == [b"b"]
     in_flight = stage.waiting(StartView, source=2)
 
@@ -154,12 +153,12 @@ def test_late_vote_early_recovery() -> None:
     assert operations(r1, first) == [b"a", b"b"], "view 1 has started with another log than view 2"
     assert r1.view == 1
     stage.deliver(StartView, source=1, to=0)
-    assert not r0.serving, "r2 did not know of the loss when it voted for view 1"
-    assert r0.ignored["a view whose voters did not all know of our loss"] == 1
-    assert r1.committed < first
+    assert not r0.group.in_service, "r2 did not know of the loss when it voted for view 1"
+    assert r0.group.ignored["a view whose voters did not all know of our loss"] == 1
+    assert r1.state.committed < first
     assert in_flight
     stage.run(500 * MS)
-    assert r0.serving
+    assert r0.group.in_service
     assert operations(r0, first) == operations(r1, first) == operations(r2, first) == [b"b", b"a"]
 
 
@@ -170,7 +169,7 @@ def test_incarnation_used_twice() -> None:
     stage.crash(4)
     r4 = restart(stage, 4)
     learn_an_incarnation(stage, 4)
-    taken = r4.incarnation
+    taken = r4.group.incarnation
     # Its Recover reaches the leader alone, which starts a view; those who vote for it do not all know.
     stage.lose(Recover, to=3)
     stage.lose(Recover, to=2)
@@ -179,8 +178,8 @@ def test_incarnation_used_twice() -> None:
     stage.lose(StartViewChange, to=3)
     # One who learns of it only by the leader's message votes knowing it.
     stage.settle(lambda flight: 3 not in (flight.source, flight.destination))
-    assert r4.serving
-    know = [index for index, replica in enumerate(replicas[:4]) if replica.incarnations[4] == taken]
+    assert r4.group.in_service
+    know = [index for index, replica in enumerate(replicas[:4]) if replica.group.incarnations[4] == taken]
     assert len(know) >= 3
     stage.crash(4)
     r4 = restart(stage, 4)
@@ -188,7 +187,7 @@ def test_incarnation_used_twice() -> None:
     ignorant_first = sorted(stage.waiting(IncarnationsReply), key=lambda flight: flight.message.incarnations[4])
     for flight in ignorant_first[:3]:
         stage.deliver_one(flight)
-    assert life(r4.incarnation) > life(taken)
+    assert start_number(r4.group.incarnation) > start_number(taken)
 
 
 def test_answers_to_an_earlier_life_do_not_count() -> None:
@@ -202,8 +201,8 @@ def test_answers_to_an_earlier_life_do_not_count() -> None:
     r2 = restart(stage, 2)
     for flight in old:
         stage.deliver_one(flight)
-    assert r2.incarnation == 0
-    assert r2.ignored["answer to an earlier question"] == 2
+    assert r2.group.incarnation == 0
+    assert r2.group.ignored["answer to an earlier question"] == 2
 
 
 def test_a_view_that_knows_an_earlier_life_admits_nobody() -> None:
@@ -215,26 +214,26 @@ def test_a_view_that_knows_an_earlier_life_admits_nobody() -> None:
     r2 = restart(stage, 2)
     stage.deliver(GetIncarnations, to=0)
     stage.deliver(IncarnationsReply)
-    r0.views.start(3, "scenario")
+    r0.view_change.start(3, "scenario")
     stage.settle(lambda flight: not isinstance(flight.message, GetIncarnations | IncarnationsReply))
-    assert r0.views.start_view.readmits[2] == r2.incarnations[2]
-    assert not r2.serving
+    assert r0.view_change.start_view.admitted_incarnations[2] == r2.group.incarnations[2]
+    assert not r2.group.in_service
     stage.run(100 * MS)
-    assert r2.serving
+    assert r2.group.in_service
 
 
 def test_quorum_gone_stale() -> None:
     """Two replicas vote for a later view, lose their memory and come back below it: what they complete there is not in their old votes."""
     stage, (r0, r1, r2, r3, r4) = stage_of(5)
     (client,) = open_sessions(stage, 1)
-    first = r0.tip + 1
+    first = r0.state.log.last + 1
     cut_off = 2
 
     def vote_for_22(replica: SpeculativeReplica) -> InFlight:
-        replica.views.start(22, "scenario")
-        replica.views.joined |= {peer: replica.incarnations[peer] for peer in (0, 1)}  # as if two others had tried, too
-        replica.views._judge_joined()
-        (vote,) = stage.waiting(DoViewChange, source=replica.index, to=cut_off)
+        replica.view_change.start(22, "scenario")
+        replica.view_change.joined |= {peer: replica.group.incarnations[peer] for peer in (0, 1)}  # as if two others had tried, too
+        replica.view_change._vote_with_majority()
+        (vote,) = stage.waiting(DoViewChange, source=replica.group.index, to=cut_off)
         stage.in_flight = [vote]
         return vote
 
@@ -246,7 +245,7 @@ def test_quorum_gone_stale() -> None:
         kept, stage.in_flight = stage.in_flight, []
         replica = restart(stage, index)
         stage.settle(among_the_others)
-        assert replica.serving
+        assert replica.group.in_service
         assert replica.view < 22
         stage.in_flight = kept
         return replica
@@ -263,7 +262,7 @@ def test_quorum_gone_stale() -> None:
     stage.in_flight = [late_3, late_4]
     stage.deliver(DoViewChange)
     assert r2.view == 22
-    assert r2.views.status is Status.VIEW_CHANGE, "no three votes that stand"
+    assert r2.group.status is Status.VIEW_CHANGE, "no three votes that stand"
     stage.run(1_000 * MS)
     assert all(operations(replica, first) == [b"a"] for replica in (r0, r1, r2, r3, r4))
 
@@ -272,7 +271,7 @@ def test_a_vote_of_an_earlier_life_is_not_counted() -> None:
     stage, (_, r1, r2) = stage_of(3)
     open_sessions(stage, 1)
     stage.lose()
-    r2.views.start(4, "scenario")
+    r2.view_change.start(4, "scenario")
     stage.deliver(StartViewChange, to=0)
     stage.deliver(StartViewChange, source=0, to=2)
     (vote,) = stage.waiting(DoViewChange, source=2, to=1)
@@ -285,8 +284,8 @@ def test_a_vote_of_an_earlier_life_is_not_counted() -> None:
     stage.lose()
     stage.in_flight.append(vote)
     stage.deliver_one(vote)
-    assert r1.ignored["of an earlier incarnation"] == 1
-    assert 2 not in r1.views.votes
+    assert r1.group.ignored["of an earlier incarnation"] == 1
+    assert 2 not in r1.view_change.votes
 
 
 def test_a_majority_that_has_lost_a_member_commits_nothing() -> None:
@@ -296,25 +295,25 @@ def test_a_majority_that_has_lost_a_member_commits_nothing() -> None:
     stage.call(client, b"a")
     stage.deliver(Request, to=0)
     stage.lose()
-    committed = r0.committed
-    r0.views.start(5, "scenario")
+    committed = r0.state.committed
+    r0.view_change.start(5, "scenario")
     stage.settle(lambda flight: not isinstance(flight.message, ViewEntered))
-    assert r0.views.status is Status.NORMAL
+    assert r0.group.status is Status.NORMAL
     assert r0.view == 5
-    r0.on_message(1, ViewEntered(r0.incarnations, 5))
-    known = list(r2.incarnations)
+    r0.on_message(1, ViewEntered(r0.group.incarnations, 5))
+    known = list(r2.group.incarnations)
     known[1] += 1 << 32
     r0.on_message(2, ViewEntered(tuple(known), 5))
-    assert r0.committed == committed
+    assert r0.state.committed == committed
     r0.on_message(3, ViewEntered(tuple(known), 5))
-    assert r0.committed > committed
+    assert r0.state.committed > committed
 
 
 def test_only_one_process_of_a_replica_goes_on() -> None:
     """One that was thought dead and was paused finds that it has been replaced."""
     stage, (_, r1, _) = stage_of(3)
     open_sessions(stage, 1)
-    later = tuple(incarnation + (1 << 32) * (index == 1) for index, incarnation in enumerate(r1.incarnations))
+    later = tuple(incarnation + (1 << 32) * (index == 1) for index, incarnation in enumerate(r1.group.incarnations))
     r1.on_message(0, StartViewChange(later, 3))
     assert 1 not in stage.nodes
     assert stage.reports[-1][1] == "stopped"
@@ -327,26 +326,26 @@ def test_a_life_that_never_came_back_silences_nobody() -> None:
     stage.crash(1)
     r1 = restart(stage, 1)
     stage.run(100 * MS)
-    assert r1.serving
-    former = tuple(incarnation + (index == 1) for index, incarnation in enumerate(r1.incarnations))
-    assert life(former[1]) == life(r1.incarnation)
-    r0.learn(former)
+    assert r1.group.in_service
+    former = tuple(incarnation + (index == 1) for index, incarnation in enumerate(r1.group.incarnations))
+    assert start_number(former[1]) == start_number(r1.group.incarnation)
+    r0.group.learn(former)
     complete(stage, client, b"a")
-    assert r1.serving
-    assert life(r1.incarnation) == life(former[1]) + 1
-    assert r0.incarnations[1] == r1.incarnation
-    assert r1.hash_at(r1.committed) == r0.hash_at(r0.committed)
+    assert r1.group.in_service
+    assert start_number(r1.group.incarnation) == start_number(former[1]) + 1
+    assert r0.group.incarnations[1] == r1.group.incarnation
+    assert r1.state.log.hash_at(r1.state.committed) == r0.state.log.hash_at(r0.state.committed)
 
 
 def test_with_all_others_lost_the_next_view_is_our_own() -> None:
     """Also if we have had to take a later incarnation than our view knows."""
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
-    r0.learn(tuple(incarnation + (1 << 32) for incarnation in r0.incarnations))
-    r0.views.start_next("scenario")
+    r0.group.learn(tuple(incarnation + (1 << 32) for incarnation in r0.group.incarnations))
+    r0.view_change.start_next("scenario")
     assert (r0.view, r0.leader) == (3, 0)
-    r1.learn(tuple(incarnation + (1 << 32) for incarnation in r1.incarnations))
-    r1.views.start_next("scenario")
+    r1.group.learn(tuple(incarnation + (1 << 32) for incarnation in r1.group.incarnations))
+    r1.view_change.start_next("scenario")
     assert (r1.view, r1.leader) == (4, 1)
 
 
@@ -416,9 +415,9 @@ def test_a_life_that_others_know_under_its_number_is_outdone_by_hearsay(monkeypa
     learn_an_incarnation(stage, 2)
     for flight in recovers:
         stage.deliver_one(flight)
-    assert life(r2.incarnation) == life(r0.incarnations[2])
-    assert r2.incarnation < r0.incarnations[2] == r1.incarnations[2]
+    assert start_number(r2.group.incarnation) == start_number(r0.group.incarnations[2])
+    assert r2.group.incarnation < r0.group.incarnations[2] == r1.group.incarnations[2]
     stage.settle(keep=lambda flight: flight.destination != 2)
     stage.run(500 * MS)
-    assert r2.serving
-    assert r0.incarnations == r1.incarnations == r2.incarnations
+    assert r2.group.in_service
+    assert r0.group.incarnations == r1.group.incarnations == r2.group.incarnations

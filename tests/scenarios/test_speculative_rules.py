@@ -39,18 +39,18 @@ def test_a_vote_carries_everything_that_is_not_committed(n: int) -> None:
     """However long that is: what a majority held in one order stays where it was."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 100)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     handles = [stage.call(client, b"%d" % number) for number, client in enumerate(clients)]
     absent = range(n // 2 + 1, n)
     for index in absent:
         stage.lose(to=index)
     stage.deliver(Request)
     stage.lose()
-    before = replicas[0].state.log.tip_hash
-    replicas[0].views.start(n, "scenario")
+    before = replicas[0].state.log.last_hash
+    replicas[0].view_change.start(n, "scenario")
     stage.settle(lambda flight: flight.destination not in absent)
     assert replicas[0].view == n
-    assert {replica.state.log.tip_hash for replica in replicas if replica.index not in absent} == {before}
+    assert {replica.state.log.last_hash for replica in replicas if replica.group.index not in absent} == {before}
     assert operations(replicas[0], first) == [b"%d" % number for number in range(100)]
     assert replicas[0].state.rolled_back_operations == 0
     assert all(stage.results[handle] == b"" for handle in handles)
@@ -62,19 +62,19 @@ def test_who_has_not_entered_a_view_does_not_help_to_commit_in_it(n: int) -> Non
     stage, replicas = stage_of(n)
     (client,) = open_sessions(stage, 1)
     r0 = replicas[0]
-    committed = r0.committed
+    committed = r0.state.committed
     handle = stage.call(client, b"x")
     stage.deliver(Request)
     stage.lose()
-    r0.views.start(n, "scenario")
+    r0.view_change.start(n, "scenario")
 
     def hardly_entered(flight: InFlight) -> bool:
         return not isinstance(flight.message, StartView) or flight.destination < n // 2
 
     stage.run(40 * MS, hardly_entered)
-    assert [replica.views.status.value for replica in replicas].count("normal") == n // 2
+    assert [replica.group.status.value for replica in replicas].count("normal") == n // 2
     assert {replica.view for replica in replicas} == {n}
-    assert {replica.committed for replica in replicas} == {committed}
+    assert {replica.state.committed for replica in replicas} == {committed}
     assert handle not in stage.results
     stage.run(200 * MS)
     assert stage.results[handle] == b""
@@ -87,7 +87,7 @@ def test_having_entered_a_view_all_answer_for_what_they_had_already() -> None:
     handle = stage.call(client, b"x")
     stage.deliver(Request)
     stage.lose()
-    replicas[0].views.start(3, "scenario")
+    replicas[0].view_change.start(3, "scenario")
     stage.deliver(StartViewChange)
     stage.deliver(StartViewChange)
     stage.deliver(DoViewChange)
@@ -111,13 +111,13 @@ def test_what_is_on_its_way_is_waited_for(n: int) -> None:
     stage.settle()
     stage.fire(0, "sync")
     stage.settle()
-    assert replicas[0].committed == replicas[0].tip - (n == 3)
+    assert replicas[0].state.committed == replicas[0].state.log.last - (n == 3)
     stage.in_flight.append(late)
     stage.settle()
-    assert {replica.committed for replica in replicas[:-1]} == {replicas[-1].tip}
+    assert {replica.state.committed for replica in replicas[:-1]} == {replicas[-1].state.log.last}
     stage.run(20 * MS)
-    assert len({replica.committed for replica in replicas}) == 1
-    assert sum(replica.repairs + replica.views.reconciliations for replica in replicas) == 0
+    assert len({replica.state.committed for replica in replicas}) == 1
+    assert sum(replica.transfer.repairs + replica.view_change.reconciliations for replica in replicas) == 0
 
 
 def test_a_lost_request_costs_three_replicas_a_little_patience_and_no_timeout() -> None:
@@ -128,7 +128,7 @@ def test_a_lost_request_costs_three_replicas_a_little_patience_and_no_timeout() 
     stage.lose(Request, to=2)
     stage.run(stage.ports[0].timers["sync"] - stage.now_ns + 6 * MS)
     assert stage.results[handle] == b""
-    assert replicas[0].views.absent == set()
+    assert replicas[0].detector.unresponsive == set()
 
 
 @pytest.mark.parametrize("lost", [Sync, SyncReply, Commit, StartViewChange, DoViewChange, StartView, ViewEntered])
@@ -137,7 +137,7 @@ def test_whatever_is_lost_once_is_said_again(lost: type) -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     if lost not in (Sync, SyncReply, Commit):
-        replicas[0].views.start(3, "scenario")
+        replicas[0].view_change.start(3, "scenario")
     handles = [stage.call(one, b"a"), stage.call(two, b"b")]
     seen = 0
 
@@ -150,8 +150,8 @@ def test_whatever_is_lost_once_is_said_again(lost: type) -> None:
         stage.run(MS, once)
     stage.run(45 * MS)
     assert all(stage.results[handle] == b"" for handle in handles)
-    assert {replica.committed for replica in replicas} == {replicas[0].tip}
-    assert {replica.views.view_changes for replica in replicas} == {0}
+    assert {replica.state.committed for replica in replicas} == {replicas[0].state.log.last}
+    assert {replica.view_change.view_changes for replica in replicas} == {0}
 
 
 @pytest.mark.parametrize("dead", [1, 2])
@@ -162,7 +162,7 @@ def test_with_one_of_three_dead_an_operation_waits_for_no_timer(dead: int) -> No
     stage.crash(dead)
     stage.call(client, b"notices")
     stage.run(100 * MS)
-    assert replicas[0].views.absent == {dead}
+    assert replicas[0].detector.unresponsive == {dead}
     before = stage.now_ns
     for _ in range(5):
         handle = stage.call(client, b"x")
@@ -175,24 +175,24 @@ def test_a_replica_that_goes_deaf_while_reconciling_moves_the_others_at_most_onc
     """It knew of a majority that had tried its view, but knows of none that tries the next."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
-    replicas[0].views.start(3, "scenario")
+    replicas[0].view_change.start(3, "scenario")
     stage.deliver(StartViewChange, to=2)
     handles = [stage.call(client, b"x") for client in clients]
     stage.run(2_000 * MS, lambda flight: flight.destination != 2)
     assert all(stage.results[handle] == b"" for handle in handles)
-    assert max(replica.views.view_changes for replica in replicas) <= 1
+    assert max(replica.view_change.view_changes for replica in replicas) <= 1
 
 
 def test_who_hears_everyone_but_the_leader_finds_its_view() -> None:
     """Suspecting a leader whose view has passed, a replica is told of the present one by whoever is in that."""
     stage, replicas = stage_of(3)
     open_sessions(stage, 1)
-    replicas[1].views.start(1, "scenario")
+    replicas[1].view_change.start(1, "scenario")
     stage.settle(lambda flight: flight.destination != 2)
     assert [replica.view for replica in replicas] == [1, 1, 0]
     stage.run(100 * MS, lambda flight: (flight.source, flight.destination) != (1, 2))
     assert replicas[2].view == 1
-    assert replicas[2].views.status.value == "normal"
+    assert replicas[2].group.status.value == "normal"
 
 
 def test_the_last_request_before_a_silence_is_committed_though_the_leader_lost_it() -> None:
@@ -203,8 +203,8 @@ def test_the_last_request_before_a_silence_is_committed_though_the_leader_lost_i
     stage.lose(Request, to=0)
     stage.settle()
     assert stage.results[handle] == b""
-    assert replicas[0].tip < replicas[1].tip
+    assert replicas[0].state.log.last < replicas[1].state.log.last
     stage.run(50 * MS)
-    assert {replica.committed for replica in replicas} == {replicas[1].tip}
-    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
-    assert {replica.views.reconciliations for replica in replicas} == {0}
+    assert {replica.state.committed for replica in replicas} == {replicas[1].state.log.last}
+    assert len({replica.state.log.last_hash for replica in replicas}) == 1
+    assert {replica.view_change.reconciliations for replica in replicas} == {0}

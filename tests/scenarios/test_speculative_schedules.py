@@ -10,8 +10,8 @@ from acting import MS, open_sessions, operations, stage_of
 from stretto.core.errors import RequestTimeout
 from stretto.core.node import Client
 from stretto.protocols.speculative.messages import Forward, SpeculativeReply, Sync
+from stretto.replication.group import Status
 from stretto.replication.messages import Commit, DoViewChange, Request, StartView, StartViewChange
-from stretto.replication.views import Status
 from stretto.simulation.stage import InFlight
 
 
@@ -19,7 +19,7 @@ def test_empty_view() -> None:
     """A view that starts and receives nothing still counts as the last one of those who were in it."""
     stage, (r0, r1, r2) = stage_of(3)
     one, two = open_sessions(stage, 2)
-    first = r0.tip + 1
+    first = r0.state.log.last + 1
     stage.call(one, b"b")
     stage.deliver(Request, to=0)
     stage.lose(Request)
@@ -30,14 +30,14 @@ def test_empty_view() -> None:
 
     # r1 and r2 start view 1; r1 tells the client that `a` is committed, and nobody else.
     for replica in (r1, r2):
-        replica.views.start(1, "scenario")
+        replica.view_change.start(1, "scenario")
     stage.lose(to=0)
     stage.deliver(StartViewChange)
     stage.deliver(DoViewChange)
     stage.deliver(StartView, to=2)
     stage.lose(to=0)
     stage.deliver(to=1)
-    assert r1.committed == first
+    assert r1.state.committed == first
     stage.lose(Commit)
     stage.deliver(SpeculativeReply, source=1)
     assert stage.results[accepted] == b""
@@ -45,7 +45,7 @@ def test_empty_view() -> None:
 
     # r1 falls silent; r2 and r0, which never saw view 1, start view 2.
     stage.crash(1)
-    r2.views.start(2, "scenario")
+    r2.view_change.start(2, "scenario")
     stage.settle()
     assert r2.view == r0.view == 2
     assert operations(r2, first) == [b"a"]
@@ -56,45 +56,45 @@ def test_old_view_entered_from_below() -> None:
     """Who has promised a view does not enter an older one."""
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
-    r1.views.start(1, "scenario")
+    r1.view_change.start(1, "scenario")
     stage.deliver(StartViewChange)
     stage.deliver(StartViewChange)
     stage.deliver(DoViewChange)
     (to_r0,) = stage.waiting(StartView, to=0)
     assert to_r0.message.view == 1
-    r0.views.start(2, "scenario")
+    r0.view_change.start(2, "scenario")
     stage.deliver_one(to_r0)
-    assert r0.views.status is Status.VIEW_CHANGE
+    assert r0.group.status is Status.VIEW_CHANGE
     assert r0.view == 2
-    assert r0.ignored["of an older view"] >= 1
+    assert r0.group.ignored["of an older view"] >= 1
 
 
 def test_old_view_entered_as_it_has_grown() -> None:
     """What a view started with stays the same message, however much the log has grown since."""
     stage, (r0, r1, r2) = stage_of(3)
     (client,) = open_sessions(stage, 1)
-    r1.views.start(1, "scenario")
+    r1.view_change.start(1, "scenario")
     stage.lose(to=2)
     stage.settle(lambda flight: flight.destination != 2)
-    frozen = r1.views.start_view
+    frozen = r1.view_change.start_view
     stage.call(client, b"later")
     stage.settle(lambda flight: flight.destination != 2)
-    assert r1.tip == r0.tip > r1.views.start_tip
-    r1.send_to_peers(Sync(r1.incarnations, 1, r1.tip, r1.committed, r1.hash_at(r1.committed)))
+    assert r1.state.log.last == r0.state.log.last > r1.view_change.start_last
+    r1.group.send_to_peers(Sync(r1.group.incarnations, 1, r1.state.log.last, r1.state.committed, r1.state.log.hash_at(r1.state.committed)))
     stage.deliver(Sync, to=2)
     stage.deliver(source=2, to=1)
     (resent,) = stage.waiting(StartView, to=2)
     assert resent.message == frozen
     stage.deliver_one(resent)
     assert r2.view == 1
-    assert r2.tip == r1.views.start_tip
+    assert r2.state.log.last == r1.view_change.start_last
 
 
 def test_superseded_operation() -> None:
     """The client gave up on a request that only one follower holds, and the next one is committed: the old one must not come behind it."""
     stage, replicas = stage_of(5)
     (client,) = open_sessions(stage, 1)
-    first = replicas[0].tip + 1
+    first = replicas[0].state.log.last + 1
     given_up = stage.call(client, b"given up")
     stage.deliver(Request, to=4)
     stage.run(6_000 * MS, lambda flight: not isinstance(flight.message, Request | Forward))
@@ -105,9 +105,9 @@ def test_superseded_operation() -> None:
     assert stage.results[done] == b""
     for replica in replicas:
         assert operations(replica, first) == [b"next"]
-        assert replica.committed == replica.tip
-        assert replica.views.reconciliations == 0
-    assert replicas[4].repairs == 1
+        assert replica.state.committed == replica.state.log.last
+        assert replica.view_change.reconciliations == 0
+    assert replicas[4].transfer.repairs == 1
 
 
 def test_repair_under_load() -> None:
@@ -144,9 +144,9 @@ def test_repair_under_load() -> None:
                 stage.fire(address, name)
     stage.run(50 * MS)
     assert answered >= 4_000
-    assert [replica.repairs for replica in replicas] == [0, 0, 0, 1, 0]
-    assert {replica.views.reconciliations for replica in replicas} == {0}
-    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+    assert [replica.transfer.repairs for replica in replicas] == [0, 0, 0, 1, 0]
+    assert {replica.view_change.reconciliations for replica in replicas} == {0}
+    assert len({replica.state.log.last_hash for replica in replicas}) == 1
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -162,9 +162,9 @@ def test_deaf_replica(n: int) -> None:
         handles = [stage.call(client, b"x") for client in clients]
         stage.run(100 * MS, heard)
         assert all(stage.results.get(handle) == b"" for handle in handles)
-    assert {replica.views.view_changes for replica in replicas[:-1]} == {0}
+    assert {replica.view_change.view_changes for replica in replicas[:-1]} == {0}
     stage.run(500 * MS)
-    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+    assert len({replica.state.log.last_hash for replica in replicas}) == 1
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -181,7 +181,7 @@ def test_deaf_leader(n: int) -> None:
     assert all(stage.results.get(handle) == b"" for handle in handles)
     assert {replica.leader for replica in replicas[1:]} == {1}
     stage.run(500 * MS)
-    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+    assert len({replica.state.log.last_hash for replica in replicas}) == 1
 
 
 @pytest.mark.parametrize("n", [3, 5, 7])
@@ -209,10 +209,10 @@ def test_leader_that_differs_from_the_superquorum_repairs_itself() -> None:
     late = stage.call(clients[0], b"late")
     stage.run(100 * MS)
     assert all(stage.results[handle] == b"" for handle in [*handles, late])
-    assert replicas[0].repairs == 1
-    assert {replica.views.reconciliations for replica in replicas} == {0}
-    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
-    assert replicas[0].committed == replicas[0].tip
+    assert replicas[0].transfer.repairs == 1
+    assert {replica.view_change.reconciliations for replica in replicas} == {0}
+    assert len({replica.state.log.last_hash for replica in replicas}) == 1
+    assert replicas[0].state.committed == replicas[0].state.log.last
 
 
 def test_conflict_is_resolved_long_before_any_timeout() -> None:
@@ -230,7 +230,7 @@ def test_conflict_is_resolved_long_before_any_timeout() -> None:
     stage.settle()
     assert stage.now_ns == before
     assert all(stage.results[handle] == b"" for handle in handles)
-    assert r0.views.reconciliations == r1.views.reconciliations == r2.views.reconciliations == 1
+    assert r0.view_change.reconciliations == r1.view_change.reconciliations == r2.view_change.reconciliations == 1
     assert r0.view == 3
     assert r0.leader == 0
     assert r2.state.rolled_back_operations == 2

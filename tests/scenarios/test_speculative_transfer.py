@@ -15,33 +15,33 @@ def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
     stage.call(client, b"a")
     stage.run(300 * MS, lambda flight: 0 not in (flight.source, flight.destination))
     assert r1.leader == 1
-    assert r1.committed == r2.committed == r0.committed + 1
+    assert r1.state.committed == r2.state.committed == r0.state.committed + 1
 
     # r1 and r2 start the next view; only r1, its leader, learns that `b` is committed with it.
     stage.call(client, b"b")
     stage.lose(Request, to=0)
     stage.deliver(Request)
     stage.lose()
-    r1.views.start(r1.view + 3, "scenario")
+    r1.view_change.start(r1.view + 3, "scenario")
     stage.lose(to=0)
     stage.deliver(StartViewChange, to=2)
     stage.deliver(DoViewChange, to=1)
     stage.deliver(StartView, to=2)
     stage.deliver(ViewEntered, to=1)
-    assert r1.committed == r2.committed + 1
+    assert r1.state.committed == r2.state.committed + 1
     stage.lose()
 
     # r1 votes for a view of r0's and crashes, so that nobody can give r0 what it asks for.
-    r0.views.start(r1.view + 2, "scenario")
+    r0.view_change.start(r1.view + 2, "scenario")
     stage.deliver(StartViewChange, to=1)
     stage.deliver(DoViewChange, to=0)
     assert r0.transfer.current is not None
-    assert r0.transfer.current.target == r1.committed
+    assert r0.transfer.current.target == r1.state.committed
     stage.crash(1)
     stage.lose()
     stage.run(1_000 * MS)
-    assert r0.committed == r2.committed == r1.committed
-    assert operations(r0, r0.committed - 1) == [b"a", b"b"]
+    assert r0.state.committed == r2.state.committed == r1.state.committed
+    assert operations(r0, r0.state.committed - 1) == [b"a", b"b"]
 
 
 def test_a_replica_that_is_slow_to_fetch_leaves_the_others_in_their_view() -> None:
@@ -58,9 +58,9 @@ def test_a_replica_that_is_slow_to_fetch_leaves_the_others_in_their_view() -> No
     handle = stage.call(client, b"x")
     stage.run(2_000 * MS, fetches_nothing)
     assert stage.results[handle] == b""
-    assert {replica.views.view_changes for replica in replicas} == {0}
+    assert {replica.view_change.view_changes for replica in replicas} == {0}
     stage.run(100 * MS)
-    assert len({replica.state.log.tip_hash for replica in replicas}) == 1
+    assert len({replica.state.log.last_hash for replica in replicas}) == 1
 
 
 def test_what_has_been_fetched_outlives_the_views_that_pass_meanwhile() -> None:
@@ -70,7 +70,7 @@ def test_what_has_been_fetched_outlives_the_views_that_pass_meanwhile() -> None:
     for client in clients:
         stage.call(client, bytes(60_000))
     stage.run(300 * MS, lambda flight: flight.destination != 2)
-    assert r0.committed == r1.committed == r2.committed + len(clients)
+    assert r0.state.committed == r1.state.committed == r2.state.committed + len(clients)
     held: list[InFlight] = []
 
     def hold_pieces(flight: InFlight) -> bool:
@@ -79,10 +79,10 @@ def test_what_has_been_fetched_outlives_the_views_that_pass_meanwhile() -> None:
         return not isinstance(flight.message, Entries)
 
     views = 0
-    while r2.committed < r0.committed:
+    while r2.state.committed < r0.state.committed:
         views += 1
         assert views < 10
-        r0.views.start(r0.view + 3, "scenario")
+        r0.view_change.start(r0.view + 3, "scenario")
         stage.settle(hold_pieces)
         stage.deliver_one(held.pop(0), again=True)
         stage.settle(hold_pieces)

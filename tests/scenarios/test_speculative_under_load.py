@@ -21,8 +21,8 @@ def test_a_paused_replica_of_three_catches_up_while_the_load_goes_on() -> None:
     life: list[int] = []
     world.at(100 * MS, lambda *_: life.append(paused.hold()))
     world.at(250 * MS, lambda *_: paused.release(life[0]))
-    world.at(250 * MS, lambda *_: behind.append(replicas[0].committed - replicas[2].committed))
-    world.at(900 * MS, lambda *_: behind.append(replicas[0].tip - replicas[2].tip))
+    world.at(250 * MS, lambda *_: behind.append(replicas[0].state.committed - replicas[2].state.committed))
+    world.at(900 * MS, lambda *_: behind.append(replicas[0].state.log.last - replicas[2].state.log.last))
     world.at(900 * MS, lambda *_: behind.append(replicas[0].metrics()["reconciliations"]))
     simulation.load.begin(spec.operations)
     world.run(1_000 * MS, 100_000_000)

@@ -15,7 +15,7 @@ from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_model import KeyValueModel
 from stretto.core.config import Limits
 from stretto.core.errors import ConfigurationError
-from stretto.core.node import Address, Message, Port, Replica
+from stretto.core.node import Message, Port, Replica
 from stretto.core.protocol import ProtocolDefinition
 from stretto.core.service import ServiceMachine
 from stretto.core.state_machine import Undo
@@ -24,10 +24,10 @@ from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.unreplicated import UNREPLICATED
 from stretto.protocols.unreplicated.replica import Server
-from stretto.replication.client import Call
-from stretto.replication.leader_client import LeaderClient
-from stretto.replication.messages import Reply, Request, StartViewChange
-from stretto.replication.records import Committed, RolledBack
+from stretto.replication.client import LeaderClient
+from stretto.replication.gate import PEER_RULES, REQUEST_RULES
+from stretto.replication.messages import PEER_MESSAGES, Reply, Request, StartViewChange
+from stretto.replication.records import RECORDS, Committed, RolledBack
 from stretto.simulation.faults import faults_for
 from stretto.simulation.faults.base import Strength
 from stretto.simulation.network import Delay, Links
@@ -67,12 +67,12 @@ class Tape:
 class Twice(Server):
     """Forgets what a session's last number was."""
 
-    def on_request(self, source: Address, request: Request) -> None:
-        super().on_request(source, request)
+    def accept(self, request: Request) -> None:
+        super().accept(request)
         record = self.state.sessions.records.get(request.session)
-        if self.tip == 20 and record is not None:
+        if self.state.log.last == 20 and record is not None:
             self.state.sessions.records[request.session] = msgspec.structs.replace(record, number=record.number - 1)
-            super().on_request(source, request)
+            super().accept(request)
 
 
 class Forgetful(Server):
@@ -80,49 +80,49 @@ class Forgetful(Server):
 
     forgot = False
 
-    def on_request(self, source: Address, request: Request) -> None:
+    def accept(self, request: Request) -> None:
         result = self.state.append(request)
         self.port.send(request.client, Reply(0, request.session, request.number, result))
-        if self.tip == 20 and not self.forgot:
+        if self.state.log.last == 20 and not self.forgot:
             self.forgot = True
             self.state.roll_back_to(19)
-        self.state.commit_up_to(self.tip)
+        self.state.commit_up_to(self.state.log.last)
 
 
 class Liar(Server):
     """Answers one request with something else than its result."""
 
-    def on_request(self, source: Address, request: Request) -> None:
-        if self.tip == 20:
+    def accept(self, request: Request) -> None:
+        if self.state.log.last == 20:
             self.state.append(request)
             self.state.commit_up_to(21)
             self.port.send(request.client, Reply(0, request.session, request.number, b"a lie"))
-        super().on_request(source, request)
+        super().accept(request)
 
 
 class Meddler(Server):
     """Changes the application's state without a log entry."""
 
-    def on_request(self, source: Address, request: Request) -> None:
-        super().on_request(source, request)
-        if self.tip == 20:
+    def accept(self, request: Request) -> None:
+        super().accept(request)
+        if self.state.log.last == 20:
             self.state.machine.execute(b"nobody asked", 0, 0)
 
 
 class Sleeper(Server):
     """Falls silent."""
 
-    def on_request(self, source: Address, request: Request) -> None:
-        if self.tip < 20:
-            super().on_request(source, request)
+    def accept(self, request: Request) -> None:
+        if self.state.log.last < 20:
+            super().accept(request)
 
 
 class Raiser(Server):
     """Lets an error out."""
 
-    def on_request(self, source: Address, request: Request) -> None:
-        super().on_request(source, request)
-        if self.tip == 20:
+    def accept(self, request: Request) -> None:
+        super().accept(request)
+        if self.state.log.last == 20:
             raise KeyError("a peer sent nonsense")
 
 
@@ -130,23 +130,22 @@ class Contradiction(Server):
     """Its state contradicts itself."""
 
     def check_invariants(self) -> None:
-        assert self.tip < 20, "twenty is too much"
+        assert self.state.log.last < 20, "twenty is too much"
 
 
 class Lagging(Server):
     """Commits only so much."""
 
-    def on_request(self, source: Address, request: Request) -> None:
+    def accept(self, request: Request) -> None:
         result = self.state.append(request)
         self.port.send(request.client, Reply(0, request.session, request.number, result))
-        self.state.commit_up_to(min(20, self.tip))
+        self.state.commit_up_to(min(20, self.state.log.last))
 
 
-class EverywhereClient(LeaderClient):
-    """Sends to all servers and takes the first answer: no agreement at all."""
+class Unagreed(Server):
+    """One of several servers that commit at once what arrives: no agreement at all."""
 
-    def transmit(self, call: Call) -> None:
-        self.port.multicast(call.request)
+    rules = REQUEST_RULES | PEER_RULES
 
 
 def broken(server: Callable[..., Any]) -> ProtocolDefinition:
@@ -188,7 +187,8 @@ def test_a_broken_protocol_is_found_out(server: Callable[..., Any], kind: str) -
 
 
 def test_replicas_that_disagree_are_found_out() -> None:
-    chaos = replace(UNREPLICATED, client=EverywhereClient, max_replicas=None)
+    messages = (Request, Reply, *PEER_MESSAGES)
+    chaos = ProtocolDefinition("chaos", messages, RECORDS, Unagreed, partial(LeaderClient, to_all=True))
     spec = msgspec.structs.replace(ONE, replicas=3, clients=3, links=Links(skew=Delay("uniform", 0, 10_000)))
     violation = simulate(spec, chaos, Tape).violation
     assert violation is not None
@@ -337,9 +337,9 @@ def test_a_replica_that_forgets_to_persist_is_found_out(kind: type[Message]) -> 
 
 def test_a_node_that_stops_itself_is_found_out() -> None:
     class Tired(Server):
-        def on_request(self, source: Address, request: Request) -> None:
-            super().on_request(source, request)
-            if self.tip == 20:
+        def accept(self, request: Request) -> None:
+            super().accept(request)
+            if self.state.log.last == 20:
                 self.port.stop("twenty is enough")
 
     violation = simulate(ONE, broken(Tired), Tape).violation

@@ -81,8 +81,8 @@ def test_a_switch_that_dies_is_gone_round(testbed: Fabric, client: ControllerCli
         assert found.good
         assert found.unreachable == (before,)
         assert all(change.causes or change.flows for change in client.events(last))
-        (change,) = [change for change in client.events(last) if GROUP.address in change.moved]
-        assert change.moved[GROUP.address] == ((before,), (after,))
+        (change,) = [change for change in client.events(last) if GROUP.address in change.diverged]
+        assert change.diverged[GROUP.address] == ((before,), (after,))
         assert change.noticed_ns <= change.computed_ns <= change.confirmed_ns
     finally:
         testbed.revive(before)

@@ -22,19 +22,27 @@ class Entry:
 
 
 class FakeReplica:
-    """A log that a test can write at will."""
+    """A replica that is its own state and its own log, which a test can write at will."""
 
     view = 0
-    base = 0
+    start = 0
     committed = 0
-    state: Any = "empty"
+    executed: Any = "empty"
     replayed: Any = "empty"
 
     def __init__(self) -> None:
         self.entries: list[tuple[Entry, bytes | None]] = []
 
     @property
-    def tip(self) -> int:
+    def state(self) -> FakeReplica:
+        return self
+
+    @property
+    def log(self) -> FakeReplica:
+        return self
+
+    @property
+    def last(self) -> int:
         return len(self.entries)
 
     def hash_at(self, position: int) -> bytes:
@@ -47,10 +55,10 @@ class FakeReplica:
     def result_at(self, position: int) -> bytes | None:
         return self.entries[position - 1][1]
 
-    def executed_state(self) -> Any:
-        return self.state
+    def snapshot(self) -> Any:
+        return self.executed
 
-    def replayed_state(self, machine: StateMachine) -> Any:
+    def replayed_on(self, machine: StateMachine) -> Any:
         return self.replayed
 
     def append(self, session: int, number: int, operation: bytes = b"x", result: bytes | None = b"r") -> None:
@@ -166,7 +174,7 @@ def test_different_results_of_equal_logs() -> None:
 
 def test_a_state_that_is_not_the_logs() -> None:
     cluster = Cluster()
-    cluster.replicas[0].state = "elsewhere"
+    cluster.replicas[0].executed = "elsewhere"
     with expect("state is not the log's"):
         cluster.observer.check_state(0)
 
@@ -174,7 +182,7 @@ def test_a_state_that_is_not_the_logs() -> None:
 def test_the_state_is_compared_again_and_again() -> None:
     cluster = Cluster()
     cluster.append(0, number=1)
-    cluster.replicas[0].state = "elsewhere"
+    cluster.replicas[0].executed = "elsewhere"
     with expect("state is not the log's"):
         for _ in range(1_000):
             cluster.observer.after_step(0)
@@ -186,7 +194,7 @@ def test_the_state_is_compared_again_and_again() -> None:
 def copy_of(replica: FakeReplica) -> FakeReplica:
     copy = FakeReplica()
     copy.entries = list(replica.entries)
-    copy.view, copy.base, copy.committed = replica.view, replica.base, replica.committed
+    copy.view, copy.start, copy.committed = replica.view, replica.start, replica.state.committed
     return copy
 
 
@@ -216,7 +224,7 @@ def test_or_begin_with_a_checkpoint() -> None:
     cluster.begin_again(0, FakeReplica())
     cluster.append(0, number=7)
     checkpoint = copy_of(cluster.replicas[1])
-    cluster.step(0, lambda replica: replica.__dict__.update(vars(checkpoint), base=2))
+    cluster.step(0, lambda replica: replica.__dict__.update(vars(checkpoint), log_start=2))
     cluster.append(0, number=7)
     cluster.commit(0, position=4)
     assert cluster.committed == [1, 2, 3, 4]
@@ -238,7 +246,7 @@ def test_a_checkpoint_of_another_log() -> None:
     cluster.begin_again(0, wrong)
     for number in (1, 9):
         wrong.append(1, number)
-    wrong.base = wrong.committed = 2
+    wrong.start = wrong.committed = 2
     with expect("commits differ"):
         cluster.observer.after_step(0)
 
@@ -249,7 +257,7 @@ def test_a_checkpoint_of_what_nobody_has_committed() -> None:
     cluster.begin_again(0, ahead)
     for number in (4, 5):
         ahead.append(1, number)
-    ahead.base = ahead.committed = 4
+    ahead.start = ahead.committed = 4
     ahead.append(1, 6)
     ahead.committed = 6
     with expect("commits differ"):
@@ -305,7 +313,7 @@ def test_what_a_burst_committed_and_gave_up_at_once_counts_when_the_burst_is_ove
         replica.append(1, position)
         replica.committed = position
         cluster.observer.during_burst(0)
-        replica.base = max(0, position - 2)
+        replica.start = max(0, position - 2)
         cluster.observer.during_burst(0)
     assert cluster.committed == []
     cluster.observer.after_step(0)
@@ -316,7 +324,7 @@ def test_equal_logs_give_equal_states() -> None:
     cluster = grown()
     cluster.observer.check_agreement(range(3))
     for index in (0, 2):
-        cluster.replicas[index].state = cluster.replicas[index].replayed = "elsewhere"
+        cluster.replicas[index].executed = cluster.replicas[index].replayed = "elsewhere"
     with expect("states differ"):
         cluster.observer.check_agreement(range(3))
     cluster.append(2, number=4)

@@ -142,7 +142,7 @@ def _seconds(before: Metrics, after: Metrics) -> float:
 
 def _increase(before: Metrics, after: Metrics, name: str) -> int:
     if name == "executed":  # the log is what was executed and not rolled back
-        return _increase(before, after, "tip") + _increase(before, after, "rolled_back_operations")
+        return _increase(before, after, "last_position") + _increase(before, after, "rolled_back_operations")
     return int(after.get(name, 0) - before.get(name, 0))
 
 

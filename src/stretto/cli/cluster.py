@@ -84,7 +84,7 @@ def status(directory: Path, as_json: bool) -> int:
         what = {"protocol": config.protocol, "service": config.service, "durability": config.durability}
         print_json({"config": str(directory / FILE_NAME), **what, "replicas": replicas, "sequencers": sequencers})
     else:
-        _print_table("replica", replicas, ("view", "leader", "committed", "tip"))
+        _print_table("replica", replicas, ("view", "leader", "committed", "last_position"))
         if sequencers:
             _print_table("sequencer", sequencers, ("view", "stamped"))
     return 0 if all(member["state"] == "running" for member in replicas + sequencers) else 1

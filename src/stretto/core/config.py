@@ -100,19 +100,19 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `max_datagram_bytes`: header included; what does not fit goes over a stream. The default fits an Ethernet frame.
     - `max_request_bytes`: the largest encoded operation that a client sends.
     - `max_sessions`: beyond it the least recently used are dropped, a sixteenth at a time.
-    - `max_held_requests`: how many requests a replica keeps while it cannot append them.
-    - `checkpoint_operations`: a replica keeps its state, and gives up the entries that led to it, at least every so many operations.
+    - `max_pending_requests`: how many requests a replica keeps while it cannot append them.
+    - `checkpoint_operations`: after at least so many operations a replica keeps its state, and compacts the entries that led to it.
     - `sync_operations`: the leader synchronises after so many operations even if the interval has not passed.
     - `batch_size`: how many operations one Prepare of `multipaxos-batched` or `adaptive` has at most.
-    - `pipeline`: how many of these are under way at a time.
-    - `max_transfer_bytes`: the largest piece of log that one message of a state transfer carries.
+    - `pipeline`: how many of these are in flight at a time.
+    - `max_transfer_bytes`: the largest chunk of log or checkpoint that one message of a state transfer carries.
     - `max_stream_bytes`: the largest message that a stream may carry.
     """
 
     max_datagram_bytes: int = 1_472
     max_request_bytes: int = 65_536
     max_sessions: int = 65_536
-    max_held_requests: int = 65_536
+    max_pending_requests: int = 65_536
     sync_operations: int = 2_000
     checkpoint_operations: int = 20_000
     batch_size: int = 64

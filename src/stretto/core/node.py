@@ -107,6 +107,49 @@ class Node(Protocol):
         """Raise AssertionError if the node's own state contradicts itself. Cheap enough to run after every step of a simulation."""
 
 
+class LogView(Protocol):
+    """A log as observers read it. Positions count from 1."""
+
+    @property
+    def start(self) -> int:
+        """The log has the entries after this position; what is at or before it has been compacted to a checkpoint."""
+
+    @property
+    def last(self) -> int:
+        """The last position, speculative entries included."""
+
+    def hash_at(self, position: int) -> bytes:
+        """The summary hash at a position from `start` to `last`: equal hashes mean equal logs up to there."""
+
+    def entry_at(self, position: int) -> Message:
+        """The request at a position after `start` and up to `last`."""
+
+
+class ExecutedLog(Protocol):
+    """A log and what executing it left, as observers read it."""
+
+    @property
+    def log(self) -> LogView:
+        """The log."""
+
+    @property
+    def committed(self) -> int:
+        """The last position that is known to stay for ever."""
+
+    @property
+    def machine(self) -> StateMachine:
+        """The replicated state machine, as the whole log left it."""
+
+    def result_at(self, position: int) -> bytes | None:
+        """What executing the entry at a position gave; None where it was refused for its session."""
+
+    def snapshot(self) -> Any:
+        """What the log's execution left: application and sessions, as canonical plain data."""
+
+    def replayed_on(self, machine: StateMachine) -> Any:
+        """What `snapshot` gives when the log, as it stands now, is executed from its start on a fresh `machine`."""
+
+
 class Replica(Node, Protocol):
     """A node that keeps a log, and what anyone who watches it from outside may read."""
 
@@ -119,35 +162,8 @@ class Replica(Node, Protocol):
         """The replica that leads the view."""
 
     @property
-    def base(self) -> int:
-        """The log holds the entries after this position; what is at or before it has been given away to a checkpoint."""
-
-    @property
-    def committed(self) -> int:
-        """The last position that is known to stay for ever."""
-
-    @property
-    def tip(self) -> int:
-        """The last position of the log, speculative entries included."""
-
-    @property
-    def machine(self) -> StateMachine:
-        """The replicated state machine, as the log up to `tip` left it."""
-
-    def hash_at(self, position: int) -> bytes:
-        """The summary hash at a position from `base` to `tip`: equal hashes mean equal logs up to there."""
-
-    def entry_at(self, position: int) -> Message:
-        """The request at a position after `base` and up to `tip`."""
-
-    def result_at(self, position: int) -> bytes | None:
-        """What executing the entry after `base` and up to `tip` gave; None where it was refused for its session."""
-
-    def executed_state(self) -> Any:
-        """What the log's execution left: application and sessions, as canonical plain data."""
-
-    def replayed_state(self, machine: StateMachine) -> Any:
-        """What `executed_state` gives when the log, as it stands now, is executed from its base on a fresh `machine`."""
+    def state(self) -> ExecutedLog:
+        """Its log, and what executing it left."""
 
 
 Done: TypeAlias = Callable[["bytes | StrettoError"], None]

@@ -61,15 +61,15 @@ def measure_reconciliations(spec: SimulationSpec, protocol: ProtocolDefinition) 
 
 def divergence(replicas: Sequence[Replica]) -> int:
     """From the last position at which all logs are equal to the end of the longest, in operations."""
-    first, last = max(replica.base for replica in replicas), min(replica.tip for replica in replicas)
+    first, last = max(replica.state.log.start for replica in replicas), min(replica.state.log.last for replica in replicas)
 
     def differ(position: int) -> bool:
-        return len({replica.hash_at(position) for replica in replicas}) > 1
+        return len({replica.state.log.hash_at(position) for replica in replicas}) > 1
 
     # Logs that differ somewhere differ from there on.
     positions = range(first, last + 1)
     equal = first + bisect(positions, False, key=differ) - 1
-    return max(replica.tip for replica in replicas) - equal
+    return max(replica.state.log.last for replica in replicas) - equal
 
 
 def _median(values: list[Any]) -> float | None:

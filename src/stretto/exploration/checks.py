@@ -65,33 +65,33 @@ def facts_of(replica: Replica, replayed: set[tuple[bytes, bytes]]) -> Facts:
     """
     replica.check_invariants()
     _check_state(replica, replayed)
-    machine = replica.machine
+    machine = replica.state.machine
     assert isinstance(machine, Ledger)
     operations = tuple(machine.operations)
     if len(set(operations)) < len(operations):
         raise Violation("executed twice", f"the log executes {told(operations)}")
-    base, committed = replica.base, replica.committed
-    hashes = tuple(replica.hash_at(position) for position in range(base, committed + 1))
-    speculative = sum(_is_operation(replica, position) for position in range(committed + 1, replica.tip + 1))
-    serving = replica.metrics().get("status", "normal") == "normal"
+    base, committed = replica.state.log.start, replica.state.committed
+    hashes = tuple(replica.state.log.hash_at(position) for position in range(base, committed + 1))
+    speculative = sum(_is_operation(replica, position) for position in range(committed + 1, replica.state.log.last + 1))
+    serving = replica.metrics()["status"] in ("normal", "repairing")
     return Facts(replica.view, serving, base, committed, hashes, operations, len(operations) - speculative)
 
 
 def _check_state(replica: Replica, replayed: set[tuple[bytes, bytes]]) -> None:
-    executed = replica.executed_state()
-    key = (replica.hash_at(replica.tip), encode(executed))
+    executed = replica.state.snapshot()
+    key = (replica.state.log.hash_at(replica.state.log.last), encode(executed))
     if key in replayed:
         return
-    expected = replica.replayed_state(Ledger())
+    expected = replica.state.replayed_on(Ledger())
     if executed != expected:
-        reason = f"the state at position {replica.tip} is {shortened(executed)}; executing the log gives {shortened(expected)}"
+        reason = f"the state at position {replica.state.log.last} is {shortened(executed)}; executing the log gives {shortened(expected)}"
         raise Violation("state is not the log's", reason)
     replayed.add(key)
 
 
 def _is_operation(replica: Replica, position: int) -> bool:
-    entry: Any = replica.entry_at(position)
-    return replica.result_at(position) is not None and entry.session != OPENING
+    entry: Any = replica.state.log.entry_at(position)
+    return replica.state.result_at(position) is not None and entry.session != OPENING
 
 
 def check_step(before: Facts | None, after: Facts | None) -> None:

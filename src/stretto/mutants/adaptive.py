@@ -1,4 +1,4 @@
-"""Bugs in Adaptive Speculative Paxos: what completes a call, what is confirmed, the leader's log in its view, how logs are merged."""
+"""Bugs in Adaptive Speculative Paxos: what completes a call, what is matched, the leader's log in its view, how logs are merged."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from stretto.mutants.mutant import Mutant
 _CLIENT = "stretto.protocols.adaptive.client"
 _REPLICA = "stretto.protocols.adaptive.replica"
 _LOG = "stretto.replication.leader_log"
-_MERGE = "stretto.replication.leader_merge"
-_ORDERING = "stretto.protocols.adaptive.ordering"
+_MERGE = "stretto.replication.merging"
+_PIPELINE = "stretto.replication.pipeline"
 _STATE = "stretto.replication.state"
 
 MUTANTS = (
@@ -17,85 +17,85 @@ MUTANTS = (
         "adaptive-fast-without-leader",
         "A superquorum of answers has the leader's among them",
         _CLIENT,
-        "            has_leader and ballot.voters.bit_count() >= quorums.superquorum\n",
-        "            ballot.voters.bit_count() >= quorums.superquorum\n",
+        "(has_leader and tally.voters.bit_count() >= quorums.superquorum)",
+        "(tally.voters.bit_count() >= quorums.superquorum)",
         adaptive(5),
     ),
     Mutant(
         "adaptive-slow-quorum-too-small",
-        "f+1 confirmed answers complete a call, the leader's among them or not, and not one fewer",
+        "f+1 matched answers complete a call, the leader's among them or not, and not one fewer",
         _CLIENT,
-        "(ballot.confirmed | has_leader).bit_count() >= quorums.majority or (",
-        "(ballot.confirmed | has_leader).bit_count() >= quorums.majority - 1 or (",
+        "(tally.matched | has_leader).bit_count() >= quorums.majority or",
+        "(tally.matched | has_leader).bit_count() >= quorums.majority - 1 or",
         adaptive(3),
     ),
     Mutant(
         "adaptive-length-taken-for-equality",
-        "A follower confirms what has the leader's hash, not what is as long",
+        "A follower matches what has the leader's hash, not what is as long",
         _LOG,
-        "if position > self.confirmed and self.state.log.matches(position, summary):",
-        "if self.state.log.tip >= position > self.confirmed:",
+        "if position > self.matched and self.state.log.matches(position, summary):",
+        "if self.state.log.last >= position > self.matched:",
         adaptive(3),
     ),
     Mutant(
-        "adaptive-own-entries-confirmed",
-        "A follower confirms what the leader's log has, and not what stands behind that in its own",
+        "adaptive-own-entries-matched",
+        "A follower matches what the leader's log has, and not what stands behind that in its own",
         _LOG,
-        "            self._confirm(last, is_awaited=True)\n",
-        "            self._confirm(self.state.log.tip, is_awaited=True)\n",
+        "            self._match(last, is_awaited=True)\n",
+        "            self._match(self.state.log.last, is_awaited=True)\n",
         adaptive(3),
     ),
     Mutant(
         "adaptive-takes-over-from-the-committed",
-        "The leader's entries go behind what is confirmed, not behind what is committed",
+        "The leader's entries go behind what is matched, not behind what is committed",
         _LOG,
-        "            self.replica.adopt(confirmed, new)",
-        "            self.replica.adopt(state.committed, new)",
+        "            self.transfer.adopt(matched, new)",
+        "            self.transfer.adopt(state.committed, new)",
         adaptive(3),
     ),
     Mutant(
         "adaptive-commit-quorum-too-small",
-        "The leader commits what f followers have confirmed, not one fewer",
+        "The leader commits what f followers have matched, not one fewer",
         _LOG,
-        "self.commit(reached_by(self._f, [",
-        "self.commit(reached_by(max(1, self._f - 1), [",
+        "self.commit(reached_by(self.group.quorums.f, [",
+        "self.commit(reached_by(max(1, self.group.quorums.f - 1), [",
         adaptive(5),
     ),
     Mutant(
-        "adaptive-speculative-called-confirmed",
-        "An answer is confirmed if its place is known to be the leader's",
+        "adaptive-speculative-called-matched",
+        "An answer is matched if its place is known to be the leader's",
         _REPLICA,
-        "CONFIRMED if position <= self.confirmed else SPECULATIVE",
-        "CONFIRMED if position <= self.tip else SPECULATIVE",
+        "MATCHED if position <= self.matched_in_last_view() else SPECULATIVE",
+        "MATCHED if position <= self.state.log.last else SPECULATIVE",
         adaptive(3),
     ),
     Mutant(
-        "adaptive-merge-without-confirmed",
-        "The next view begins with what some voter has confirmed",
+        "adaptive-merge-without-matched",
+        "The next view begins with what some voter has matched",
         _MERGE,
-        "    kept = confirmed_prefix(candidates, base)\n",
-        "    kept = confirmed_prefix(candidates, base)[:0]\n",
+        "    kept = matched_prefix(candidates, base)\n",
+        "    kept = matched_prefix(candidates, base)[:0]\n",
         adaptive(3),
     ),
     Mutant(
-        "adaptive-confirmed-not-persisted",
-        "What a follower has confirmed survives a crash",
+        "adaptive-matched-not-persisted",
+        "What a follower has matched survives a crash",
         _LOG,
-        "        if not self._alone and self.port.durable:\n",
-        "        if self._alone and self.port.durable:\n",
+        "        if not self.passive_followers and self.port.durable:\n",
+        "        if self.passive_followers and self.port.durable:\n",
         adaptive(3, "disk"),
     ),
     Mutant(
         "adaptive-superseded-appended",
         "A request is appended unless it, or a later one of its session, has a place already",
-        _REPLICA,
-        "if record is not None and request.number <= record.number:",
-        "if record is not None and request.number == record.number:",
+        "stretto.replication.replica",
+        "        if record is None or request.number > record.number:\n",
+        "        if record is None or request.number != record.number:\n",
         adaptive(3),
     ),
     Mutant(
         "adaptive-merge-support-too-small",
-        "Behind what is confirmed, the next view has what ⌈f/2⌉+1 logs have, not one fewer",
+        "Behind what is matched, the next view has what ⌈f/2⌉+1 logs have, not one fewer",
         _MERGE,
         "position, summary, merge_support)",
         "position, summary, merge_support - 1)",
@@ -103,21 +103,21 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-acknowledged-in-older-view",
-        "What followers confirmed in an older view of the same leader commits nothing in this one",
+        "What followers acknowledged in an older view of the same leader commits nothing in this one",
         _LOG,
-        "        self.moved = False\n        self.acknowledged = {}\n        self._spoken = {}\n",
-        "        self.moved = False\n        self._spoken = {}\n",
+        "        self.diverged = False\n        self.acknowledged = {}\n        self._spoken = {}\n",
+        "        self.diverged = False\n        self._spoken = {}\n",
         adaptive(3),
     ),
     Mutant(
         "adaptive-leader-changes-its-log",
         "Within its view the leader's log only grows: it is not put into a better order before that is sent",
-        _ORDERING,
-        "        self.leader_log.prepared = self.state.committed\n",
+        _PIPELINE,
+        "        self.leader_log.prepare_again_from(self.state.committed)\n",
         "        committed = self.state.committed\n"
         "        tail = sorted(self.state.log.entries(committed + 1), key=lambda request: (request.client, request.number))\n"
-        "        self.replica.adopt(committed, tail)\n"
-        "        self.leader_log.prepared = committed\n",
+        "        self.leader_log.transfer.adopt(committed, tail)\n"
+        "        self.leader_log.prepare_again_from(committed)\n",
         adaptive(3),
     ),
     Mutant(

@@ -6,7 +6,7 @@ from stretto.mutants.hunters import disks
 from stretto.mutants.mutant import Mutant
 
 _REPLICA = "stretto.protocols.speculative.replica"
-_VIEWS = "stretto.replication.views"
+_VIEWS = "stretto.replication.view_change"
 _STATE = "stretto.replication.state"
 _CONTENTS = "stretto.storage.contents"
 _FORMAT = "stretto.storage.format"
@@ -33,7 +33,7 @@ MUTANTS = (
         "leaving-a-view-not-persisted",
         "That a replica has left a view is on disk before it votes for the next",
         _VIEWS,
-        "            self.port.persist(StartViewChange(replica.incarnations, view))\n",
+        "            self.port.persist(StartViewChange(group.incarnations, view))\n",
         "            pass\n",
         disks(),
     ),
@@ -46,11 +46,11 @@ MUTANTS = (
         disks(),
     ),
     Mutant(
-        "restart-commits-its-tip",
+        "restart-commits-its-whole-log",
         "What a view started with is what its StartView had, not what the log has at a restart",
         _VIEWS,
-        "self.start_tip = max(self.state.committed, start_view.base + len(start_view.entries))",
-        "self.start_tip = log.tip",
+        "self.start_last = max(self.state.committed, start_view.commit_base + len(start_view.entries))",
+        "self.start_last = log.last",
         disks(),
     ),
     Mutant(

@@ -1,61 +1,61 @@
-"""Bugs in Fast Paxos: what the leader counts, what its followers confirm, the merge."""
+"""Bugs in Fast Paxos: what the leader counts, what its followers match, the merge."""
 
 from __future__ import annotations
 
 from stretto.mutants.hunters import disks, network
 from stretto.mutants.mutant import Mutant
 
-_REPLICA = "stretto.protocols.fastpaxos.replica"
+_FAST_PATH = "stretto.protocols.fastpaxos.fast_path"
 _LEADER_LOG = "stretto.replication.leader_log"
-_MERGE = "stretto.replication.leader_merge"
+_MERGE = "stretto.replication.merging"
 _PROTOCOL = ("--protocol", "fastpaxos")
 
 MUTANTS = (
     Mutant(
         "fastpaxos-quorum-too-small",
         "The leader commits what a superquorum has placed alike, not one fewer",
-        _REPLICA,
-        "reached_by(self.quorums.superquorum - 1, agreed)",
-        "reached_by(self.quorums.superquorum - 2, agreed)",
+        _FAST_PATH,
+        "reached_by(self.group.quorums.superquorum - 1, agreed)",
+        "reached_by(self.group.quorums.superquorum - 2, agreed)",
         network(3, *_PROTOCOL),
     ),
     Mutant(
         "fastpaxos-length-taken-for-equality",
         "An Accepted counts if the hashes are equal, not the positions alone",
-        _REPLICA,
-        "if self.hash_at(position) == summary:",
-        "if self.tip >= position:",
+        _FAST_PATH,
+        "if self.state.log.hash_at(position) == summary:",
+        "if self.state.log.last >= position:",
         network(3, *_PROTOCOL),
     ),
     Mutant(
-        "fastpaxos-confirmed-without-comparing",
-        "A follower confirms what has the leader's hash, however long its log is",
+        "fastpaxos-matched-without-comparing",
+        "A follower matches what has the leader's hash, however long its log is",
         _LEADER_LOG,
-        "if position > self.confirmed and self.state.log.matches(position, summary):",
-        "if self.state.log.tip >= position > self.confirmed:",
+        "if position > self.matched and self.state.log.matches(position, summary):",
+        "if self.state.log.last >= position > self.matched:",
         network(3, *_PROTOCOL),
     ),
     Mutant(
-        "fastpaxos-commits-what-is-not-confirmed",
-        "What the leader has committed is committed here so far as our log is known to be the leader's",
+        "fastpaxos-commits-what-is-not-matched",
+        "What the leader has committed is committed here as far as our log is known to be the leader's",
         _LEADER_LOG,
-        "position = min(position, self.confirmed)",
-        "position = min(position, self.state.log.tip)",
+        "position = min(position, self.matched)",
+        "position = min(position, self.state.log.last)",
         network(3, *_PROTOCOL),
     ),
     Mutant(
         "fastpaxos-takes-over-from-the-committed",
-        "A take-over changes nothing that is confirmed",
+        "A take-over changes nothing that is matched",
         _LEADER_LOG,
-        "self.replica.adopt(confirmed, new)",
-        "self.replica.adopt(state.committed, new)",
+        "self.transfer.adopt(matched, new)",
+        "self.transfer.adopt(state.committed, new)",
         network(3, *_PROTOCOL),
     ),
     Mutant(
-        "fastpaxos-merge-without-the-confirmed",
+        "fastpaxos-merge-without-the-matched",
         "A merge keeps what a vote knows to be the leader's, whatever the others have there",
         _MERGE,
-        "kept = confirmed_prefix(candidates, base)",
+        "kept = matched_prefix(candidates, base)",
         "kept: list[Request] = []",
         network(5, *_PROTOCOL),
     ),
@@ -68,10 +68,10 @@ MUTANTS = (
         network(5, *_PROTOCOL),
     ),
     Mutant(
-        "fastpaxos-confirmed-not-persisted",
-        "What a follower has confirmed outlives it",
+        "fastpaxos-matched-not-persisted",
+        "What a follower has matched survives a restart",
         _LEADER_LOG,
-        "        if not self._alone and self.port.durable:\n            self.port.persist(Confirmed(position))\n",
+        "        if not self.passive_followers and self.port.durable:\n            self.port.persist(Matched(position))\n",
         "",
         disks(*_PROTOCOL),
     ),

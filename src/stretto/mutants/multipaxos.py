@@ -6,6 +6,8 @@ from stretto.mutants.hunters import network
 from stretto.mutants.mutant import Mutant
 
 _REPLICA = "stretto.protocols.multipaxos.replica"
+_MERGING = "stretto.replication.merging"
+_PIPELINE = "stretto.replication.pipeline"
 _LEADER_LOG = "stretto.replication.leader_log"
 _PLAIN = ("--protocol", "multipaxos")
 _BATCHED = ("--protocol", "multipaxos-batched")
@@ -15,38 +17,38 @@ MUTANTS = (
         "multipaxos-majority-too-small",
         "The leader commits what f followers have, not one fewer",
         _LEADER_LOG,
-        "self.commit(reached_by(self._f, ",
-        "self.commit(reached_by(self._f - 1, ",
+        "self.commit(reached_by(self.group.quorums.f, ",
+        "self.commit(reached_by(self.group.quorums.f - 1, ",
         network(5, *_PLAIN),
     ),
     Mutant(
         "multipaxos-answers-before-the-commit",
         "The leader answers what is committed",
         _REPLICA,
-        "        state.append(request)\n        return self.send_prepare()\n",
-        "        self._answer(request, state.append(request))\n        return self.send_prepare()\n",
+        "        self.state.append(request)\n",
+        "        self.answer(request, 0, self.state.append(request))\n",
         network(3, *_PLAIN),
     ),
     Mutant(
-        "multipaxos-answers-what-is-under-way",
+        "multipaxos-answers-what-is-in-progress",
         "A request that comes again is answered when it is committed, not when it has a place",
         _REPLICA,
-        "if record.position > state.committed:",
-        "if record.position > self.tip:",
+        "if record.position > self.state.committed:",
+        "if record.position > self.state.log.last:",
         network(3, *_PLAIN),
     ),
     Mutant(
         "multipaxos-prepare-across-a-gap",
         "A follower takes over a Prepare when all before it is here",
         _LEADER_LOG,
-        "        if message.first > self.confirmed + 1:\n",
+        "        if message.first > self.matched + 1:\n",
         "        if False:\n",
         network(3, *_PLAIN),
     ),
     Mutant(
         "multipaxos-merge-of-the-shortest",
         "The next view starts with the longest log of the last one",
-        _REPLICA,
+        _MERGING,
         "supported(latest(votes), base, base_hash, needed=1)",
         "supported(latest(votes), base, base_hash, needed=len(latest(votes)))",
         network(3, *_PLAIN),
@@ -54,18 +56,18 @@ MUTANTS = (
     Mutant(
         "multipaxos-merge-of-stale-logs",
         "A log of an older view counts for nothing, however long it is",
-        _REPLICA,
+        _MERGING,
         "return supported(latest(votes), base, base_hash, needed=1)",
         "longest = max(votes.values(), key=lambda vote: vote.committed + len(vote.entries))\n"
-        "        return supported({0: longest}, base, base_hash, needed=1) or supported(latest(votes), base, base_hash, needed=1)",
+        "    return supported({0: longest}, base, base_hash, needed=1) or supported(latest(votes), base, base_hash, needed=1)",
         network(3, *_PLAIN),
     ),
     Mutant(
         "multipaxos-batches-of-an-earlier-view",
-        "What was under way in a view that was left takes no place in the pipeline of a later one",
-        _REPLICA,
-        "        super().leave_view()\n        self._batches = []\n",
-        "        super().leave_view()\n",
+        "What was in flight in a view that was left takes no place in the pipeline of a later one",
+        _PIPELINE,
+        '        self.in_flight = []\n        self.port.cancel_timer("batch")\n',
+        '        self.port.cancel_timer("batch")\n',
         network(3, *_BATCHED, "--set", "limits.pipeline=1"),
     ),
 )

@@ -24,8 +24,8 @@ MUTANTS = (
         "nopaxos-commit-quorum-too-small",
         "The leader commits what f+1 have, itself among them, not one fewer",
         _SYNC,
-        "everyone[replica.quorums.f]",
-        "everyone[replica.quorums.f - 1]",
+        "everyone[group.quorums.f]",
+        "everyone[group.quorums.f - 1]",
         sequencers(3),
     ),
     Mutant(
@@ -45,11 +45,11 @@ MUTANTS = (
         sequencers(3, "memory", "--set", "timeouts.sync_patience_ms=0.3", "--set", "links.transit.base_ns=200000"),
     ),
     Mutant(
-        "nopaxos-follower-gives-up",
+        "nopaxos-follower-appends-no-ops",
         "The leader alone lets a no-op stand; a follower takes what the leader has",
         _ORDERING,
         """\
-        if not replica.is_leader:
+        if not group.is_leader:
             self.ask_leader(first, last)
             self._wait(self._reordering_ns)
         elif self.asked >= first:
@@ -58,26 +58,26 @@ MUTANTS = (
         sequencers(3),
     ),
     Mutant(
-        "nopaxos-stamps-of-any-life",
+        "nopaxos-stamps-of-any-incarnation",
         "Stamps count of the one session that the leader took for the view",
         _ORDERING,
         """\
-        if message.view != replica.view or message.life != self.session.life:
-            return replica.ignore("stamp of another session")
-        if source >= replica.n:
+        if message.incarnation != self.session.incarnation:
+            return group.ignore("stamp of another session")
+        if source >= group.n:
 """,
         """\
-        if message.view != replica.view or self.session.life == NO_SESSION:
-            return replica.ignore("stamp of another session")
-        if source >= replica.n:
+        if not self.session.is_open:
+            return group.ignore("stamp of another session")
+        if source >= group.n:
 """,
         sequencers(3),
     ),
     Mutant(
         "nopaxos-leader-resumes-its-view",
         "A leader that goes on from its disk has forgotten its view's session, and ends the view",
-        _REPLICA,
-        "self.resumed = any(isinstance(record, StartView) for record in start.records)",
+        "stretto.protocols.nopaxos.session",
+        "self.resumed |= isinstance(record, StartView)",
         "self.resumed = False",
         sequencers(3, "disk"),
     ),

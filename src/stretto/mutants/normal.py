@@ -7,7 +7,7 @@ from stretto.mutants.mutant import Mutant
 
 _CLIENT = "stretto.protocols.speculative.client"
 _REPLICA = "stretto.protocols.speculative.replica"
-_PEER = "stretto.replication.peer"
+_PEER = "stretto.replication.replica"
 _SYNC = "stretto.protocols.speculative.synchronisation"
 _QUORUMS = "stretto.replication.quorums"
 
@@ -16,8 +16,8 @@ MUTANTS = (
         "client-quorum-too-small",
         "A result is accepted when a superquorum agrees, not one fewer",
         _CLIENT,
-        "if ballot.voters.bit_count() >= self._quorums.superquorum:",
-        "if ballot.voters.bit_count() >= self._quorums.superquorum - 1:",
+        "if tally.voters.bit_count() >= self._quorums.superquorum:",
+        "if tally.voters.bit_count() >= self._quorums.superquorum - 1:",
         explorer("operations=2,timers=1"),
     ),
     Mutant(
@@ -40,8 +40,8 @@ MUTANTS = (
         "leader-commits-its-own",
         "A leader that differs from the superquorum repairs its log before it commits",
         _SYNC,
-        "                replica.repair(position, summary, voter)\n                return\n",
-        "                replica.port.report('differs')\n",
+        "                self.transfer.repair(position, summary, voter)\n                return\n",
+        "                self.port.report('differs')\n",
         network(5),
     ),
     Mutant(
@@ -56,7 +56,7 @@ MUTANTS = (
         "speculative-called-committed",
         "Only an answer about a committed position completes a call by itself",
         _REPLICA,
-        "committed = position <= self.committed\n        summary",
+        "committed = position <= self.state.committed\n        summary",
         "committed = position <= self.tip\n        summary",
         explorer("operations=2,timers=1"),
     ),
@@ -64,16 +64,16 @@ MUTANTS = (
         "result-of-another-position",
         "A request that comes again gets its own result",
         _REPLICA,
-        "return self._answer(request, record.position, record.result)",
-        "return self._answer(request, record.position, self.result_at(self.tip))",
+        "self.answer(request, record.position, record.result)",
+        "self.answer(request, record.position, self.state.result_at(self.state.log.last))",
         network(3),
     ),
     Mutant(
         "requests-appended-between-views",
         "A replica that has left a view keeps requests until it is in the next",
-        _PEER,
-        "elif self.accepting:\n            self.accept(request)",
-        "elif self.serving:\n            self.accept(request)",
+        "stretto.replication.gate",
+        "        if group.status not in rule.statuses:\n            return self._do.keep(request)\n",
+        "        if group.status not in IN_SERVICE:\n            return self._do.keep(request)\n",
         walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
 )

@@ -1,56 +1,57 @@
-"""Bugs in coming into service: incarnations, readmission, the first start."""
+"""Bugs in coming into service: incarnations, recovery, the first start."""
 
 from __future__ import annotations
 
 from stretto.mutants.hunters import false_starts, restarts, walks
 from stretto.mutants.mutant import Mutant
 
-_ADMISSION = "stretto.replication.admission"
-_PEER = "stretto.replication.peer"
-_RECONCILE = "stretto.protocols.speculative.reconcile"
-_VIEWS = "stretto.replication.views"
+_STARTUP = "stretto.replication.startup"
+_GATE = "stretto.replication.gate"
+_GROUP = "stretto.replication.group"
+_MERGING = "stretto.replication.merging"
+_VIEWS = "stretto.replication.view_change"
 
 MUTANTS = (
     Mutant(
         "recovered-by-copying",
-        "A replica without memory does not come back with the log of another as it is",
+        "A replica that lost its state does not come back with the log of another as it is",
         _VIEWS,
         'self.start_next(f"replica {source} recovers")',
-        "log, base, view = self.state.log, self.state.committed, self.replica.view\n"
-        "            entries, known = tuple(log.entries(base + 1)), self.replica.incarnations\n"
+        "log, base, view = self.state.log, self.state.committed, self.group.view\n"
+        "            entries, known = tuple(log.entries(base + 1)), self.group.incarnations\n"
         "            self.port.send(source, StartView(known, view, base, log.hash_at(base), entries, known))",
         walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
     Mutant(
-        "vote-without-memory",
-        "A replica without memory has no vote until it is back in service",
-        _PEER,
-        "return self.admission.phase is Phase.SERVING",
-        "return self.admission.phase in (Phase.SERVING, Phase.RECOVERING)",
+        "vote-after-state-loss",
+        "A replica that lost its state has no vote until it is back in service",
+        _GROUP,
+        "IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE)",
+        "IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE, Status.RECOVERING)",
         restarts(3),
     ),
     Mutant(
         "incarnation-used-twice",
-        "No two lives of a replica have one incarnation",
-        _ADMISSION,
-        "incarnation = number << _RANDOM_BITS | self.port.random.getrandbits(_RANDOM_BITS)",
-        "incarnation = min(number, _FIRST + 1) << _RANDOM_BITS",
+        "No two starts of a replica have one incarnation",
+        _STARTUP,
+        "incarnation = new_incarnation(number, self.port.random.getrandbits(_RANDOM_BITS))",
+        "incarnation = new_incarnation(min(number, _FIRST + 1), 0)",
         restarts(3),
     ),
     Mutant(
         "bootstrap-twice",
-        "A replica that a peer knows from before cannot begin a first life",
-        _ADMISSION,
-        "if message.known != replica.incarnation:",
-        "if message.known != replica.incarnation and not message.known:",
+        "A replica that a peer knows from before cannot start for the first time",
+        _STARTUP,
+        "if message.known != group.incarnation:",
+        "if message.known != group.incarnation and not message.known:",
         false_starts(3),
     ),
     Mutant(
-        "readmitted-while-asking",
-        "A replica that does not know its new incarnation yet is readmitted by none of an earlier life",
-        _VIEWS,
-        "if replica.admission.phase is Phase.ASKING or len(",
-        "if replica.admission.phase is Phase.BOOTSTRAPPING or len(",
+        "admitted-without-an-incarnation",
+        "A replica that lost its state and has no new incarnation yet is not admitted by that of an earlier start",
+        _GATE,
+        "(Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE)",
+        "(Status.LOST_STATE, Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE)",
         walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
 )

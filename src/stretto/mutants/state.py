@@ -10,7 +10,7 @@ _STATE = "stretto.replication.state"
 _TRANSFER = "stretto.replication.transfer"
 
 _SMALL = ("--set", "limits.checkpoint_operations=7")
-_PIECES = ("--set", "limits.max_transfer_bytes=200", "--set", "settle_ns=5000000000")
+_CHUNKS = ("--set", "limits.max_transfer_bytes=200", "--set", "settle_ns=5000000000")
 
 MUTANTS = (
     Mutant(
@@ -83,21 +83,21 @@ MUTANTS = (
         network(3, *_SMALL),
     ),
     Mutant(
-        "entries-given-up-early",
+        "entries-compacted-early",
         "Entries that have been committed just now are kept, for their clients to be told",
         _STATE,
-        "given_up = max(given_up, min(self.checkpoint.position, former))\n"
+        "compacted_to = max(compacted_to, min(self.checkpoint.position, former))\n"
         "            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
-        "given_up = self.checkpoint.position\n            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
+        "compacted_to = self.checkpoint.position\n            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
         network(3, *_SMALL),
     ),
     Mutant(
-        "checkpoint-pieces-mixed",
-        "The pieces of a checkpoint are of one checkpoint, and have its digest",
+        "checkpoint-chunks-mixed",
+        "The chunks of a checkpoint are of one checkpoint, and have its digest",
         _TRANSFER,
-        "return (piece.position, piece.digest, piece.size) == (outline.position, outline.digest, outline.size)",
+        "return (chunk.position, chunk.digest, chunk.size) == (outline.position, outline.digest, outline.size)",
         "return True",
-        network(3, *_SMALL, *_PIECES),
+        network(3, *_SMALL, *_CHUNKS),
     ),
     Mutant(
         "checkpoint-begun-again",
@@ -105,6 +105,6 @@ MUTANTS = (
         _TRANSFER,
         "message.offset if same and message.offset < len(checkpoint.state) else 0",
         "0",
-        network(3, *_SMALL, *_PIECES),
+        network(3, *_SMALL, *_CHUNKS),
     ),
 )

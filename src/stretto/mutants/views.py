@@ -6,40 +6,40 @@ from stretto.mutants.hunters import network, walks
 from stretto.mutants.mutant import Mutant
 
 _MERGING = "stretto.replication.merging"
-_RECONCILE = "stretto.protocols.speculative.reconcile"
-_PEER = "stretto.replication.peer"
-_VIEWS = "stretto.replication.views"
+_GATE = "stretto.replication.gate"
+_GROUP = "stretto.replication.group"
+_VIEWS = "stretto.replication.view_change"
 
 MUTANTS = (
     Mutant(
         "committed-by-a-minority",
         "What a view starts with is committed when a majority is in the view",
         _VIEWS,
-        "if self.start_tip > self.state.committed and len(replica.standing(self.entered)) >= self.quorums.majority:",
-        "if self.start_tip > self.state.committed and len(replica.standing(self.entered)) >= self.quorums.majority - 1:",
+        "if self.start_last > self.state.committed and group.has_majority(self.entered):",
+        "if self.start_last > self.state.committed and len(group.current_voters(self.entered)) >= group.quorums.majority - 1:",
         network(5),
     ),
     Mutant(
         "last-normal-view-from-the-log",
         "last_normal_view is the view last entered, whether or not it has received anything",
         _VIEWS,
-        "return DoViewChange(replica.incarnations, replica.view, self.last_normal_view, committed,",
-        "view = self.last_normal_view if log.tip > self.start_tip else max(0, self.last_normal_view - replica.n)\n"
-        "        return DoViewChange(replica.incarnations, replica.view, view, committed,",
+        "return DoViewChange(group.incarnations, group.view, group.last_normal_view, committed,",
+        "view = group.last_normal_view if log.last > self.start_last else max(0, group.last_normal_view - group.n)\n"
+        "        return DoViewChange(group.incarnations, group.view, view, committed,",
         walks("operations=3,views=6,timers=12"),
     ),
     Mutant(
         "vote-with-part-of-the-log",
         "A vote has every entry after the committed position",
         _VIEWS,
-        "entries = tuple(log.entries(committed + 1))\n",
-        "entries = tuple(log.entries(committed + 1))[:5]\n",
+        "entries, summary = tuple(log.entries(committed + 1)), log.hash_at(committed)\n",
+        "entries, summary = tuple(log.entries(committed + 1))[:5], log.hash_at(committed)\n",
         network(5),
     ),
     Mutant(
         "merge-support-too-large",
         "⌈f/2⌉+1 of f+1 logs are enough to keep an entry in its place",
-        _RECONCILE,
+        _MERGING,
         "min(merge_support, len(candidates))",
         "min(merge_support + 1, len(candidates))",
         network(5),
@@ -47,7 +47,7 @@ MUTANTS = (
     Mutant(
         "merge-support-too-small",
         "⌈f/2⌉+1 of f+1 logs are needed to keep an entry in its place",
-        _RECONCILE,
+        _MERGING,
         "min(merge_support, len(candidates))",
         "min(merge_support - 1, len(candidates))",
         network(5),
@@ -57,24 +57,24 @@ MUTANTS = (
         "Exactly f+1 votes are merged",
         _VIEWS,
         """\
-        if index in voters and len(voters) >= self.quorums.majority and self.merging is None:
-            others = [voter for voter in sorted(voters) if voter != index][: self.quorums.f]
+        if index in voters and len(voters) >= self.group.quorums.majority and self.merging is None:
+            others = [voter for voter in sorted(voters) if voter != index][: self.group.quorums.f]
             self.merging = {voter: self.votes[voter] for voter in [index, *others]}
             self._merge()
 
     def _merge(self) -> None:
         \"""Merge exactly f+1 logs, once we have all that is committed in any of them, and start the view with the result.\"""
-        replica = self.replica
+        group = self.group
         assert self.merging is not None
-        assert len(self.merging) == self.quorums.majority
+        assert len(self.merging) == group.quorums.majority
 """,
         """\
-        if index in voters and len(voters) > self.quorums.majority and self.merging is None:
+        if index in voters and len(voters) > self.group.quorums.majority and self.merging is None:
             self.merging = {voter: self.votes[voter] for voter in voters}
             self._merge()
 
     def _merge(self) -> None:
-        replica = self.replica
+        group = self.group
         assert self.merging is not None
 """,
         network(5),
@@ -114,45 +114,60 @@ MUTANTS = (
     Mutant(
         "base-not-compared",
         "What is before a view's base is compared by hash, and fetched if it differs",
-        _PEER,
-        "        if self.state.log.matches(position, summary):\n            self.state.commit_up_to(position)\n            return True\n",
-        "        if self.state.log.tip >= position:\n            self.state.commit_up_to(position)\n            return True\n",
+        "stretto.replication.state",
+        "        return position <= self.committed or self.log.matches(position, summary)\n",
+        "        return position <= self.committed or self.log.last >= position\n",
         network(3),
     ),
     Mutant(
         "older-view-entered",
         "A replica on its way to a view enters no older one",
-        _VIEWS,
-        """\
-        if message.view < replica.view:
-            return replica.ignore("of an older view")
-        if message.view == replica.view and self.status is Status.NORMAL:
-""",
-        """\
-        if message.view < replica.view and self.status is Status.VIEW_CHANGE:
-            replica.view = message.view
-        if message.view <= replica.view and self.status is Status.NORMAL:
-""",
+        _GATE,
+        "Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT",
+        "Status.VIEW_CHANGE), older=Action.COUNT, higher=Action.COUNT",
         network(3),
     ),
     Mutant(
         "view-entered-twice",
         "A replica that is in a view has no use for its StartView",
-        _VIEWS,
-        "        if message.view == replica.view and self.status is Status.NORMAL:\n"
-        '            return replica.ignore("the view has been entered")\n',
-        "",
+        _GATE,
+        "(Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE)",
+        "(Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE, Status.NORMAL)",
         network(3),
     ),
     Mutant(
         "view-committed-as-it-has-grown",
         "What a majority in a view commits is what the view started with, not the log as it has grown",
         _VIEWS,
-        "            self.state.commit_up_to(self.start_tip)\n"
-        "            replica.send_to_peers(Commit(replica.incarnations, replica.view, self.start_tip, self.start_hash))\n",
+        "            self.state.commit_up_to(self.start_last)\n"
+        "            group.send_to_peers(Commit(group.incarnations, group.view, self.start_last, self.start_hash))\n",
         "            log = self.state.log\n"
-        "            self.state.commit_up_to(log.tip)\n"
-        "            replica.send_to_peers(Commit(replica.incarnations, replica.view, log.tip, log.tip_hash))\n",
+        "            self.state.commit_up_to(log.last)\n"
+        "            group.send_to_peers(Commit(group.incarnations, group.view, log.last, log.last_hash))\n",
+        network(3),
+    ),
+    Mutant(
+        "older-view-counts",
+        "What was said in an older view counts for nothing in this one",
+        _GATE,
+        "older: Action = Action.IGNORE,",
+        "older: Action = Action.COUNT,",
+        network(3, "--protocol", "multipaxos"),
+    ),
+    Mutant(
+        "higher-view-counts",
+        "What was said in a higher view counts only when this replica has entered it",
+        _GATE,
+        "higher: Action = Action.ASK,",
+        "higher: Action = Action.COUNT,",
+        network(3, "--protocol", "multipaxos"),
+    ),
+    Mutant(
+        "view-left-and-still-counted",
+        "A replica that has left a view takes no part in its normal operation",
+        _GROUP,
+        "IN_VIEW = (Status.NORMAL, Status.REPAIRING)",
+        "IN_VIEW = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE)",
         network(3),
     ),
 )

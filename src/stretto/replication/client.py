@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ClusterUnavailable, RequestTimeout, RequestTooLarge, SessionExpired, StrettoError
-from stretto.core.node import Done, Port
-from stretto.replication.messages import OPEN_SESSION, Request
+from stretto.core.node import Address, Done, Message, Port
+from stretto.replication.messages import OPEN_SESSION, Reply, Request
 from stretto.replication.sessions import session_from_result
 
 _TICKS_PER_RETRANSMIT = 4
@@ -19,14 +19,25 @@ _NONCE_BITS = 63
 _ENTROPY_BITS = 32
 
 
+class Tally(Protocol):
+    """A protocol's record of the replies to one request, all of one view: those of different views never count together."""
+
+    @property
+    def view(self) -> int:
+        """That view."""
+
+    def snapshot(self) -> Any:
+        """The replies as canonical plain data."""
+
+
 class Call:
     """One outstanding request.
 
-    `ballot` is the protocol's own record of the answers; `answered`: some replica has answered; `waiting`, if the request opens a session:
-    the operation that will go out on it, and its time.
+    `tally`: the protocol's record of the replies, None before the first; `answered`: whether some replica has answered; `waiting`, if the
+    request opens a session: the operation that will be sent in that session, and its time.
     """
 
-    __slots__ = ("answered", "backoff", "ballot", "deadline", "done", "next_transmission", "request", "waiting")
+    __slots__ = ("answered", "backoff", "deadline", "done", "next_transmission", "request", "tally", "waiting")
 
     def __init__(self, request: Request, done: Done, deadline: int, next_transmission: int, waiting: tuple[bytes, int] | None) -> None:
         self.request = request
@@ -35,7 +46,7 @@ class Call:
         self.next_transmission = next_transmission
         self.backoff = 1
         self.answered = False
-        self.ballot: Any = None
+        self.tally: Any = None
         self.waiting = waiting
 
 
@@ -47,6 +58,9 @@ class SessionClient(ABC):
 
     Invariants: a session is idle or has exactly one call; a call that was begun is in `_calls` until its `done` is called.
     """
+
+    new_tally: ClassVar[type[Any]]
+    """Makes the tally of a view from the first reply of that view, which is not counted by that. For a protocol that counts replies."""
 
     def __init__(self, port: Port, config: ClusterConfig) -> None:
         self.port = port
@@ -105,6 +119,27 @@ class SessionClient(ABC):
         call = self._calls.get(session or ~number)
         return call if call is not None and call.request.number == number else None
 
+    def open_tally(self, message: Any, is_final: bool) -> Call | None:
+        """The outstanding call that a reply is for, with the tally of the reply's view. A reply of a higher view starts a new tally.
+
+        None if the reply counts for nothing, or if it is final and so has completed the call by itself.
+        """
+        call = self._calls.get(message.session or ~message.number)
+        if call is None or call.request.number != message.number:
+            self.ignore("answer to a finished call")
+            return None
+        if is_final:
+            self.finish(call, message.result)
+            return None
+        tally = call.tally
+        if tally is None or message.view > tally.view:
+            call.answered = True
+            call.tally = type(self).new_tally(message)
+        elif message.view < tally.view:
+            self.ignore("of an older view")
+            return None
+        return call
+
     def finish(self, call: Call, result: bytes | None) -> None:
         """The call is decided: `result`, or None if the replicas do not have its session."""
         request = call.request
@@ -132,12 +167,12 @@ class SessionClient(ABC):
     # Time
 
     def on_timer(self, name: str) -> None:
-        """Retransmit what waits too long, and give up what waited its time."""
+        """Retransmit what waits too long, and end what has waited its time."""
         self._tick += 1
         late = [call for call in self._calls.values() if self._tick >= min(call.next_transmission, call.deadline)]
         for call in late:
             if self._tick >= call.deadline:
-                self._give_up(call)
+                self._time_out(call)
             else:
                 call.backoff = min(2 * call.backoff, _MAX_BACKOFF)
                 call.next_transmission = self._tick + self.port.random.randint(1, _TICKS_PER_RETRANSMIT) * call.backoff
@@ -147,7 +182,7 @@ class SessionClient(ABC):
         if self._ticking:
             self.port.set_timer("tick", self._tick_ns)
 
-    def _give_up(self, call: Call) -> None:
+    def _time_out(self, call: Call) -> None:
         request = call.request
         if request.session == OPEN_SESSION:
             del self._calls[~request.number]
@@ -185,11 +220,7 @@ class SessionClient(ABC):
 
     def _call_snapshot(self, call: Call) -> list[Any]:
         times = [call.backoff, call.next_transmission - self._tick, call.deadline - self._tick]
-        return [call.request, call.waiting, call.answered, *times, self.ballot_snapshot(call)]
-
-    def ballot_snapshot(self, call: Call) -> Any:
-        """The protocol's record of answers to a call as canonical plain data."""
-        return call.ballot
+        return [call.request, call.waiting, call.answered, *times, call.tally and call.tally.snapshot()]
 
     def check_invariants(self) -> None:
         """Sessions are idle or busy, never both; the timer runs while anything waits."""
@@ -198,3 +229,37 @@ class SessionClient(ABC):
         assert not set(idle) & set(self._calls)
         assert all(key == (call.request.session or ~call.request.number) for key, call in self._calls.items())
         assert self._ticking or not self._calls
+
+
+class LeaderClient(SessionClient):
+    """The client of a protocol in which one answer, the leader's, completes a call.
+
+    Parameters: `to_all`, whether requests go to all replicas from the beginning. If not, they go to the leader of the highest view that has
+    been heard of, and to all when no answer comes: a new leader answers a later copy, and makes its view known so.
+    """
+
+    def __init__(self, port: Port, config: ClusterConfig, to_all: bool = False) -> None:
+        super().__init__(port, config)
+        self._to_all = to_all
+        self._view = 0
+
+    def transmit(self, call: Call) -> None:
+        """See `SessionClient`."""
+        if self._to_all or call.backoff > 1:
+            self.port.multicast(call.request)
+        else:
+            self.port.send(self._view % self.n, call.request)
+
+    def on_message(self, source: Address, message: Message) -> None:
+        """Finish the call that this answers."""
+        if type(message) is not Reply or source >= self.n:
+            return self.ignore("not for a client")
+        self._view = max(self._view, message.view)
+        call = self.find(message.session, message.number)
+        if call is None:
+            return self.ignore("answer to a finished call")
+        return self.finish(call, message.result)
+
+    def snapshot(self) -> Any:
+        """Sessions, calls and view as canonical plain data."""
+        return {**super().snapshot(), "view": self._view}

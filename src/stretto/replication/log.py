@@ -30,70 +30,70 @@ def chain(previous: bytes, request: Request) -> bytes:
 
 
 class Log:
-    """Entries at positions `base` + 1 to `tip`; positions count from 1.
+    """Entries at positions `start` + 1 to `last`; positions count from 1.
 
     Invariant: `hash_at(p)` chains `hash_at(p - 1)` with the entry at p.
     Two parallel lists rather than an object per entry: what the collector does not see costs it no time.
     """
 
-    def __init__(self, base: int = 0, base_hash: bytes = EMPTY_HASH) -> None:
-        self.base = base
-        self.tip = base
-        self.tip_hash = base_hash
+    def __init__(self, start: int = 0, start_hash: bytes = EMPTY_HASH) -> None:
+        self.start = start
+        self.last = start
+        self.last_hash = start_hash
         self._entries: list[Request] = []
-        self._hashes: list[bytes] = [base_hash]
+        self._hashes: list[bytes] = [start_hash]
 
     def append(self, request: Request) -> bytes:
         """Append one entry and return its hash."""
-        self.tip_hash = tip_hash = chain(self.tip_hash, request)
+        self.last_hash = last_hash = chain(self.last_hash, request)
         self._entries.append(request)
-        self._hashes.append(tip_hash)
-        self.tip += 1
-        return tip_hash
+        self._hashes.append(last_hash)
+        self.last += 1
+        return last_hash
 
     def hash_at(self, position: int) -> bytes:
-        """The hash at a position from `base` to `tip`."""
-        assert self.base <= position <= self.tip, f"position {position} is not in {self.base}..{self.tip}"
-        return self._hashes[position - self.base]
+        """The hash at a position from `start` to `last`."""
+        assert self.start <= position <= self.last, f"position {position} is not in {self.start}..{self.last}"
+        return self._hashes[position - self.start]
 
     def entry_at(self, position: int) -> Request:
-        """The entry at a position after `base` and up to `tip`."""
-        assert self.base < position <= self.tip, f"position {position} is not in {self.base + 1}..{self.tip}"
-        return self._entries[position - self.base - 1]
+        """The entry at a position after `start` and up to `last`."""
+        assert self.start < position <= self.last, f"position {position} is not in {self.start + 1}..{self.last}"
+        return self._entries[position - self.start - 1]
 
     def matches(self, position: int, expected_hash: bytes) -> bool:
         """Whether this log reaches `position` and has that hash there."""
-        return self.base <= position <= self.tip and self._hashes[position - self.base] == expected_hash
+        return self.start <= position <= self.last and self._hashes[position - self.start] == expected_hash
 
     def entries(self, first: int, last: int | None = None) -> list[Request]:
-        """The entries from position `first` to `last`, or to the tip."""
-        assert first > self.base
-        return self._entries[first - self.base - 1 : None if last is None else last - self.base]
+        """The entries from position `first` to `last`, or to the end."""
+        assert first > self.start
+        return self._entries[first - self.start - 1 : None if last is None else last - self.start]
 
     def matching_prefix(self, position: int, entries: Iterable[Request]) -> int:
         """The last position up to which this log, equal until `position`, has `entries` after it."""
         for request in entries:
-            if position == self.tip or self.entry_at(position + 1) != request:
+            if position == self.last or self.entry_at(position + 1) != request:
                 break
             position += 1
         return position
 
     def truncate(self, position: int) -> None:
         """Drop the entries after `position`."""
-        assert self.base <= position <= self.tip
-        del self._entries[position - self.base :]
-        del self._hashes[position - self.base + 1 :]
-        self.tip = position
-        self.tip_hash = self._hashes[-1]
+        assert self.start <= position <= self.last
+        del self._entries[position - self.start :]
+        del self._hashes[position - self.start + 1 :]
+        self.last = position
+        self.last_hash = self._hashes[-1]
 
-    def give_up_to(self, position: int) -> None:
-        """Drop the entries up to `position`, which becomes the base."""
-        assert self.base <= position <= self.tip
-        del self._entries[: position - self.base]
-        del self._hashes[: position - self.base]
-        self.base = position
+    def compact_to(self, position: int) -> None:
+        """Drop the entries up to `position`, which becomes the start."""
+        assert self.start <= position <= self.last
+        del self._entries[: position - self.start]
+        del self._hashes[: position - self.start]
+        self.start = position
 
     def check_invariants(self) -> None:
         """The parts agree with each other. (That hashes chain is checked by whoever executes the log again.)"""
-        assert self.tip == self.base + len(self._entries) == self.base + len(self._hashes) - 1
-        assert self.tip_hash == self._hashes[-1]
+        assert self.last == self.start + len(self._entries) == self.start + len(self._hashes) - 1
+        assert self.last_hash == self._hashes[-1]

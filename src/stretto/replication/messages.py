@@ -51,17 +51,17 @@ class Fetch(Message, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class Entries(Message, frozen=True, array_like=True, tag=3, gc=False):
-    """The answer to Fetch: committed entries from position `first` on, as many as fit one piece; at least one."""
+    """The answer to Fetch: committed entries from position `first` on, as many as fit one chunk; at least one."""
 
     first: Position
     entries: list[Request]
 
 
-class CheckpointPiece(Message, frozen=True, array_like=True, tag=4, gc=False):
-    """The answer to Fetch where the first of the entries has been given up, and to FetchCheckpoint: bytes of a checkpoint from `offset` on.
+class CheckpointChunk(Message, frozen=True, array_like=True, tag=4, gc=False):
+    """The answer to Fetch where the first entry has been compacted, and to FetchCheckpoint: bytes of a checkpoint from `offset` on.
 
     - `position`, `hash`: the place in the log that the checkpoint stands for;
-    - `digest`, `size`: of the checkpoint's state. Replicas have equal checkpoints, so the next piece may come from another.
+    - `digest`, `size`: of the checkpoint's state. Replicas have equal checkpoints, so the next chunk may come from another.
     """
 
     position: Position
@@ -95,21 +95,24 @@ class BootstrapReply(Message, frozen=True, array_like=True, tag=7, gc=False):
 
 
 class GetIncarnations(Message, frozen=True, array_like=True, tag=8, gc=False):
-    """A replica without memory to all others: which incarnations do you know? `nonce` tells the answers from those to its earlier lives."""
+    """A replica that lost its state to all others: which incarnations do you know?
+
+    `nonce` tells the answers from those to its earlier starts.
+    """
 
     nonce: int
 
 
 class IncarnationsReply(Message, frozen=True, array_like=True, tag=9, gc=False):
-    """The answer of a replica that has its memory."""
+    """The answer of a replica that has its state."""
 
     nonce: int
     incarnations: Incarnations
 
 
 class Recover(PeerMessage, frozen=True, array_like=True, tag=10, gc=False):
-    """A replica that lost its memory, to all others, until it is back: let me take part again, with the log of a view for which all who
-    vote know of my loss. Also one that waits too long for the last reply to its Bootstrap, and has lost nothing.
+    """A replica that lost its state, to all others, until it is back: let me take part again, with the log of a view for which all
+    voters know of my loss. Also one that waits too long for the last reply to its Bootstrap, and has lost nothing.
 
     `view`: that of the StartView that it is about to install; -1 if it has none.
     """
@@ -134,27 +137,27 @@ class StartViewChange(ViewMessage, frozen=True, array_like=True, tag=12, gc=Fals
 class DoViewChange(ViewMessage, frozen=True, array_like=True, tag=13, gc=False):
     """A replica to the leader of `view`, its vote: the view in which it was last NORMAL, and its log after what is committed there.
 
-    `confirmed`: up to there, the log is known to be that of the leader of the last normal view. At least what is committed.
+    `matched`: up to there, the log is known to be that of the leader of the last normal view. At least what is committed.
     """
 
     last_normal_view: View
     committed: Position
     committed_hash: bytes
-    confirmed: Position
+    matched: Position
     entries: tuple[Request, ...]
 
 
 class StartView(ViewMessage, frozen=True, array_like=True, tag=14, gc=False):
     """The leader of `view` to all: the log with which the view starts. It never changes, and any replica in the view may pass it on.
 
-    Up to `base` everything is committed; `entries` follow. `readmits`: the incarnation of each replica from which on all who
-    voted for this view know of it.
+    Up to `commit_base` everything is committed; `entries` follow. `admitted_incarnations`: of each replica, the highest incarnation that
+    every voter of this view knew of. A replica takes part in the view only in that incarnation or with the state of an earlier one.
     """
 
-    base: Position
-    base_hash: bytes
+    commit_base: Position
+    commit_base_hash: bytes
     entries: tuple[Request, ...]
-    readmits: Incarnations
+    admitted_incarnations: Incarnations
 
 
 class GetStartView(ViewMessage, frozen=True, array_like=True, tag=15, gc=False):
@@ -184,49 +187,49 @@ class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
 class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
     """The leader to its followers: my log from position `first` on is these entries, behind one with hash `previous_hash`.
 
-    `committed`: everything up to there is. `ordering`: I send all entries so, so wait for them.
+    `committed`: everything up to there is. `slow_path`: I send every entry in a Prepare, so append nothing of your own.
     """
 
     first: Position
     previous_hash: bytes
     entries: list[Request]
     committed: Position
-    ordering: bool
+    slow_path: bool
 
 
 class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
-    """A follower to the leader: up to `position` my log is yours. `moved`: it had another order before your last message."""
+    """A follower to the leader: up to `position` my log is yours. `diverged`: it had another order before your last message."""
 
     position: Position
-    moved: bool
+    diverged: bool
 
 
 class Heartbeat(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
     """The leader to its followers, every so often: I live, you should have my log up to `prepared`, and up to `committed` it is; these are
-    its hashes there. `ordering`: as in Prepare."""
+    its hashes there. `slow_path`: as in Prepare."""
 
     prepared: Position
     prepared_hash: bytes
     committed: Position
     committed_hash: bytes
-    ordering: bool
+    slow_path: bool
 
 
 class GetLog(ViewMessage, frozen=True, array_like=True, tag=22, gc=False):
-    """A follower to the leader: I lack your log from position `first` on. Answered with Prepare, or with EntriesGivenUp."""
+    """A follower to the leader: I lack your log from position `first` on. Answered with Prepare, or with EntriesCompacted."""
 
     first: Position
 
 
-class EntriesGivenUp(ViewMessage, frozen=True, array_like=True, tag=23, gc=False):
-    """The leader to a follower: what you ask for has been given up to a checkpoint; fetch what is committed, up to `position` at least."""
+class EntriesCompacted(ViewMessage, frozen=True, array_like=True, tag=23, gc=False):
+    """The leader to a follower: what you ask for has been compacted to a checkpoint; fetch what is committed, up to `position` at least."""
 
     position: Position
     hash: bytes
 
 
 PEER_MESSAGES: tuple[type[Message], ...] = (
-    Fetch, Entries, CheckpointPiece, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
+    Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
     Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit,
 )  # fmt: skip
 """What every protocol with several replicas needs: state transfer, recovery and view changes."""
@@ -239,6 +242,6 @@ class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
 
 
 LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (
-    Prepare, PrepareOk, Heartbeat, GetLog, EntriesGivenUp, Forward,
+    Prepare, PrepareOk, Heartbeat, GetLog, EntriesCompacted, Forward,
 )  # fmt: skip
 """What a protocol needs whose followers take over the leader's log; see `stretto.replication.leader_log`."""

@@ -1,4 +1,4 @@
-"""What a replica of any protocol persists, so that a later life of it can go on. Tags 200 and up are theirs.
+"""What a replica of any protocol persists, so that it can go on when it is started again. Tags 200 and up are theirs.
 
 The log itself is persisted as it grows: each entry is the record of its own appending (`stretto.replication.messages.Request`). Replaying
 the records in order gives back log, sessions and state machine. A first start is recorded by its `Bootstrap`.
@@ -23,7 +23,7 @@ class Committed(Message, frozen=True, array_like=True, tag=201, gc=False):
 
 
 class Known(Message, frozen=True, array_like=True, tag=202, gc=False):
-    """The incarnations of all replicas that this one knows of, its own among them."""
+    """The incarnations of all replicas that this one knows of, its own included."""
 
     incarnations: tuple[int, ...]
 
@@ -39,13 +39,11 @@ class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):
     state: bytes
 
 
-class Confirmed(Message, frozen=True, array_like=True, tag=204, gc=False):
+class Matched(Message, frozen=True, array_like=True, tag=204, gc=False):
     """The log up to `position` is known to be that of the leader of the view; see `stretto.replication.leader_log`."""
 
     position: int
 
 
-RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Checkpoint)
-
-PEER_RECORDS: tuple[type[Message], ...] = (*RECORDS, Known, Bootstrap, StartViewChange, StartView)
-"""Of a replica among peers: that it has left the views below one, and with which log it has entered one, too."""
+RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Checkpoint, Known, Bootstrap, StartViewChange, StartView, Matched)
+"""A StartViewChange records that the replica has left the views below its own; a StartView, with which log it has entered a view."""

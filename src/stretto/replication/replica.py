@@ -1,145 +1,276 @@
-"""What every replica that executes a log has: the state and its records, counted reasons for ignoring, and the window for observers."""
+"""A replica: the group, the parts that every protocol shares, and the hooks that a protocol fills in.
+
+    message ---> Gate ---> a part's handler
+                   |
+                   +-----> accept(request) ---> place(request)             a request that the log has not
+                                          +---> on_retransmission(...)     one that it has
+
+A protocol subclasses `Replica`, adds parts of its own, and calls `begin` at the end of its `__init__`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
+from stretto.replication.failure_detector import FailureDetector
+from stretto.replication.gate import Actions, Gate, Rules
+from stretto.replication.group import Group, Status
+from stretto.replication.merging import commit_base, latest
+from stretto.replication.messages import DoViewChange, Request
+from stretto.replication.part import Handler, Part, Timer
+from stretto.replication.pending import PendingRequests
+from stretto.replication.records import Checkpoint, Committed, RolledBack
+from stretto.replication.sessions import SessionRecord
+from stretto.replication.startup import Startup
 from stretto.replication.state import ReplicatedState
+from stretto.replication.transfer import StateTransfer
+from stretto.replication.view_change import ViewChange, ViewEvents
+
+P = TypeVar("P", bound=Part)
+
+_STATE_RECORDS = (Request, RolledBack, Committed, Checkpoint)
 
 
-class LoggingReplica:
-    """The base of a replica whose state is a `ReplicatedState`.
+class Replica(ABC):
+    """The base of every protocol's replica.
 
-    A subclass fills `handlers`, message type to method, and calls `replay` when it is built. `start` says how the replica begins.
+    - `group`: the members, the view and the status. `state`: log, sessions and state machine. `pending`: requests that wait.
+    - `startup`, `view_change`, `transfer`, `detector`: the parts that every protocol shares; `parts` has the protocol's own too.
+    - `on_message`: the gate, which the host calls directly.
     """
 
-    repeats = False
+    rules: ClassVar[Rules]
+    """The protocol's table of which message counts; see `stretto.replication.gate`."""
+
+    repeats: ClassVar[bool] = False
     """Whether the log may have a request more than once; see `ReplicatedState`."""
 
-    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
+    on_message: Callable[[Address, Any], None]
+
+    def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine) -> None:
+        limits = config.limits
         self.port = port
-        self.index = index
-        self.n = config.n
-        self.view = 0
-        self.state = ReplicatedState(machine, config.limits.max_sessions, config.limits.checkpoint_operations, self.repeats)
+        self.config = config
+        self.group = group = Group(port, config, index)
+        self.state = ReplicatedState(machine, limits.max_sessions, limits.checkpoint_operations, self.repeats)
         self.state.clock = self.now_ns
-        self.handlers: dict[type[Message], Callable[[Address, Any], None]] = {}
-        self.ignored: dict[str, int] = {}
+        self.pending = PendingRequests(limits.max_pending_requests, self._arrive)
+        self.parts: list[Part] = []
+        self.startup = self.add(Startup(group, config, self._on_first_start))
+        self.transfer = self.add(StateTransfer(group, self.state, self.pending, config, self._on_transferred))
+        events = ViewEvents(
+            merge=self.merge,
+            matched=self.matched_in_last_view,
+            left=self._leave_view,
+            adopted=self._on_log_adopted,
+            entered=self._begin_view,
+            placed=self.on_placed,
+            committed=self.on_committed,
+        )
+        self.view_change = self.add(ViewChange(group, self.state, self.pending, self.transfer, self.startup, config, events))
+        self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader))
+
+    def add(self, part: P) -> P:
+        """Add a part. The parts are told of everything in the order in which they were added."""
+        self.parts.append(part)
+        return part
+
+    # What a protocol fills in
+
+    @abstractmethod
+    def place(self, request: Request) -> None:
+        """Do what the protocol does with a client's request that the log does not have yet. The replica is NORMAL."""
+
+    @abstractmethod
+    def on_retransmission(self, request: Request, record: SessionRecord) -> None:
+        """A request has come that the log has: `record` is its session's, which it was the last request of."""
+
+    @abstractmethod
+    def answer(self, request: Request, position: int, result: bytes | None) -> None:
+        """Tell the client where its request stands in the log, and its result."""
+
+    @abstractmethod
+    def merge(self, votes: Mapping[int, DoViewChange]) -> Sequence[Request]:
+        """The entries after the commit base with which our view starts, from exactly f+1 votes. Up to the base, all is committed here."""
+
+    def matched_in_last_view(self) -> int:
+        """Up to there our log is known to be that of our last view's leader. For a protocol that knows of more than is committed."""
+        return self.state.committed
+
+    def on_placed(self, first: int, last: int) -> None:  # noqa: B027, a hook that not every protocol needs
+        """The entries from `first` to `last` have the place that the view started with. For a protocol whose clients want to know."""
+
+    def on_committed(self, first: int, last: int) -> None:  # noqa: B027, likewise
+        """We lead, and a majority has the entries from `first` to `last`. For a protocol whose clients want to know."""
+
+    # Beginning
+
+    def begin(self, start: Start) -> None:
+        """Come into service, or begin to: replay what an earlier start persisted, and persist from now on what changes."""
+        handlers: dict[type[Message], Handler] = {}
+        self._timers: dict[str, Timer] = {}
+        for part in self.parts:
+            handlers |= part.handlers
+            self._timers |= part.timers
+        actions = Actions(
+            accept=self.accept,
+            keep=self.keep,
+            ask=self.view_change.ask_for_start_view,
+            answer=self.view_change.offer_start_view,
+            join=self.view_change.join,
+            learn=self.startup.learn,
+            hear=self.detector.hear,
+        )
+        clients_from = self.group.n + len(self.config.sequencers)
+        self.on_message = Gate(self.group, self.rules, handlers, clients_from, actions).on_message
+        for record in start.records:
+            self._replay(record)
+        if self.port.durable:
+            self.state.persist = self.port.persist
+            self.state.on_checkpoint = self._compact
+        if not self.view_change.resume():
+            self.startup.begin(start.bootstrap)
+
+    def _replay(self, record: Message) -> None:
+        if isinstance(record, _STATE_RECORDS):
+            self.state.replay(record)
+        for part in self.parts:
+            part.replay(record)
+
+    def records(self) -> list[Message]:
+        """What, replayed, makes a replica what this one is."""
+        return [*self.state.records(), *(record for part in self.parts for record in part.records())]
+
+    def _compact(self) -> None:
+        self.port.compact(self.records())
 
     def now_ns(self) -> int:
         """What time it is."""
         return self.port.now_ns
 
-    def replay(self, records: Sequence[Message]) -> None:
-        """Be as the earlier life that persisted these records was, and persist from now on what changes."""
-        for record in records:
-            self.replay_record(record)
-        if self.port.durable:
-            self.state.persist = self.port.persist
-            self.state.on_checkpoint = self._compact
-
-    def replay_record(self, record: Message) -> None:
-        """Do again what was done when this was persisted. For a subclass that has records of its own to extend."""
-        self.state.replay(record)
-
-    def records(self) -> list[Message]:
-        """What, replayed, makes a replica what this one is. For a subclass that has records of its own to extend."""
-        return self.state.records()
-
-    def _compact(self) -> None:
-        self.port.compact(self.records())
-
-    def on_message(self, source: Address, message: Message) -> None:
-        """Give a message to its handler."""
-        handler = self.handlers.get(type(message))
-        if handler is None:
-            self.ignore("not for a replica")
-        else:
-            handler(source, message)
-
     def on_timer(self, name: str) -> None:
-        """A replica without timers gets none."""
-        raise AssertionError(f"no such timer: {name}")
+        """Give a timer to its part."""
+        self._timers[name]()
 
-    def ignore(self, reason: str) -> None:
-        """Count a message that changes nothing, by a fixed phrase that says why."""
-        self.ignored[reason] = self.ignored.get(reason, 0) + 1
+    # Requests
+
+    def accept(self, request: Request) -> None:
+        """Take a client's request as it arrives: each takes effect at most once, in the order of its session's numbers."""
+        record = self.state.sessions.record_for(request)
+        if record is None or request.number > record.number:
+            self.place(request)
+        elif request.number < record.number:
+            self.group.ignore("superseded request")
+        else:
+            self.on_retransmission(request, record)
+
+    def _arrive(self, request: Request) -> None:
+        """A request that was pending arrives again."""
+        self.on_message(request.client, request)
+
+    def keep(self, request: Request) -> None:
+        """Keep a request until it can be appended, if there is room."""
+        if not self.pending.add(request):
+            self.group.ignore("request beyond max_pending_requests")
+
+    def answer_range(self, first: int, last: int) -> None:
+        """Answer the clients of the entries from position `first` to `last`."""
+        state = self.state
+        for position in range(first, last + 1):
+            self.answer(state.log.entry_at(position), position, state.result_at(position))
+
+    def session_numbers(self, votes: Mapping[int, DoViewChange]) -> dict[tuple[int, int], int]:
+        """The last request number of each session slot in the latest votes, as the session table stood at the commit base of the merge."""
+        _, base, _ = commit_base(votes)
+        newest = latest(votes).values()
+        candidates = [request for vote in newest for request in vote.entries]
+        return self.state.numbers_at(base, candidates, since=min(vote.committed for vote in newest))
+
+    # What the parts tell each other
+
+    def _on_first_start(self) -> None:
+        self.view_change.enter_first()
+
+    def _on_transferred(self, source: Address) -> None:
+        """The committed entries that were being fetched are in the log: go on with what they were for."""
+        if self.group.status is Status.REPAIRING:
+            self.group.change_status(Status.NORMAL)
+            self.pending.accept_all()
+            for part in self.parts:
+                part.on_repaired()
+        else:
+            self.view_change.go_on(source)
+
+    def _on_log_adopted(self) -> None:
+        for part in self.parts:
+            part.on_log_adopted()
+
+    def _begin_view(self) -> None:
+        for part in self.parts:
+            part.begin_view()
+
+    def _leave_view(self) -> None:
+        for part in self.parts:
+            part.leave_view()
+
+    # Watching; see `stretto.core.node.Replica`
+
+    @property
+    def view(self) -> int:
+        """The view that it is in, or tries to enter."""
+        return self.group.view
 
     @property
     def leader(self) -> int:
         """The replica that leads the view."""
-        return self.view % self.n
-
-    @property
-    def base(self) -> int:
-        """The log holds the entries after this position."""
-        return self.state.log.base
-
-    @property
-    def committed(self) -> int:
-        """The last position that is known to stay for ever."""
-        return self.state.committed
-
-    @property
-    def tip(self) -> int:
-        """The last position of the log."""
-        return self.state.log.tip
-
-    @property
-    def machine(self) -> StateMachine:
-        """The replicated state machine, as the log up to the tip left it."""
-        return self.state.machine
-
-    def hash_at(self, position: int) -> bytes:
-        """The summary hash at a position from `base` to `tip`."""
-        return self.state.log.hash_at(position)
-
-    def entry_at(self, position: int) -> Message:
-        """The request at a position after `base` and up to `tip`."""
-        return self.state.log.entry_at(position)
-
-    def result_at(self, position: int) -> bytes | None:
-        """What the entry at a position after `base` and up to `tip` resulted in."""
-        return self.state.result_at(position)
-
-    def executed_state(self) -> Any:
-        """Application and sessions as plain data."""
-        return self.state.snapshot()
-
-    def replayed_state(self, machine: StateMachine) -> Any:
-        """What `executed_state` would be if the log were executed from its checkpoint or its start on a fresh `machine`."""
-        return self.state.replayed_on(machine)
-
-    def snapshot(self) -> Any:
-        """The whole state as canonical plain data."""
-        return {
-            "view": self.view,
-            "committed": self.committed,
-            "checkpoints": self.state.checkpoint_positions(),
-            "log": [self.base, self.state.log.tip_hash, [self.hash_at(position) for position in range(self.base, self.tip + 1)]],
-            **self.state.snapshot(),
-        }
+        return self.group.leader
 
     def metrics(self) -> dict[str, Any]:
         """Counters and gauges."""
-        return {
-            "view": self.view,
-            "leader": self.leader,
-            "tip": self.tip,
-            "committed": self.committed,
-            "base": self.base,
-            "checkpoint_bytes": 0 if self.state.checkpoint is None else len(self.state.checkpoint.state),
-            "longest_checkpoint_pause_us": self.state.longest_pause_ns / 1_000,
-            "sessions": len(self.state.sessions.records),
-            "rolled_back_operations": self.state.rolled_back_operations,
-            "ignored_messages": dict(self.ignored),
+        group, state = self.group, self.state
+        metrics = {
+            "status": group.status.value,
+            "view": group.view,
+            "leader": group.leader,
+            "incarnations": list(group.incarnations),
+            "last_position": state.log.last,
+            "committed": state.committed,
+            "log_start": state.log.start,
+            "checkpoint_bytes": 0 if state.checkpoint is None else len(state.checkpoint.state),
+            "longest_checkpoint_pause_us": state.longest_pause_ns / 1_000,
+            "sessions": len(state.sessions.records),
+            "pending_requests": len(self.pending),
+            "rolled_back_operations": state.rolled_back_operations,
+            "ignored_messages": dict(group.ignored),
         }
+        for part in self.parts:
+            metrics |= part.metrics()
+        return metrics
+
+    def snapshot(self) -> Any:
+        """The whole state as canonical plain data."""
+        log = self.state.log
+        snapshot = {
+            "group": self.group.snapshot(),
+            "committed": self.state.committed,
+            "checkpoints": self.state.checkpoint_positions(),
+            "log": [log.start, [log.hash_at(position) for position in range(log.start, log.last + 1)]],
+            "pending": list(self.pending),
+            **self.state.snapshot(),
+            "parts": [part.snapshot() for part in self.parts],
+        }
+        return msgspec.to_builtins(snapshot)
 
     def check_invariants(self) -> None:
-        """The state's own invariants."""
+        """Raise AssertionError if the state contradicts the docstrings."""
         self.state.check_invariants()
+        for part in self.parts:
+            part.check_invariants()

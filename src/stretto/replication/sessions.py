@@ -56,7 +56,7 @@ def session_from_result(result: bytes) -> int:
 
 
 class SessionTable:
-    """The sessions as the log up to its tip left them.
+    """The sessions as the log up to its last position left them.
 
     `records` maps a session to its SessionRecord; read it freely, it is on the hot path. Invariant: `_by_nonce` is its inverse by nonce.
     """

@@ -1,8 +1,9 @@
 """The replicated state: log, sessions and state machine, which move together, forward by executing and back by undoing.
 
-Every so often the state is kept as a checkpoint, and the entries that led to it are given up. A checkpoint is taken of the speculative
-state, when the log reaches certain positions, and counts when its position is committed; if it is rolled back before, it is dropped. So
-nothing needs to be undone to take one. The positions depend on nothing but the log, so replicas take equal checkpoints.
+From time to time the state is kept as a checkpoint, and the log is compacted: the entries that led to it are dropped. A checkpoint is
+taken of the speculative state, when the log reaches certain positions, and counts when its position is committed; if it is rolled back
+before, it is dropped. So nothing needs to be undone to take one. The positions depend on nothing but the log, so replicas take equal
+checkpoints.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ _decode_image = msgspec.msgpack.Decoder(Image).decode
 class ReplicatedState:
     """What executing the log left. Every entry of the log is executed; those after `committed` can be undone.
 
-    `persist` is called with a record of every change, and `on_checkpoint` when entries have been given up, if they are set. `clock` gives
+    `persist` is called with a record of every change, and `on_checkpoint` when the log has been compacted, if they are set. `clock` gives
     nanoseconds, by which `longest_pause_ns`, the longest time that taking a checkpoint took, is measured. `repeats`: whether a request may
     stand in the log again, or after a later one of its session; then it has no result there, and changes nothing.
 
-    Invariants: sessions and machine are what executing the entries 1 to `log.tip` in order gives;
+    Invariants: sessions and machine are what executing the entries 1 to `log.last` in order gives;
     `results` has one item for each entry of the log, the undo lists one for each entry after `committed`;
     `checkpoint` stands for the entries up to its position, which is committed; the log has at least those since the checkpoint before it.
     """
@@ -87,34 +88,38 @@ class ReplicatedState:
         elif record is not None and record.opening.client == request.client:
             assert request.number > record.number, "an operation stands in the log twice, or after a later one of its session"
             result, undo = self.machine.execute(request.operation, request.time_ns, request.entropy)
-            self.sessions.records[session] = SessionRecord(request.number, log.tip, result, record.opening)
+            self.sessions.records[session] = SessionRecord(request.number, log.last, result, record.opening)
             session_undo = record
         elif session == OPEN_SESSION:
-            result, session_undo = self.sessions.open(log.tip, request)
+            result, session_undo = self.sessions.open(log.last, request)
         self._results.append(result)
         self._machine_undos.append(undo)
         self._session_undos.append(session_undo)
         if self.persist is not None:
             self.persist(request)
-        if log.tip == self._next_checkpoint:
+        if log.last == self._next_checkpoint:
             self._take_checkpoint()
         return result
 
+    def is_committed_as(self, position: int, summary: bytes) -> bool:
+        """Whether the log has everything up to `position`, which is known to be committed with that hash."""
+        return position <= self.committed or self.log.matches(position, summary)
+
     def result_at(self, position: int) -> bytes | None:
-        """What the entry after the log's base and up to its tip resulted in; None where its session was not in the table."""
-        return self._results[position - self.log.base - 1]
+        """What the entry after the log's start and up to its last position resulted in; None where its session was not in the table."""
+        return self._results[position - self.log.start - 1]
 
     def roll_back_to(self, position: int) -> list[Request]:
         """Undo every operation after `position`, the last first, and return their requests, the first first."""
-        assert self.committed <= position <= self.log.tip, f"cannot roll back to {position}: {self.committed} is committed"
+        assert self.committed <= position <= self.log.last, f"cannot roll back to {position}: {self.committed} is committed"
         removed = self.log.entries(position + 1)
-        for place in range(self.log.tip, position, -1):
+        for place in range(self.log.last, position, -1):
             undo = self._machine_undos.pop()
             if undo is not None:
                 self.machine.undo(undo)
             self.sessions.undo(self.log.entry_at(place), place, self._session_undos.pop())
         self.log.truncate(position)
-        del self._results[position - self.log.base :]
+        del self._results[position - self.log.start :]
         self.rolled_back_operations += len(removed)
         if removed and self.persist is not None:
             self.persist(RolledBack(position))
@@ -128,9 +133,9 @@ class ReplicatedState:
 
         What matches already stays as it is. Returns the requests that were rolled back.
         """
-        if position < self.log.base:  # up to there all logs are equal
-            entries = entries[self.log.base - position :]
-            position = self.log.base
+        if position < self.log.start:  # up to there all logs are equal
+            entries = entries[self.log.start - position :]
+            position = self.log.start
         kept = self.log.matching_prefix(position, entries)
         removed = self.roll_back_to(kept)
         for request in entries[kept - position :]:
@@ -138,8 +143,8 @@ class ReplicatedState:
         return removed
 
     def commit_up_to(self, position: int) -> None:
-        """The entries up to `position` stay for ever: give up what could undo them."""
-        assert self.committed <= position <= self.log.tip
+        """The entries up to `position` stay for ever: drop what could undo them."""
+        assert self.committed <= position <= self.log.last
         former = self.committed
         if position == former:
             return
@@ -149,14 +154,14 @@ class ReplicatedState:
         if self.persist is not None:
             self.persist(Committed(position))
         if self._speculative_checkpoints and self._speculative_checkpoints[0].position <= position:
-            self._settle_checkpoints(former)
+            self._commit_checkpoints(former)
 
     # Checkpoints
 
     def _take_checkpoint(self) -> None:
         began_ns = self.clock()
         image = Image(self.sessions.image(), self.machine.snapshot())
-        self._speculative_checkpoints.append(Checkpoint(self.log.tip, self.log.tip_hash, _encode_image(image)))
+        self._speculative_checkpoints.append(Checkpoint(self.log.last, self.log.last_hash, _encode_image(image)))
         self._schedule_checkpoint()
         self.longest_pause_ns = max(self.longest_pause_ns, self.clock() - began_ns)
 
@@ -168,18 +173,18 @@ class ReplicatedState:
         else:
             self._next_checkpoint = last.position + max(self._checkpoint_operations, len(last.state) // BYTES_PER_OPERATION)
 
-    def _settle_checkpoints(self, former: int) -> None:
+    def _commit_checkpoints(self, former: int) -> None:
         """Keep the newest checkpoint that is committed, and the entries since the one before it.
 
         Those after `former`, which have been committed just now, stay too: their clients may be waiting to be told.
         """
-        given_up = self.log.base
+        compacted_to = self.log.start
         while self._speculative_checkpoints and self._speculative_checkpoints[0].position <= self.committed:
             if self.checkpoint is not None:
-                given_up = max(given_up, min(self.checkpoint.position, former))
+                compacted_to = max(compacted_to, min(self.checkpoint.position, former))
             self.checkpoint = self._speculative_checkpoints.pop(0)
-        del self._results[: given_up - self.log.base]
-        self.log.give_up_to(given_up)
+        del self._results[: compacted_to - self.log.start]
+        self.log.compact_to(compacted_to)
         if self.on_checkpoint is not None:
             self.on_checkpoint()
 
@@ -213,7 +218,7 @@ class ReplicatedState:
 
     def records(self) -> list[Message]:
         """What, replayed, gives this state: it may take the place of everything that was persisted before."""
-        first = self.log.base if self.checkpoint is None else self.checkpoint.position
+        first = self.log.start if self.checkpoint is None else self.checkpoint.position
         checkpoint = [] if self.checkpoint is None else [self.checkpoint]
         return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed)]
 
@@ -242,7 +247,7 @@ class ReplicatedState:
             record = self.sessions.record_for(request)
             if record is not None:
                 numbers[slot(request)] = record.number
-        for place in range(self.log.tip, position, -1):
+        for place in range(self.log.last, position, -1):
             undo = self._session_undos[place - self.committed - 1]
             if isinstance(undo, SessionRecord):
                 numbers[slot(self.log.entry_at(place))] = undo.number
@@ -253,7 +258,7 @@ class ReplicatedState:
                     numbers[session, 0] = dropped.number
                     numbers[OPEN_SESSION, dropped.opening.nonce] = dropped.opening.nonce
         unknown = {slot(request) for request in requests} - numbers.keys()
-        for request in self.log.entries(max(since, self.log.base) + 1, position) if unknown else ():
+        for request in self.log.entries(max(since, self.log.start) + 1, position) if unknown else ():
             if slot(request) in unknown:
                 numbers[slot(request)] = max(request.number, numbers.get(slot(request), 0))
         return numbers
@@ -264,8 +269,8 @@ class ReplicatedState:
 
     def checkpoint_positions(self) -> list[int]:
         """Where the checkpoints stand that there are, the committed one first."""
-        settled = [] if self.checkpoint is None else [self.checkpoint]
-        return [checkpoint.position for checkpoint in settled + self._speculative_checkpoints]
+        committed = [] if self.checkpoint is None else [self.checkpoint]
+        return [checkpoint.position for checkpoint in committed + self._speculative_checkpoints]
 
     def replayed_on(self, machine: StateMachine) -> Any:
         """What `snapshot` gives when this log is executed from its checkpoint, or from its start, on a fresh `machine`."""
@@ -278,8 +283,8 @@ class ReplicatedState:
         """The parts agree with each other."""
         self.log.check_invariants()
         self.sessions.check_invariants()
-        assert self.log.base <= self.committed <= self.log.tip
-        assert len(self._results) == self.log.tip - self.log.base
-        assert self.checkpoint is None or self.log.base <= self.checkpoint.position <= self.committed
-        assert self._next_checkpoint > self.log.tip
-        assert len(self._machine_undos) == len(self._session_undos) == self.log.tip - self.committed
+        assert self.log.start <= self.committed <= self.log.last
+        assert len(self._results) == self.log.last - self.log.start
+        assert self.checkpoint is None or self.log.start <= self.checkpoint.position <= self.committed
+        assert self._next_checkpoint > self.log.last
+        assert len(self._machine_undos) == len(self._session_undos) == self.log.last - self.committed

@@ -1,48 +1,49 @@
-"""State transfer: a replica fetches committed entries that it lacks, in pieces, from any peer that has them.
+"""State transfer: a replica fetches committed entries that it lacks, in chunks, from any peer that has them.
 
     r ---Fetch(first, last)---> peer ---Entries---> r     ... until `last` is there
 
-Where the peer has given up the first of these entries, its answer is a checkpoint, also in pieces, and entries follow behind that. One
-piece is asked for at a time, so a slow receiver slows nobody. A piece that does not come is asked of the next peer; checkpoints of the same
-position are equal everywhere, so it goes on from where it was.
+Where the peer has compacted the first of these entries, its answer is a checkpoint, also in chunks, and entries follow behind that. One
+chunk is asked for at a time, so a slow receiver slows no other replica. A chunk that does not come is asked of the next peer; checkpoints
+of the same position are equal at all replicas, so the transfer goes on from where it was.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
+from stretto.replication.group import Group, Status
 from stretto.replication.log import Log, chain
-from stretto.replication.messages import CheckpointPiece, Entries, Fetch, FetchCheckpoint, Request
+from stretto.replication.messages import CheckpointChunk, Entries, Fetch, FetchCheckpoint, Request
+from stretto.replication.part import Part
+from stretto.replication.pending import PendingRequests
 from stretto.replication.records import Checkpoint
-from stretto.replication.state import digest_of
-
-if TYPE_CHECKING:
-    from stretto.replication.peer import PeerReplica
+from stretto.replication.state import ReplicatedState, digest_of
 
 _ENTRY_OVERHEAD_BYTES = 48
 """At most what an encoded request has beside its operation."""
 
 
 class Download:
-    """A checkpoint of which the bytes of `state` are here so far. `outline`: a piece of it, for what all its pieces say."""
+    """A checkpoint that is being fetched. `state`: its bytes so far; `outline`: any chunk of it, for the fields that all of them share."""
 
-    def __init__(self, outline: CheckpointPiece) -> None:
+    def __init__(self, outline: CheckpointChunk) -> None:
         self.outline = outline
         self.state = bytearray()
 
-    def is_of(self, piece: CheckpointPiece) -> bool:
-        """Whether a piece belongs to this checkpoint."""
+    def is_of(self, chunk: CheckpointChunk) -> bool:
+        """Whether a chunk belongs to this checkpoint."""
         outline = self.outline
-        return (piece.position, piece.digest, piece.size) == (outline.position, outline.digest, outline.size)
+        return (chunk.position, chunk.digest, chunk.size) == (outline.position, outline.digest, outline.size)
 
-    def add(self, piece: CheckpointPiece) -> bool:
-        """Take a piece of this checkpoint, if it is the next one."""
+    def add(self, chunk: CheckpointChunk) -> bool:
+        """Take a chunk of this checkpoint, if it is the next one."""
         room = self.outline.size - len(self.state)
-        if piece.offset != len(self.state) or not 0 < len(piece.data) <= room:
+        if chunk.offset != len(self.state) or not 0 < len(chunk.data) <= room:
             return False
-        self.state += piece.data
+        self.state += chunk.data
         return True
 
     @property
@@ -80,22 +81,22 @@ class Transfer:
         """Whether every entry is here."""
         return self.first + len(self.entries) > self.target
 
-    def add(self, piece: Entries) -> bool:
+    def add(self, chunk: Entries) -> bool:
         """Take entries, if they are the next ones."""
         first, last = self.first + len(self.entries), self.target
-        if self.download is not None or piece.first != first or not 0 < len(piece.entries) <= last - first + 1:
+        if self.download is not None or chunk.first != first or not 0 < len(chunk.entries) <= last - first + 1:
             return False
-        self.entries += piece.entries
+        self.entries += chunk.entries
         return True
 
-    def add_checkpoint_piece(self, piece: CheckpointPiece) -> bool:
+    def add_checkpoint_chunk(self, chunk: CheckpointChunk) -> bool:
         """Take bytes of a checkpoint, if they are the next ones of it, or the first of one that leads on."""
         download = self.download
-        if download is not None and not download.is_of(piece) and piece.position >= download.outline.position:
-            download = self.download = None  # there is a newer one, or the first piece was wrong
+        if download is not None and not download.is_of(chunk) and chunk.position >= download.outline.position:
+            download = self.download = None  # there is a newer one, or the first chunk was wrong
         if download is None:
-            download = Download(piece)
-        if piece.position < self.first + len(self.entries) or not download.add(piece):
+            download = Download(chunk)
+        if chunk.position < self.first + len(self.entries) or not download.add(chunk):
             return False
         self.download = download
         return True
@@ -114,20 +115,58 @@ class Transfer:
         return running == self.target_hash
 
 
-class StateTransfer:
-    """The part of a replica that fetches, and gives, committed entries and checkpoints. `current`: what is on its way here, if anything."""
+class StateTransfer(Part):
+    """The part of a replica that fetches, and gives, committed entries and checkpoints.
 
-    def __init__(self, replica: PeerReplica, config: ClusterConfig) -> None:
-        self.replica = replica
-        self.port = replica.port
-        self.state = replica.state
+    - `current`: what is being fetched, if anything: for a repair inside the view, or before a view can be entered or its logs merged.
+      Our log is shorter than those entries, or another, so nothing that it loses by them can have completed.
+    - `repairs`, `checkpoints_installed`: how many there were.
+
+    Parameters: `on_complete(source)` is called when all entries are in the log; `source` sent the last of them.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        state: ReplicatedState,
+        pending: PendingRequests,
+        config: ClusterConfig,
+        on_complete: Callable[[Address], None],
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.state = state
+        self.pending = pending
         self.current: Transfer | None = None
+        self.repairs = 0
         self.checkpoints_installed = 0
+        self._on_complete = on_complete
         self._retransmit_ns = config.timeouts.ns("retransmit")
         self._max_bytes = config.limits.max_transfer_bytes
+        self.handlers = {
+            Entries: self.on_entries,
+            CheckpointChunk: self.on_checkpoint_chunk,
+            Fetch: self.on_fetch,
+            FetchCheckpoint: self.on_fetch_checkpoint,
+        }
+        self.timers = {"fetch": self.on_timer}
 
-    def begin(self, target: int, target_hash: bytes, source: Address) -> None:
-        """Fetch everything after what is committed here, up to `target`, from `source` first."""
+    # Beginning and end
+
+    def repair(self, position: int, summary: bytes, source: Address) -> None:
+        """Our log is not the committed one: fetch that, from `source` first, and append our own entries behind it again."""
+        self.port.report("repair", view=self.group.view, committed=self.state.committed, position=position)
+        self.repairs += 1
+        self.group.change_status(Status.REPAIRING)
+        self._begin(position, summary, source)
+
+    def fetch(self, position: int, summary: bytes, source: Address) -> None:
+        """Fetch what is committed up to `position`, from `source` first, unless less is being fetched already."""
+        if self.current is None or self.current.target > position:  # the only replica that knew of a later target may be gone
+            self._begin(position, summary, source)
+
+    def _begin(self, target: int, target_hash: bytes, source: Address) -> None:
         self.current = Transfer(self.state.committed + 1, target, target_hash, source)
         self._ask(self.current)
 
@@ -136,10 +175,14 @@ class StateTransfer:
         self.current = None
         self.port.cancel_timer("fetch")
 
+    def adopt(self, position: int, entries: Sequence[Request]) -> None:
+        """Make the log, equal to the group's up to `position`, continue with exactly `entries`. Our own requests among the others wait."""
+        self.pending.put_before(self.state.adopt(position, entries), entries)
+
     # The receiver's part
 
     def _ask(self, transfer: Transfer) -> None:
-        """Ask for the next piece; the timer asks another replica if nothing comes."""
+        """Ask for the next chunk; the timer asks another replica if nothing comes."""
         self.port.send(transfer.source, transfer.question)
         self.port.set_timer("fetch", self._retransmit_ns)
 
@@ -149,27 +192,27 @@ class StateTransfer:
         self._ask_another(self.current)
 
     def _ask_another(self, transfer: Transfer) -> None:
-        peers = self.replica.peers
+        peers = self.group.peers
         transfer.source = next((peer for peer in peers if peer > transfer.source), peers[0])
         self._ask(transfer)
 
     def on_entries(self, source: Address, message: Entries) -> None:
-        """Take a piece; with the last one, the log is what it should be."""
+        """Take a chunk of entries; with the last one, the log is what it should be."""
         transfer = self.current
         if transfer is None or not transfer.add(message):
-            return self.replica.ignore("entries that were not asked for")
+            return self.group.ignore("entries that were not asked for")
         if not transfer.complete:
             return self._ask(transfer)
         assert transfer.verified(self.state.log), "two replicas have committed different entries"
-        self.replica.adopt(transfer.first - 1, transfer.entries)
+        self.adopt(transfer.first - 1, transfer.entries)
         self.state.commit_up_to(transfer.target)
         return self._complete(source)
 
-    def on_checkpoint_piece(self, source: Address, message: CheckpointPiece) -> None:
-        """Take a piece; with the last one, the checkpoint is what our log begins with."""
+    def on_checkpoint_chunk(self, source: Address, message: CheckpointChunk) -> None:
+        """Take a chunk of a checkpoint; with the last one, our log begins with it."""
         transfer = self.current
-        if transfer is None or not transfer.add_checkpoint_piece(message):
-            return self.replica.ignore("a checkpoint that was not asked for")
+        if transfer is None or not transfer.add_checkpoint_chunk(message):
+            return self.group.ignore("a checkpoint that was not asked for")
         if self.state.log.matches(message.position, message.hash):
             # We have all that it stands for, and perhaps more: to begin with it would be to forget, for a while, what is behind it.
             self.state.commit_up_to(message.position)
@@ -180,14 +223,15 @@ class StateTransfer:
             return self._ask(transfer)
         if not download.verified:
             transfer.download = None
-            self.replica.ignore("a checkpoint that does not have its digest")
+            self.group.ignore("a checkpoint that does not have its digest")
             return self._ask_another(transfer)
         return self._install(source, transfer, Checkpoint(message.position, message.hash, bytes(download.state)))
 
     def _install(self, source: Address, transfer: Transfer, checkpoint: Checkpoint) -> None:
+        """Make the log begin with a checkpoint. Our own requests wait: they may be behind it, or in it."""
         self.port.report("checkpoint installed", position=checkpoint.position, bytes=len(checkpoint.state))
         self.checkpoints_installed += 1
-        self.replica.install(checkpoint)
+        self.pending.put_before(self.state.install(checkpoint), ())
         self._go_on_after(checkpoint.position, source, transfer)
 
     def _go_on_after(self, position: int, source: Address, transfer: Transfer) -> None:
@@ -199,49 +243,55 @@ class StateTransfer:
 
     def _complete(self, source: Address) -> None:
         self.end()
-        self.replica.on_transferred(source)
+        self._on_complete(source)
 
     # The giver's part
 
     def on_fetch(self, source: Address, message: Fetch) -> None:
-        """Send committed entries, or the checkpoint that stands for them.
-
-        They are the same in every view, so neither view nor status matters.
-        """
+        """Send committed entries, or the checkpoint that stands for them. They are the same in every view."""
         log, committed = self.state.log, self.state.committed
         if not 0 < message.first <= min(committed, message.last):
-            self.replica.ignore("asks for entries that are not committed here")
-        elif message.first <= log.base:
+            self.group.ignore("asks for entries that are not committed here")
+        elif message.first <= log.start:
             self._send_checkpoint(source, 0)
         else:
             entries = log.entries(message.first, min(committed, message.last))
-            self.port.send(source, Entries(message.first, piece_of(entries, self._max_bytes)))
+            self.port.send(source, Entries(message.first, chunk_of(entries, self._max_bytes)))
 
     def on_fetch_checkpoint(self, source: Address, message: FetchCheckpoint) -> None:
         """Go on with a checkpoint, or begin with a newer one."""
         checkpoint = self.state.checkpoint
         if checkpoint is None:
-            return self.replica.ignore("asks for a checkpoint that is not here")
+            return self.group.ignore("asks for a checkpoint that is not here")
         same = checkpoint.position == message.position and self.state.checkpoint_digest() == message.digest
         return self._send_checkpoint(source, message.offset if same and message.offset < len(checkpoint.state) else 0)
 
     def _send_checkpoint(self, destination: Address, offset: int) -> None:
         checkpoint = self.state.checkpoint
-        assert checkpoint is not None, "entries have been given up, and no checkpoint stands for them"
+        assert checkpoint is not None, "the log has been compacted, and no checkpoint stands for the entries"
         state = checkpoint.state
-        piece = state[offset : offset + self._max_bytes]
-        message = CheckpointPiece(checkpoint.position, checkpoint.hash, self.state.checkpoint_digest(), len(state), offset, piece)
+        data = state[offset : offset + self._max_bytes]
+        message = CheckpointChunk(checkpoint.position, checkpoint.hash, self.state.checkpoint_digest(), len(state), offset, data)
         self.port.send(destination, message)
 
     # Watching
 
+    def metrics(self) -> dict[str, Any]:
+        """See `Part`."""
+        return {"checkpoints_installed": self.checkpoints_installed, "repairs": self.repairs}
+
     def snapshot(self) -> Any:
-        """What is on its way, as canonical plain data."""
+        """See `Part`."""
         transfer = self.current
         return transfer and [transfer.question, transfer.target, transfer.target_hash, transfer.source]
 
+    def check_invariants(self) -> None:
+        """See `Part`."""
+        assert self.group.status is not Status.REPAIRING or self.current is not None
+        assert self.group.status is not Status.NORMAL or self.current is None
 
-def piece_of(entries: list[Request], max_bytes: int) -> list[Request]:
+
+def chunk_of(entries: list[Request], max_bytes: int) -> list[Request]:
     """As many of the entries, from the first on, as fit; at least one."""
     room = max_bytes
     for count, entry in enumerate(entries):

@@ -69,7 +69,7 @@ def loopback_config(
 
 def in_service(metrics: dict[str, Any] | None) -> bool:
     """Whether a replica or sequencer with these metrics takes part, if it answered at all."""
-    return metrics is not None and metrics.get("status") not in ("bootstrapping", "asking", "recovering")
+    return metrics is not None and metrics.get("status") not in ("bootstrapping", "lost state", "recovering")
 
 
 class Start(NamedTuple):

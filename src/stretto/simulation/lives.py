@@ -16,7 +16,7 @@ from stretto.storage.files import StorageFailure
 BOOTSTRAPPING = "bootstrapping"
 """The status, in its metrics, of a replica in its first life until it is in service."""
 
-_WITHOUT_MEMORY = ("asking", "recovering")
+_WITHOUT_MEMORY = ("lost state", "recovering")
 """The same in a later life that began without memory."""
 
 Begin = Callable[[Machine, Start, bool], None]

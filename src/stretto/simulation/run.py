@@ -234,7 +234,7 @@ class Simulation:
     def _laggards(self) -> list[Address]:
         """The living replicas that have not committed what another has, or are not in service."""
         living = self.lives.living()
-        return [machine.address for machine in living if machine.node.committed < self._logs.committed or not in_service(machine)]
+        return [machine.address for machine in living if machine.node.state.committed < self._logs.committed or not in_service(machine)]
 
     def _uncommitted(self) -> str:
         return f"{self._calls.uncommitted} accepted results are not committed, and replicas {self._laggards()} lag behind: these"
@@ -334,7 +334,7 @@ class Simulation:
             view_changes=max(replica.get("view_changes", 0) for replica in metrics),
             reconciliations=max(replica.get("reconciliations", 0) for replica in metrics),
             rolled_back_operations=sum(replica.get("rolled_back_operations", 0) for replica in metrics),
-            committed=max(machine.node.committed for machine in self._replicas),
+            committed=max(machine.node.state.committed for machine in self._replicas),
             crashed=[machine.address for machine in self._replicas if machine.crashed],
             restarts=self.lives.begun_again,
             recoveries=self.lives.recovered,

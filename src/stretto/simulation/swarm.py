@@ -130,7 +130,7 @@ def _draw_limits(random: Random, sessions: int) -> Limits:
     if random.random() < 0.3:
         drawn["sync_operations"] = round(log_uniform(random, 1, 200))
     if random.random() < 0.3:
-        drawn["max_held_requests"] = round(log_uniform(random, 1, 500))
+        drawn["max_pending_requests"] = round(log_uniform(random, 1, 500))
     if random.random() < 0.5:
         drawn["max_transfer_bytes"] = round(log_uniform(random, 64, 100_000))
     if random.random() < 0.8:

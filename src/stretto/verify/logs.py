@@ -23,19 +23,19 @@ Commit = tuple[int, bytes, Any, "bytes | None"]
 """Position, hash there, entry and result."""
 
 Outline = tuple[int, int, int, bytes]
-"""View, committed, tip and the hash there: while these and the base stay, so does all else."""
+"""View, committed and last position, and the hash there: while these and the log start stay, so does all else."""
 
 
 def outline_of(replica: Replica) -> Outline:
     """What tells whether a replica has changed, or has come back as it was."""
-    tip = replica.tip
-    return (replica.view, replica.committed, tip, replica.hash_at(tip))
+    last = replica.state.log.last
+    return (replica.view, replica.state.committed, last, replica.state.log.hash_at(last))
 
 
 class _Seen:
     """What a life of a replica looked like after its last step.
 
-    Invariants: `hashes` are those of positions `base` + 1 to the tip; `executed` has the position of every operation in that log, and
+    Invariants: `hashes` are those of positions `start` + 1 to the last; `executed` has the position of every operation in that log, and
     before it, that has a result.
     """
 
@@ -43,7 +43,7 @@ class _Seen:
         self.replica = replica
         self.outline: Outline = (0, 0, -1, b"")
         self.committed = 0
-        self.base = replica.base
+        self.start = replica.state.log.start
         self.hashes: list[bytes] = []
         self.keys: list[tuple[int, int] | None] = []
         self.executed: dict[tuple[int, int], int] = {}
@@ -88,13 +88,13 @@ class LogObserver:
         replica = seen.replica
         seen.unchecked_work += 1
         outline = outline_of(replica)
-        if outline != seen.outline or replica.base != seen.base:
+        if outline != seen.outline or replica.state.log.start != seen.start:
             if replica.view < seen.outline[0]:
                 raise Violation("view went down", f"replica {index} was in view {seen.outline[0]} and is in view {replica.view}")
             seen.outline = outline
             self._follow_log(index, seen)
             self._check_committed(index, seen)
-        if seen.unchecked_work > self.first_check + 4 * (replica.tip - replica.base):
+        if seen.unchecked_work > self.first_check + 4 * (replica.state.log.last - replica.state.log.start):
             self.check_state(index)
 
     def began_again(self, index: int, replica: Replica, remembers: bool) -> None:
@@ -116,9 +116,11 @@ class LogObserver:
         """Compare a replica's state with what executing its log gives. As long as the log is long."""
         seen = self._seen[index]
         seen.unchecked_work = 0
-        executed, replayed = seen.replica.executed_state(), seen.replica.replayed_state(self._machine())
+        executed, replayed = seen.replica.state.snapshot(), seen.replica.state.replayed_on(self._machine())
         if executed != replayed:
-            reason = f"replica {index} at position {seen.replica.tip} has {shortened(executed)}; its log gives {shortened(replayed)}"
+            reason = (
+                f"replica {index} at position {seen.replica.state.log.last} has {shortened(executed)}; its log gives {shortened(replayed)}"
+            )
             raise Violation("state is not the log's", reason)
 
     def check_agreement(self, indices: Iterable[int]) -> None:
@@ -127,21 +129,22 @@ class LogObserver:
         for index in indices:
             self.check_state(index)
             replica = self._seen[index].replica
-            executed = replica.executed_state()
-            other, expected = states.setdefault(replica.hash_at(replica.tip), (index, executed))
+            executed = replica.state.snapshot()
+            other, expected = states.setdefault(replica.state.log.hash_at(replica.state.log.last), (index, executed))
             if executed != expected:
-                reason = f"replica {index} at position {replica.tip} has {shortened(executed)}; replica {other} has {shortened(expected)}"
+                mine, others = shortened(executed), shortened(expected)
+                reason = f"replica {index} at position {replica.state.log.last} has {mine}; replica {other} has {others}"
                 raise Violation("states differ", reason)
 
     def _follow_log(self, index: int, seen: _Seen) -> None:
         """Bring `seen` up to the replica's log: drop what is no longer in it, add what is new."""
         replica = seen.replica
-        tip = replica.tip
-        if replica.base != seen.base:
-            self._follow_base(seen)
-        base, hashes = seen.base, seen.hashes
-        kept = min(tip - base, len(hashes))
-        while kept and hashes[kept - 1] != replica.hash_at(base + kept):
+        last = replica.state.log.last
+        if replica.state.log.start != seen.start:
+            self._follow_start(seen)
+        start, hashes = seen.start, seen.hashes
+        kept = min(last - start, len(hashes))
+        while kept and hashes[kept - 1] != replica.state.log.hash_at(start + kept):
             kept -= 1
         if kept < len(hashes):
             for key in seen.keys[kept:]:
@@ -149,8 +152,8 @@ class LogObserver:
                     del seen.executed[key]
             del hashes[kept:], seen.keys[kept:]
             seen.unchecked_work += self.roll_back_weight
-        for position in range(base + kept + 1, tip + 1):
-            hashes.append(replica.hash_at(position))
+        for position in range(start + kept + 1, last + 1):
+            hashes.append(replica.state.log.hash_at(position))
             key = _executed_key(replica, position)
             if key is not None:
                 earlier = seen.executed.setdefault(key, position)
@@ -159,28 +162,28 @@ class LogObserver:
                     raise Violation("executed twice", reason)
             seen.keys.append(key)
 
-    def _follow_base(self, seen: _Seen) -> None:
+    def _follow_start(self, seen: _Seen) -> None:
         """Entries have been given up to a checkpoint: those that are in it stay executed."""
-        base = seen.replica.base
-        gone = base - seen.base
-        assert gone > 0, "a log's base only moves up"
-        for position, hash_, key in zip(range(seen.base + 1, base + 1), seen.hashes, seen.keys, strict=False):
+        start = seen.replica.state.log.start
+        gone = start - seen.start
+        assert gone > 0, "a log's start only moves up"
+        for position, hash_, key in zip(range(seen.start + 1, start + 1), seen.hashes, seen.keys, strict=False):
             if key is not None and self._hashes[position - 1 : position] != [hash_]:
                 del seen.executed[key]
         del seen.hashes[:gone], seen.keys[:gone]
-        seen.base = base
+        seen.start = start
 
     def _check_committed(self, index: int, seen: _Seen) -> None:
         replica = seen.replica
-        committed = replica.committed
+        committed = replica.state.committed
         if committed < seen.committed:
             raise Violation("commit taken back", f"replica {index} had committed position {seen.committed}, now only {committed}")
         hashes = self._hashes
         # A hash stands for the whole log up to it, so one comparison covers everything that was committed before.
         known = min(committed, len(hashes))
-        first_kept = max(replica.base, 1)
-        if known >= first_kept and replica.hash_at(known) != hashes[known - 1]:
-            first = next(p for p in range(first_kept, known + 1) if replica.hash_at(p) != hashes[p - 1])
+        first_kept = max(replica.state.log.start, 1)
+        if known >= first_kept and replica.state.log.hash_at(known) != hashes[known - 1]:
+            first = next(p for p in range(first_kept, known + 1) if replica.state.log.hash_at(p) != hashes[p - 1])
             raise Violation("commits differ", f"replica {index} has committed another log at position {first} than was committed before")
         commits = seen.commits or _commits_after(seen.committed, replica)
         for position, summary, entry, result in commits:
@@ -193,7 +196,9 @@ class LogObserver:
                     raise Violation("results differ", reason)
             else:
                 if position != len(hashes) + 1:
-                    raise Violation("commits differ", f"replica {index} has a checkpoint at {replica.base}, which nobody has committed")
+                    raise Violation(
+                        "commits differ", f"replica {index} has a checkpoint at {replica.state.log.start}, which nobody has committed"
+                    )
                 hashes.append(summary)
                 self._results.append(result)
                 self._on_committed(position, entry, result)
@@ -203,17 +208,19 @@ class LogObserver:
 
 def _commits_after(position: int, replica: Replica) -> list[Commit]:
     """What a replica has committed after a position, so far as it is not behind a checkpoint."""
-    positions = range(max(position, replica.base) + 1, replica.committed + 1)
-    return [(place, replica.hash_at(place), replica.entry_at(place), replica.result_at(place)) for place in positions]
+    positions = range(max(position, replica.state.log.start) + 1, replica.state.committed + 1)
+    return [
+        (place, replica.state.log.hash_at(place), replica.state.log.entry_at(place), replica.state.result_at(place)) for place in positions
+    ]
 
 
 def _told(outline: Outline) -> str:
-    view, committed, tip, summary = outline
-    return f"(view {view}, committed {committed}, tip {tip} {summary.hex()[:8]})"
+    view, committed, last, summary = outline
+    return f"(view {view}, committed {committed}, last {last} {summary.hex()[:8]})"
 
 
 def _executed_key(replica: Replica, position: int) -> tuple[int, int] | None:
-    if replica.result_at(position) is None:
+    if replica.state.result_at(position) is None:
         return None
-    entry: Any = replica.entry_at(position)
+    entry: Any = replica.state.log.entry_at(position)
     return None if entry.session == OPENING else (entry.session, entry.number)

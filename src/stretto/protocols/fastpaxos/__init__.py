@@ -1,10 +1,19 @@
 """Fast Paxos: Lamport, "Fast Paxos", Distributed Computing 19, 2006, as a replicated log. Clients multicast, and the leader answers when a
 superquorum has placed the request alike: three message delays."""
 
-from stretto.core.protocol import ProtocolDefinition
-from stretto.protocols.fastpaxos.client import FastPaxosClient
-from stretto.protocols.fastpaxos.messages import MESSAGES
-from stretto.protocols.fastpaxos.replica import FastPaxosReplica
-from stretto.replication.records import PEER_RECORDS, Confirmed
+from functools import partial
 
-FASTPAXOS = ProtocolDefinition("fastpaxos", MESSAGES, (*PEER_RECORDS, Confirmed), FastPaxosReplica, FastPaxosClient)
+from stretto.core.protocol import ProtocolDefinition
+from stretto.protocols.fastpaxos.fast_path import Accepted
+from stretto.protocols.fastpaxos.replica import FastPaxosReplica
+from stretto.replication.client import LeaderClient
+from stretto.replication.messages import LEADER_LOG_MESSAGES, PEER_MESSAGES, Reply, Request
+from stretto.replication.records import RECORDS
+
+FASTPAXOS = ProtocolDefinition(
+    "fastpaxos",
+    (Request, Reply, *PEER_MESSAGES, *LEADER_LOG_MESSAGES, Accepted),
+    RECORDS,
+    FastPaxosReplica,
+    partial(LeaderClient, to_all=True),
+)

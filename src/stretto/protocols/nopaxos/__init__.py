@@ -6,6 +6,6 @@ from stretto.protocols.nopaxos.client import NoPaxosClient
 from stretto.protocols.nopaxos.messages import MESSAGES
 from stretto.protocols.nopaxos.replica import NoPaxosReplica
 from stretto.protocols.nopaxos.sequencer import Sequencer
-from stretto.replication.records import PEER_RECORDS
+from stretto.replication.records import RECORDS
 
-NOPAXOS = ProtocolDefinition("nopaxos", MESSAGES, PEER_RECORDS, NoPaxosReplica, NoPaxosClient, sequencer=Sequencer)
+NOPAXOS = ProtocolDefinition("nopaxos", MESSAGES, RECORDS, NoPaxosReplica, NoPaxosClient, sequencer=Sequencer)

@@ -11,22 +11,28 @@ from stretto.replication.client import Call, SessionClient
 from stretto.replication.quorums import Quorums
 
 
-class Ballot:
-    """The latest answers of each replica to one request, in the highest view that has answered: where it stands, by replica.
+class ReplyTally:
+    """The latest answers of each replica to one request, in the highest view that has answered: its place in the log, by replica.
 
-    `result`: what the leader's answer says. Answers of different views never count together.
+    `result`: what the leader's answer says.
     """
 
     __slots__ = ("places", "result", "view")
 
-    def __init__(self, view: int) -> None:
-        self.view = view
+    def __init__(self, first: NoPaxosReply) -> None:
+        self.view = first.view
         self.places: dict[Address, tuple[int, bytes]] = {}
         self.result: bytes | None = None
+
+    def snapshot(self) -> Any:
+        """The replies as canonical plain data."""
+        return [self.view, sorted(self.places.items()), self.result]
 
 
 class NoPaxosClient(SessionClient):
     """Sends to the sequencer of the latest view that it has heard of, and to all sequencers when no answer comes."""
+
+    new_tally = ReplyTally
 
     def __init__(self, port: Port, config: ClusterConfig) -> None:
         super().__init__(port, config)
@@ -47,34 +53,21 @@ class NoPaxosClient(SessionClient):
             return self.ignore("not for a client")
         if message.view >= self._view and message.sequencer < len(self._sequencers):
             self._view, self._sequencer = message.view, message.sequencer
-        call = self.find(message.session, message.number)
-        if call is None:
-            return self.ignore("answer to a finished call")
-        if message.committed:
-            return self.finish(call, message.result)
-        ballot: Ballot | None = call.ballot
-        if ballot is None or message.view > ballot.view:
-            call.answered = True
-            call.ballot = ballot = Ballot(message.view)
-        elif message.view < ballot.view:
-            return self.ignore("of an older view")
-        return self._count(call, ballot, source, message)
+        call = self.open_tally(message, message.committed)
+        if call is not None:
+            self._count(call, call.tally, source, message)
+        return None
 
-    def _count(self, call: Call, ballot: Ballot, source: Address, message: NoPaxosReply) -> None:
-        places = ballot.places
+    def _count(self, call: Call, tally: ReplyTally, source: Address, message: NoPaxosReply) -> None:
+        places = tally.places
         places[source] = (message.position, message.hash)
-        leader = ballot.view % self.n
+        leader = tally.view % self.n
         if source == leader:
-            ballot.result = message.result
+            tally.result = message.result
         leaders = places.get(leader)
         if leaders is not None and sum(place == leaders for place in places.values()) >= self._majority:
-            self.finish(call, ballot.result)
+            self.finish(call, tally.result)
 
     def snapshot(self) -> Any:
         """Sessions, calls, view and sequencer as canonical plain data."""
         return {**super().snapshot(), "view": self._view, "sequencer": self._sequencer}
-
-    def ballot_snapshot(self, call: Call) -> Any:
-        """The answers as canonical plain data."""
-        ballot: Ballot | None = call.ballot
-        return ballot and [ballot.view, sorted(ballot.places.items()), ballot.result]

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stretto.protocols.nopaxos.messages import NO_OP
-from stretto.replication.merging import latest, settled
+from stretto.replication.merging import commit_base, latest
 from stretto.replication.messages import DoViewChange, Request
 
 
 def merge(votes: Mapping[int, DoViewChange]) -> list[Request]:
     """The entries after the base with which the next view starts, from exactly f+1 votes by replica index."""
-    _, base, _ = settled(votes)
+    _, base, _ = commit_base(votes)
     merged: list[Request] = []
     for vote in latest(votes).values():
         for place, request in enumerate(vote.entries[base - vote.committed :]):

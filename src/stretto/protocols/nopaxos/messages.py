@@ -7,16 +7,18 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from stretto.core.node import Message
-from stretto.replication.messages import PEER_MESSAGES, Position, Request, View, ViewMessage
+from stretto.replication.gate import FROM_LEADER, PEER_RULES, Action, Rules, Sender, in_view
+from stretto.replication.group import NORMAL
+from stretto.replication.messages import PEER_MESSAGES, Commit, Position, Request, View, ViewMessage
 
 NO_OP = Request(client=0, session=1 << 62, number=0, time_ns=0, entropy=0, operation=b"")
 """What stands in the log where a stamped request was lost: a request of a session that can never be, so it is refused at its place."""
 
 NO_SESSION = 0
-"""In the place of a life, at a replica: the view has no session yet."""
+"""In the place of a sequencer's incarnation, at a replica: the view has no session yet."""
 
-Life: TypeAlias = Annotated[int, Meta(ge=1, lt=1 << 62)]
-"""Tells a life of a sequencer from all others: random, and never 0. With a view it names a session."""
+SequencerIncarnation: TypeAlias = Annotated[int, Meta(ge=1, lt=1 << 62)]
+"""Tells one start of a sequencer from all others: random, and never 0. With a view it names a session."""
 
 SequencerIndex: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 20)]
 
@@ -46,17 +48,17 @@ class OpenSession(Message, frozen=True, array_like=True, tag=33, gc=False):
 
 
 class SessionOpened(Message, frozen=True, array_like=True, tag=34, gc=False):
-    """The answer: they are stamped for `view`, by this life of the sequencer."""
+    """The answer: they are stamped for `view`, by this incarnation of the sequencer."""
 
     view: View
-    life: Life
+    incarnation: SequencerIncarnation
 
 
 class Stamped(Message, frozen=True, array_like=True, tag=35, gc=False):
     """The sequencer to all replicas: this request has this number, from 1, in the session. Also a follower to a leader that lost it."""
 
     view: View
-    life: Life
+    incarnation: SequencerIncarnation
     number: Position
     request: Request
 
@@ -65,7 +67,7 @@ class SequencerAlive(Message, frozen=True, array_like=True, tag=36, gc=False):
     """The sequencer to all replicas, when there is nothing to stamp: `number` was the last."""
 
     view: View
-    life: Life
+    incarnation: SequencerIncarnation
     number: Position
 
 
@@ -73,7 +75,7 @@ class Sync(ViewMessage, frozen=True, array_like=True, tag=37, gc=False):
     """The leader to all, every so often: the view's session, the hash of its log at `position`, and what is committed. Its sign of life."""
 
     sequencer: SequencerIndex
-    life: Life
+    sequencer_incarnation: SequencerIncarnation
     position: Position
     hash: bytes
     committed: Position
@@ -86,7 +88,7 @@ class SyncReply(ViewMessage, frozen=True, array_like=True, tag=38, gc=False):
 
 
 class GapRequest(ViewMessage, frozen=True, array_like=True, tag=39, gc=False):
-    """A follower to the leader: please send what stands at these positions. The leader to all: who has what was stamped for them?"""
+    """A follower to the leader: please send what stands at these positions of your log."""
 
     first: Position
     last: Position
@@ -103,7 +105,30 @@ class SuspectSequencer(ViewMessage, frozen=True, array_like=True, tag=41, gc=Fal
     """A replica to all: I do not hear the sequencer of `view`."""
 
 
+class StampRequest(ViewMessage, frozen=True, array_like=True, tag=42, gc=False):
+    """The leader to all: please send what was stamped for these positions, if you have it."""
+
+    first: Position
+    last: Position
+
+
 MESSAGES: tuple[type[Message], ...] = (
     Request, NoPaxosReply, OpenSession, SessionOpened, Stamped, SequencerAlive, *PEER_MESSAGES,
-    Sync, SyncReply, GapRequest, GapCommit, SuspectSequencer,
+    Sync, SyncReply, GapRequest, GapCommit, SuspectSequencer, StampRequest,
 )  # fmt: skip
+
+_FROM_SEQUENCER = (Sender.SEQUENCER,)
+
+RULES: Rules = {
+    Stamped: in_view((Sender.SEQUENCER, Sender.REPLICA), higher=Action.IGNORE),
+    SequencerAlive: in_view(_FROM_SEQUENCER, higher=Action.IGNORE),
+    SessionOpened: in_view(_FROM_SEQUENCER, NORMAL, to_leader=True, higher=Action.IGNORE),
+    Sync: in_view(FROM_LEADER),
+    SyncReply: in_view(to_leader=True),
+    Commit: in_view(FROM_LEADER, NORMAL),
+    GapRequest: in_view(to_leader=True),
+    StampRequest: in_view(FROM_LEADER),
+    GapCommit: in_view(FROM_LEADER, NORMAL),
+    SuspectSequencer: in_view(),
+    **PEER_RULES,
+}

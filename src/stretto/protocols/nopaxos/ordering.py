@@ -1,10 +1,10 @@
-"""Stamped requests into the order of their numbers, and what to do about a number that does not come.
+"""Ordering: stamped requests are put into the order of their numbers, and numbers that do not come are replaced.
 
       sequencer ---Stamped(number)---> all                                       number k stands at position origin + k
 
       r1 ---GapRequest---> r0 (leader) ---GapCommit(entries)---> r1              a follower lacks it: the leader's log decides
-      r0 ---GapRequest---> all ---Stamped---> r0                                 the leader lacks it: somebody may have it
-      r0 ---GapCommit(no-op)---> all                                             nobody does: a no-op takes its place
+      r0 ---StampRequest---> all ---Stamped---> r0                               the leader lacks it: another replica may have it
+      r0 ---GapCommit(no-op)---> all                                             none has it: a no-op takes its place
 
 The leader's log is append-only within its view, so a follower may take from it what it lacks, and what differs, without any vote. The
 leader does not wait for acknowledgements of a no-op, as it does in the paper: the hash of everything behind it covers the no-op too,
@@ -13,90 +13,129 @@ so that f+1 equal answers are acknowledgements. Source: Li et al., OSDI 2016, se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
-from stretto.protocols.nopaxos.messages import NO_OP, NO_SESSION, GapCommit, GapRequest, SequencerAlive, Stamped
+from stretto.protocols.nopaxos.messages import NO_OP, GapCommit, GapRequest, SequencerAlive, Stamped, StampRequest
+from stretto.protocols.nopaxos.session import SequencerSession
+from stretto.replication.group import Group
 from stretto.replication.messages import Commit, Request
-from stretto.replication.transfer import piece_of
-
-if TYPE_CHECKING:
-    from stretto.protocols.nopaxos.replica import NoPaxosReplica
+from stretto.replication.part import Part
+from stretto.replication.state import ReplicatedState
+from stretto.replication.transfer import chunk_of
+from stretto.replication.view_change import ViewChange
 
 _MOST_AT_ONCE = 1_000
 """How many positions one GapRequest is about."""
 
 _REORDERINGS = 20
-"""What is only reordered comes in a fraction of the patience that is for what nobody may have: in one of so many parts."""
+"""A request that is only reordered comes soon: it is waited for for this fraction of the time that a lost one is."""
 
 
-class Ordering:
+class Ordering(Part):
     """The part of a replica that makes a log of stamps.
 
     - `origin`: the position before that of number 1: the end of what the view started with;
-    - `known`: the last position that something was stamped for, as far as we have heard; at or before our tip if nothing is missing;
-    - `early`: stamped requests behind a gap, by position;
-    - `asked`: the leader's: the last position that it has asked the others for.
+    - `known`: the last position that something was stamped for, as far as we have heard; at or before our last position if nothing is
+      missing;
+    - `out_of_order`: stamped requests behind a gap, by position;
+    - `asked`: the leader's: the last position that it has asked the others for;
+    - `matched`: up to there, our log is known to be that of the leader of our view. It never goes down within the view.
+
+    Parameters: `append` gives the next request its place; `answer_range` answers the clients of a range of entries.
     """
 
-    def __init__(self, replica: NoPaxosReplica, config: ClusterConfig) -> None:
-        self.replica = replica
-        self.port = replica.port
-        self.state = replica.state
-        self.session = replica.session
+    def __init__(
+        self,
+        group: Group,
+        state: ReplicatedState,
+        view_change: ViewChange,
+        session: SequencerSession,
+        config: ClusterConfig,
+        append: Callable[[Request], None],
+        answer_range: Callable[[int, int], None],
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.state = state
+        self.view_change = view_change
+        self.session = session
         self.origin = 0
         self.known = 0
-        self.early: dict[int, Request] = {}
+        self.out_of_order: dict[int, Request] = {}
         self.asked = 0
+        self.matched = 0
         self.no_ops = 0
+        self._append = append
+        self._answer_range = answer_range
         self._waiting = False
-        self._limit = config.limits.max_held_requests
+        self._limit = config.limits.max_pending_requests
         self._max_bytes = config.limits.max_transfer_bytes
         self._loss_ns = config.timeouts.ns("sync_patience")
         self._reordering_ns = self._loss_ns // _REORDERINGS
+        self.handlers = {
+            Stamped: self.on_stamped,
+            SequencerAlive: self.on_sequencer_alive,
+            GapRequest: self.on_gap_request,
+            StampRequest: self.on_stamp_request,
+            GapCommit: self.on_gap_commit,
+        }
+        self.timers = {"gap": self.on_gap_timer}
 
-    def begin(self) -> None:
-        """A view has been entered."""
-        start_view = self.replica.views.start_view
-        self.origin = start_view.base + len(start_view.entries)
-        self.known = self.state.log.tip
+    def begin_view(self) -> None:
+        """See `Part`."""
+        start_view = self.view_change.start_view
+        self.origin = start_view.commit_base + len(start_view.entries)
+        self.known = self.state.log.last
+        self.matched = self.view_change.start_last
 
-    def stop(self) -> None:
-        """The view has been left."""
-        self.early.clear()
+    def leave_view(self) -> None:
+        """See `Part`."""
+        self.out_of_order.clear()
         self.known = self.asked = 0
         self._close()
+
+    def on_repaired(self) -> None:
+        """See `Part`."""
+        self.match(self.state.committed)
+        self._forget_placed()
+        self.go_on()
+
+    def match(self, position: int) -> None:
+        """Up to `position`, our log is the leader's."""
+        self.matched = max(self.matched, position)
 
     # What the sequencer says
 
     def on_stamped(self, source: Address, message: Stamped) -> None:
         """Append a request at the place that its number gives it, or keep it until what comes before it is there."""
-        replica = self.replica
-        if message.view != replica.view or message.life != self.session.life:
-            return replica.ignore("stamp of another session")
-        if source >= replica.n:
+        group = self.group
+        if message.incarnation != self.session.incarnation:
+            return group.ignore("stamp of another session")
+        if source >= group.n:
             self.session.hear()
         position = self.origin + message.number
-        next_position = self.state.log.tip + 1
+        next_position = self.state.log.last + 1
         if position < next_position:
-            return replica.ignore("stamp for a place that is taken")
-        if position == next_position and replica.accepting:
-            replica.append(message.request)
+            return group.ignore("stamp for a place that is taken")
+        if position == next_position and group.accepting:
+            self._append(message.request)
             if self._waiting:
                 self.go_on()
             return None
-        if len(self.early) < self._limit:
-            self.early[position] = message.request
+        if len(self.out_of_order) < self._limit:
+            self.out_of_order[position] = message.request
         else:
-            replica.ignore("stamp beyond max_held_requests")
+            group.ignore("stamp beyond max_pending_requests")
         return self.notice(position)
 
     def on_sequencer_alive(self, source: Address, message: SequencerAlive) -> None:
         """Its last number may be one that we lack."""
-        replica = self.replica
-        if message.view != replica.view or message.life != self.session.life:
-            return replica.ignore("stamp of another session")
+        if message.incarnation != self.session.incarnation:
+            return self.group.ignore("stamp of another session")
         self.session.hear()
         return self.notice(self.origin + message.number)
 
@@ -105,32 +144,32 @@ class Ordering:
 
         A leader without a session is one that has been started again: whatever was stamped for its view, it ends it.
         """
-        if self.session.life == NO_SESSION:
+        if not self.session.is_open:
             return
         self.known = max(self.known, position)
-        if self.known > self.state.log.tip and not self._waiting and self.replica.accepting:
+        if self.known > self.state.log.last and not self._waiting and self.group.accepting:
             self._wait(self._reordering_ns)
 
     def go_on(self) -> None:
-        """The log has grown, or accepts again: append what was only waiting for that, and wait for what still lacks.
+        """The log has grown, or accepts again: append what was only waiting for that, and wait for what is still missing.
 
-        That has been lacking for a while if there was something between it and what has come.
+        If requests were appended here, what is missing now was overtaken by them, and is asked for at once.
         """
         log = self.state.log
-        former = log.tip
-        while (request := self.early.pop(log.tip + 1, None)) is not None:
-            self.replica.append(request)
-        if self.known <= log.tip:
+        former = log.last
+        while (request := self.out_of_order.pop(log.last + 1, None)) is not None:
+            self._append(request)
+        if self.known <= log.last:
             self._close()
-        elif log.tip > former and self.replica.accepting:
+        elif log.last > former and self.group.accepting:
             self._wait(0)
         else:
             self.notice(self.known)
 
-    def forget_placed(self) -> None:
+    def _forget_placed(self) -> None:
         """The log has grown otherwise: what it has by now waits no more."""
-        for position in [position for position in self.early if position <= self.state.log.tip]:
-            del self.early[position]
+        for position in [position for position in self.out_of_order if position <= self.state.log.last]:
+            del self.out_of_order[position]
 
     def _wait(self, delay_ns: int) -> None:
         self._waiting = True
@@ -144,100 +183,98 @@ class Ordering:
     # Gaps
 
     def on_gap_timer(self) -> None:
-        """It has not come. A follower asks the leader; the leader asks all, and if it asked before, gives up."""
-        replica = self.replica
+        """It has not come. A follower asks the leader; the leader asks all, and if it has asked before, lets no-ops take its place."""
+        group = self.group
         self._waiting = False
         first, last = self._gap()
-        if not replica.accepting or last < first:
+        if not group.accepting or last < first:
             return
-        if not replica.is_leader:
+        if not group.is_leader:
             self.ask_leader(first, last)
             self._wait(self._reordering_ns)
         elif self.asked >= first:
-            self._give_up(first)
+            self._fill_with_no_ops(first)
         else:
             self.asked = last
-            replica.send_to_peers(GapRequest(replica.incarnations, replica.view, first, last))
+            group.send_to_peers(StampRequest(group.incarnations, group.view, first, last))
             self._wait(self._loss_ns)
 
     def _gap(self) -> tuple[int, int]:
         """The first positions that are missing: from, to."""
-        first = self.state.log.tip + 1
-        last = min(self.early) - 1 if self.early else self.known
+        first = self.state.log.last + 1
+        last = min(self.out_of_order) - 1 if self.out_of_order else self.known
         return first, min(last, first + _MOST_AT_ONCE - 1)
 
     def ask_leader(self, first: int, last: int) -> None:
         """Ask for what stands at these positions in the leader's log."""
-        replica = self.replica
-        self.port.send(replica.leader, GapRequest(replica.incarnations, replica.view, first, last))
+        group = self.group
+        self.port.send(group.leader, GapRequest(group.incarnations, group.view, first, last))
 
-    def _give_up(self, first: int) -> None:
-        """The leader lets no-ops stand where nobody has what was stamped, and tells all."""
-        replica = self.replica
+    def _fill_with_no_ops(self, first: int) -> None:
+        """As the leader, let no-ops take the places of stamped requests that no replica has sent, and tell all."""
+        group = self.group
         log = self.state.log
-        while log.tip < self.asked:
-            request = self.early.pop(log.tip + 1, None)
+        while log.last < self.asked:
+            request = self.out_of_order.pop(log.last + 1, None)
             self.no_ops += request is None
-            replica.append(NO_OP if request is None else request)
-        self.port.report("no-op", view=replica.view, first=first, last=log.tip)
-        replica.send_to_peers(GapCommit(replica.incarnations, replica.view, first, tuple(log.entries(first))))
+            self._append(NO_OP if request is None else request)
+        self.port.report("no-op", view=group.view, first=first, last=log.last)
+        group.send_to_peers(GapCommit(group.incarnations, group.view, first, tuple(log.entries(first))))
         self.go_on()
 
-    def on_gap_request(self, source: Address, message: GapRequest) -> None:
-        """The leader answers with its log, whatever it is; a follower with the stamps that it has."""
-        replica = self.replica
-        if not replica.views.counts(source, message):
-            return None
-        if replica.is_leader:
-            return self._answer_follower(source, message)
-        if source != replica.leader or self.session.life == NO_SESSION:
-            return replica.ignore("not from the leader, or before it has told of a session")
+    def on_stamp_request(self, source: Address, message: StampRequest) -> None:
+        """Send the leader the stamped requests that it lacks."""
+        if not self.session.is_open:
+            return self.group.ignore("before the leader has told of a session")
         log = self.state.log
-        for position in range(max(message.first, self.origin + 1, log.base + 1), min(message.last, message.first + _MOST_AT_ONCE) + 1):
-            request = log.entry_at(position) if position <= log.tip else self.early.get(position)
+        for position in range(max(message.first, self.origin + 1, log.start + 1), min(message.last, message.first + _MOST_AT_ONCE) + 1):
+            request = log.entry_at(position) if position <= log.last else self.out_of_order.get(position)
             if request is not None:
-                self.port.send(source, Stamped(replica.view, self.session.life, position - self.origin, request))
+                stamped = Stamped(self.group.view, self.session.incarnation, position - self.origin, request)
+                self.port.send(source, stamped)
         return None
 
-    def _answer_follower(self, source: Address, message: GapRequest) -> None:
-        replica, log = self.replica, self.state.log
+    def on_gap_request(self, source: Address, message: GapRequest) -> None:
+        """As the leader, send a follower what our log has, whatever it is."""
+        group, log = self.group, self.state.log
         self.notice(message.last)
-        if message.first <= log.base:  # what it lacks has been given up to a checkpoint
+        if message.first <= log.start:  # what it lacks has been compacted
             committed = self.state.committed
-            self.port.send(source, Commit(replica.incarnations, replica.view, committed, log.hash_at(committed)))
-        elif message.first <= log.tip:
-            entries = piece_of(log.entries(message.first, message.last), self._max_bytes)
-            self.port.send(source, GapCommit(replica.incarnations, replica.view, message.first, tuple(entries)))
+            self.port.send(source, Commit(group.incarnations, group.view, committed, log.hash_at(committed)))
+        elif message.first <= log.last:
+            entries = chunk_of(log.entries(message.first, message.last), self._max_bytes)
+            self.port.send(source, GapCommit(group.incarnations, group.view, message.first, tuple(entries)))
 
     def on_gap_commit(self, source: Address, message: GapCommit) -> None:
         """Take over what the leader's log has. What was stamped for later positions keeps its place behind it."""
-        replica, log = self.replica, self.state.log
-        if not replica.views.counts(source, message):
-            return None
-        if source != replica.leader or not replica.accepting:
-            return replica.ignore("a gap that is not open here")
+        group, log = self.group, self.state.log
         last = message.first + len(message.entries) - 1
-        if message.first > log.tip + 1 or last <= replica.sync.synced:
-            return replica.ignore("a gap that is not open here")
-        tip = log.tip
-        behind = log.entries(last + 1) if last < tip else []
+        if message.first > log.last + 1 or last <= self.matched:
+            return group.ignore("a gap that is not open here")
+        former = log.last
+        behind = log.entries(last + 1) if last < former else []
         removed = self.state.adopt(message.first - 1, [*message.entries, *behind])
-        if message.first - 1 <= replica.sync.synced:
-            replica.sync.synced = last
-        replica.answer_from(tip - len(removed) + 1, log.tip)
-        self.forget_placed()
+        if message.first - 1 <= self.matched:
+            self.matched = last
+        self._answer_range(former - len(removed) + 1, log.last)
+        self._forget_placed()
         return self.go_on()
 
     # Watching
 
+    def metrics(self) -> dict[str, Any]:
+        """See `Part`."""
+        return {"no_ops": self.no_ops}
+
     def snapshot(self) -> Any:
-        """The fields as canonical plain data."""
-        return [self.origin, self.known, sorted(self.early.items()), self.asked]
+        """See `Part`."""
+        return [self.origin, self.known, sorted(self.out_of_order.items()), self.asked, self.matched, self._waiting]
 
     def check_invariants(self) -> None:
-        """What waits, waits for something; and that is being waited for."""
-        tip = self.state.log.tip
-        assert not self.early or self.known >= max(self.early)
-        if self.replica.accepting:
-            assert all(position > tip + 1 for position in self.early)
-            assert self._waiting == (self.known > tip)
+        """See `Part`. What waits, waits for something; and that is being waited for."""
+        last = self.state.log.last
+        assert not self.out_of_order or self.known >= max(self.out_of_order)
+        if self.group.accepting:
+            assert all(position > last + 1 for position in self.out_of_order)
+            assert self.matched <= last
+            assert self._waiting == (self.known > last)

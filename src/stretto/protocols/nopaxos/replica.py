@@ -19,157 +19,88 @@ Source: Li et al., OSDI 2016. docs/nopaxos.md says where this does otherwise, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.protocols.nopaxos.merging import merge
-from stretto.protocols.nopaxos.messages import (
-    NO_OP,
-    GapCommit,
-    GapRequest,
-    NoPaxosReply,
-    SequencerAlive,
-    SessionOpened,
-    Stamped,
-    SuspectSequencer,
-    Sync,
-    SyncReply,
-)
+from stretto.protocols.nopaxos.messages import NO_OP, RULES, NoPaxosReply
 from stretto.protocols.nopaxos.ordering import Ordering
 from stretto.protocols.nopaxos.session import SequencerSession
 from stretto.protocols.nopaxos.synchronisation import Synchronisation
-from stretto.replication.messages import OPEN_SESSION, Commit, DoViewChange, Request, StartView
-from stretto.replication.peer import PeerReplica
+from stretto.replication.messages import OPEN_SESSION, DoViewChange, Request
+from stretto.replication.replica import Replica
+from stretto.replication.sessions import SessionRecord
 
 
-class NoPaxosReplica(PeerReplica):
-    """One replica. Its own parts are `session`, `ordering` and `sync`; the fields of a replica among peers are `PeerReplica`'s.
+class NoPaxosReplica(Replica):
+    """One replica. Its own parts are `session`, `ordering` and `sync`."""
 
-    `resumed`: it goes on from its disk in the view in which it ended.
-    """
-
+    rules = RULES
     repeats = True
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
-        super().__init__(port, config, index, machine, start)
-        self.resumed = any(isinstance(record, StartView) for record in start.records)
-        self.session = session = SequencerSession(self, config)
-        self.ordering = ordering = Ordering(self, config)
-        self.sync = sync = Synchronisation(self, config)
-        self.client_handlers = {
-            Stamped: ordering.on_stamped,
-            SequencerAlive: ordering.on_sequencer_alive,
-            SessionOpened: session.on_session_opened,
-        }
-        self.handlers |= {
-            Stamped: ordering.on_stamped,
-            GapRequest: ordering.on_gap_request,
-            GapCommit: ordering.on_gap_commit,
-            SuspectSequencer: session.on_suspect_sequencer,
-            Sync: sync.on_sync,
-            SyncReply: sync.on_sync_reply,
-            Commit: sync.on_commit,
-        }
-        self.timers |= {
-            "session": session.on_session_timer,
-            "watch": session.on_watch_timer,
-            "gap": ordering.on_gap_timer,
-            "sync": sync.on_sync_timer,
-        }
+        super().__init__(port, config, index, machine)
+        group, state, views = self.group, self.state, self.view_change
+        self.session = self.add(SequencerSession(group, views, config, self._on_session_opened))
+        self.ordering = self.add(Ordering(group, state, views, self.session, config, self.place, self.answer_range))
+        self.sync = self.add(Synchronisation(group, state, self.transfer, self.detector, views, self.session, self.ordering, config))
         self.begin(start)
+
+    def _on_session_opened(self) -> None:
+        self.sync.begin_round()
 
     # Normal case
 
-    def append(self, request: Request) -> None:
+    def place(self, request: Request) -> None:
         """Give the next stamped request its place in the log, and answer."""
         state = self.state
         result = state.append(request)
         log = state.log
         if result is None:
-            self._answer(request, log.tip)
+            self.answer(request, log.last, None)
         else:
-            told = result if self.is_leader else None
-            place = (self.view, self.session.sequencer, log.tip, log.tip_hash)
+            told = result if self.group.is_leader else None
+            place = (self.group.view, self.session.sequencer, log.last, log.last_hash)
             self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, told, False))
-        if log.tip >= self.sync.attention and self.is_leader:
+        if log.last >= self.sync.next_sync_position and self.group.is_leader:
             self.sync.begin_round()
 
-    def _answer(self, request: Request, position: int) -> None:
+    def answer(self, request: Request, position: int, result: bytes | None) -> None:
         """Answer a request that stands at this position.
 
         If it stood in the log before, by its first place: the client may have answers about that already, and needs only the others.
         """
-        result = self.result_at(position) if position > self.base else None
         if result is None:
             record = self.state.sessions.record_for(request)
             if record is not None and record.number == request.number:
                 position, result = record.position, record.result
             elif request == NO_OP or record is not None or request.session == OPEN_SESSION:
-                return self.ignore("a no-op, or a request that is superseded")
-        committed = position <= self.committed
-        summary = self.hash_at(position) if position >= self.base else b""
-        told = result if committed or self.is_leader else None
-        place = (self.view, self.session.sequencer, position, summary)
-        return self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, told, committed))
-
-    def answer_from(self, first: int, last: int) -> None:
-        """Answer the clients of all entries from position `first` to `last`."""
-        for position in range(first, last + 1):
-            self._answer(self.state.log.entry_at(position), position)
+                return self.group.ignore("a no-op, or a request that is superseded")
+        committed = position <= self.state.committed
+        summary = self.state.log.hash_at(position) if position >= self.state.log.start else b""
+        announced = result if committed or self.group.is_leader else None
+        place = (self.group.view, self.session.sequencer, position, summary)
+        return self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, announced, committed))
 
     def accept(self, request: Request) -> None:
         """A request that was rolled back has lost its number too: its client sends it again."""
-        self.ignore("request without a stamp")
+        self.group.ignore("request without a stamp")
+
+    def on_retransmission(self, request: Request, record: SessionRecord) -> None:
+        """A stamped request has a number of its own each time, so it is placed again, and answered by its first place."""
 
     # Views
 
-    def begin_view(self) -> None:
-        """See `PeerReplica`."""
-        self.ordering.begin()
-        self.sync.begin()
-        self.session.begin()
-
-    def leave_view(self) -> None:
-        """See `PeerReplica`."""
-        self.session.stop()
-        self.ordering.stop()
-        self.sync.stop()
-        self.resumed = False
-
     def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:
-        """See `PeerReplica`."""
+        """See `merging.merge`."""
         return merge(votes)
 
-    def on_entered(self, first: int, last: int) -> None:
+    def on_placed(self, first: int, last: int) -> None:
         """Every replica answers: f+1 of these, with the leader's, complete a call."""
-        self.answer_from(first, last)
+        self.answer_range(first, last)
 
     def on_committed(self, first: int, last: int) -> None:
         """One answer is enough for each."""
-        self.answer_from(first, last)
-
-    def on_repaired(self) -> None:
-        """See `PeerReplica`."""
-        self.sync.synced = max(self.sync.synced, self.committed)
-        self.ordering.forget_placed()
-        self.ordering.go_on()
-
-    # Watching
-
-    def metrics(self) -> dict[str, Any]:
-        """Counters and gauges."""
-        return super().metrics() | {"sequencer": self.session.sequencer, "no_ops": self.ordering.no_ops}
-
-    def own_state(self) -> dict[str, Any]:
-        """See `PeerReplica`."""
-        parts = {"session": self.session.snapshot(), "ordering": self.ordering.snapshot(), "sync": self.sync.snapshot()}
-        return {"resumed": self.resumed, **parts}
-
-    def check_invariants(self) -> None:
-        """What the docstrings of the parts promise."""
-        super().check_invariants()
-        self.ordering.check_invariants()
-        self.sync.check_invariants()
+        self.answer_range(first, last)

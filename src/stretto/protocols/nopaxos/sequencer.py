@@ -1,7 +1,7 @@
 """The sequencer: it numbers requests, and remembers nothing else.
 
-It stamps nothing before the leader of a view has opened a session, and never for a view below one that it has been asked for. One that is
-started again has another life, so its numbers are those of another session: no number is given twice.
+It stamps nothing before the leader of a view has opened a session, and never for a view below one that it has been asked for. A sequencer
+that is started again has another incarnation, so its numbers are those of another session: no number is given twice.
 
 Source: Li et al., OSDI 2016, section 4; there it is a switch.
 """
@@ -15,25 +15,25 @@ from stretto.core.node import Address, Message, Port
 from stretto.protocols.nopaxos.messages import OpenSession, SequencerAlive, SessionOpened, Stamped
 from stretto.replication.messages import Request
 
-_LIFE_BITS = 61
+_INCARNATION_BITS = 61
 
 
 class Sequencer:
     """One sequencer, number `index` of the configuration's.
 
-    - `life`: what tells this life from all others; `view`: the highest view that opened a session, -1 before that;
+    - `incarnation`: what tells this start from all others; `view`: the highest view that opened a session, -1 before that;
     - `number`: the last number given in that session.
     """
 
     def __init__(self, port: Port, config: ClusterConfig, index: int) -> None:
         self.port = port
         self.index = index
-        self.life = 1 + port.random.getrandbits(_LIFE_BITS)
+        self.incarnation = 1 + port.random.getrandbits(_INCARNATION_BITS)
         self.view = -1
         self.number = 0
         self.ignored: dict[str, int] = {}
         self._n = config.n
-        self._told = 0
+        self._announced = 0
         self._interval_ns = config.timeouts.ns("sync_interval")
 
     def on_message(self, source: Address, message: Message) -> None:
@@ -51,7 +51,7 @@ class Sequencer:
         if source != request.client:
             return self._ignore("request that names another client")
         self.number += 1
-        return self.port.multicast(Stamped(self.view, self.life, self.number, request))
+        return self.port.multicast(Stamped(self.view, self.incarnation, self.number, request))
 
     def _open(self, source: Address, view: int) -> None:
         """Open the session of a higher view; say so again if it is open."""
@@ -61,24 +61,24 @@ class Sequencer:
             return self._ignore("of an older view")
         if view > self.view:
             self.view = view
-            self.number = self._told = 0
+            self.number = self._announced = 0
             self.port.report("session opened", view=view)
             self.port.set_timer("alive", self._interval_ns)
-        return self.port.send(source, SessionOpened(view, self.life))
+        return self.port.send(source, SessionOpened(view, self.incarnation))
 
     def on_timer(self, name: str) -> None:
         """Show life, if no stamp has since the last time: so the loss of the last one is noticed too."""
         self.port.set_timer("alive", self._interval_ns)
-        if self.number == self._told:
-            self.port.multicast(SequencerAlive(self.view, self.life, self.number))
-        self._told = self.number
+        if self.number == self._announced:
+            self.port.multicast(SequencerAlive(self.view, self.incarnation, self.number))
+        self._announced = self.number
 
     def _ignore(self, reason: str) -> None:
         self.ignored[reason] = self.ignored.get(reason, 0) + 1
 
     def snapshot(self) -> Any:
         """The whole state as canonical plain data."""
-        return [self.life, self.view, self.number, self._told]
+        return [self.incarnation, self.view, self.number, self._announced]
 
     def metrics(self) -> dict[str, Any]:
         """Counters and gauges."""
@@ -88,4 +88,4 @@ class Sequencer:
     def check_invariants(self) -> None:
         """Nothing is stamped without a session."""
         assert self.number == 0 or self.view >= 0
-        assert self._told <= self.number
+        assert self._announced <= self.number

@@ -1,6 +1,6 @@
 """A view's sequencer: how its leader finds one, and how the replicas notice that it has fallen silent.
 
-      r0 (leader) ---OpenSession(view)---> sequencer ---SessionOpened(view, life)---> r0 ---Sync(sequencer, life)---> all
+      r0 (leader) ---OpenSession(view)---> sequencer ---SessionOpened(view, incarnation)---> r0 ---Sync(sequencer, incarnation)---> all
 
 A view has one session, ever: that of the first answer. When it ends, because the sequencer has died or lost its numbers, a majority that
 does not hear it starts the next view, with the same leader. (The paper's views are pairs, of leader and session; one number serves
@@ -9,82 +9,99 @@ for both.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address
+from stretto.core.node import Address, Message
 from stretto.protocols.nopaxos.messages import NO_SESSION, OpenSession, SessionOpened, SuspectSequencer
+from stretto.replication.group import Group
+from stretto.replication.messages import StartView
+from stretto.replication.part import Part
+from stretto.replication.view_change import ViewChange
 
-if TYPE_CHECKING:
-    from stretto.protocols.nopaxos.replica import NoPaxosReplica
 
-
-class SequencerSession:
+class SequencerSession(Part):
     """The part of a replica that knows the sequencer.
 
     - `sequencer`: the index of the one that serves the view or, before it has one, that is to be asked first;
-    - `life`: that of its session; NO_SESSION before there is one. Stamps of any other do not count;
-    - `suspects`: who does not hear it: a replica and the incarnation in which it spoke.
+    - `incarnation`: that of its session; NO_SESSION before there is one. Stamps of any other do not count;
+    - `suspects`: who does not hear it: a replica and the incarnation in which it spoke;
+    - `resumed`: this replica goes on from its disk in the view in which it ended.
+
+    Parameters: `on_opened` is called at the leader when the view has a session.
     """
 
-    def __init__(self, replica: NoPaxosReplica, config: ClusterConfig) -> None:
-        self.replica = replica
-        self.port = replica.port
+    def __init__(self, group: Group, view_change: ViewChange, config: ClusterConfig, on_opened: Callable[[], None]) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.view_change = view_change
         self.sequencer = 0
-        self.life = NO_SESSION
+        self.incarnation = NO_SESSION
         self.suspects: dict[int, int] = {}
+        self.resumed = False
+        self._on_opened = on_opened
         self._addresses = range(config.n, config.n + len(config.sequencers))
         self._heard_ns = 0
         self._timeout_ns = config.timeouts.ns("leader_timeout")
         self._retransmit_ns = config.timeouts.ns("retransmit")
+        self.handlers = {SessionOpened: self.on_session_opened, SuspectSequencer: self.on_suspect_sequencer}
+        self.timers = {"session": self.on_session_timer, "watch": self.on_watch_timer}
 
-    def begin(self) -> None:
-        """A view has been entered: its leader looks for a sequencer."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the view has a session."""
+        return self.incarnation != NO_SESSION
+
+    def begin_view(self) -> None:
+        """See `Part`. The leader looks for a sequencer."""
         self._heard_ns = self.port.now_ns
         self.port.set_timer("watch", self._timeout_ns // 4)
-        if self.replica.is_leader:
+        if self.group.is_leader:
             self.port.set_timer("session", self._retransmit_ns)
-            if not self.replica.resumed:
-                self.port.send(self._addresses[self.sequencer], OpenSession(self.replica.view))
+            if not self.resumed:
+                self.port.send(self._addresses[self.sequencer], OpenSession(self.group.view))
 
-    def stop(self) -> None:
-        """The view has been left. A sequencer that somebody does not hear is not the first choice for the next."""
+    def leave_view(self) -> None:
+        """See `Part`. A sequencer that some replica does not hear is not the first choice for the next view."""
         if self.suspects or self._silent:
             self.sequencer = (self.sequencer + 1) % len(self._addresses)
-        self.life = NO_SESSION
-        self.suspects.clear()
+        self.incarnation = NO_SESSION
+        self.suspects = {}
+        self.resumed = False
         for name in ("watch", "session"):
             self.port.cancel_timer(name)
+
+    def replay(self, record: Message) -> None:
+        """See `Part`."""
+        self.resumed |= isinstance(record, StartView)
 
     # Finding one
 
     def on_session_timer(self) -> None:
         """No sequencer has answered: ask all. But a leader that was started again may have opened a session that it has forgotten."""
-        replica = self.replica
-        if replica.resumed:
-            return replica.views.start_next("its leader was started again")
+        if self.resumed:
+            return self.view_change.start_next("its leader was started again")
         self.port.set_timer("session", self._retransmit_ns)
         for address in self._addresses:
-            self.port.send(address, OpenSession(replica.view))
+            self.port.send(address, OpenSession(self.group.view))
         return None
 
     def on_session_opened(self, source: Address, message: SessionOpened) -> None:
         """Take the first sequencer that answers, and tell all at once."""
-        replica = self.replica
-        if source not in self._addresses or message.view != replica.view or not replica.accepting or not replica.is_leader:
-            return replica.ignore("session of another view")
-        if self.life != NO_SESSION or replica.resumed:
-            return replica.ignore("the view has a session")
-        self.learn(source - replica.n, message.life)
+        if self.is_open or self.resumed:
+            return self.group.ignore("the view has a session")
+        self.learn(source - self.group.n, message.incarnation)
         self.port.cancel_timer("session")
-        return replica.sync.begin_round()
+        return self._on_opened()
 
-    def learn(self, sequencer: int, life: int) -> None:
+    def learn(self, sequencer: int, incarnation: int) -> None:
         """The leader has found one."""
-        if self.life == NO_SESSION and sequencer < len(self._addresses):
-            self.sequencer, self.life = sequencer, life
+        if not self.is_open and sequencer < len(self._addresses):
+            self.sequencer, self.incarnation = sequencer, incarnation
             self.hear()
-            self.port.report("session", view=self.replica.view, sequencer=sequencer)
+            self.port.report("session", view=self.group.view, sequencer=sequencer)
 
     # Watching it
 
@@ -94,31 +111,33 @@ class SequencerSession:
 
     @property
     def _silent(self) -> bool:
-        return self.life != NO_SESSION and self.port.now_ns - self._heard_ns >= self._timeout_ns
+        return self.is_open and self.port.now_ns - self._heard_ns >= self._timeout_ns
 
     def on_watch_timer(self) -> None:
-        """Tell all if it has been silent. Whoever hears it forgets what others have said: they say it again."""
-        replica = self.replica
+        """Tell all if it has been silent. A replica that hears it forgets what others have said: they say it again."""
+        group = self.group
         self.port.set_timer("watch", self._timeout_ns // 4)
         if not self._silent:
-            self.suspects.clear()
+            self.suspects = {}
             return
-        self.suspects[replica.index] = replica.incarnation
-        replica.send_to_peers(SuspectSequencer(replica.incarnations, replica.view))
-        self._judge()
+        self.suspects[group.index] = group.incarnation
+        group.send_to_peers(SuspectSequencer(group.incarnations, group.view))
+        self._count_suspects()
 
     def on_suspect_sequencer(self, source: Address, message: SuspectSequencer) -> None:
         """Count a suspicion."""
-        if self.replica.views.counts(source, message):
-            self.suspects[source] = message.incarnations[source]
-            self._judge()
+        self.suspects[source] = message.incarnations[source]
+        self._count_suspects()
 
-    def _judge(self) -> None:
-        """With a majority that does not hear it, ourselves among them, go on with another. One that is deaf drags nobody along."""
-        replica = self.replica
-        if replica.index in self.suspects and len(replica.standing(self.suspects)) >= replica.quorums.majority:
-            replica.views.start_next("sequencer suspected")
+    def _count_suspects(self) -> None:
+        """With a majority that does not hear it, this replica included, start a view with another. One deaf replica forces none."""
+        if self.group.index in self.suspects and self.group.has_majority(self.suspects):
+            self.view_change.start_next("sequencer suspected")
+
+    def metrics(self) -> dict[str, Any]:
+        """See `Part`."""
+        return {"sequencer": self.sequencer}
 
     def snapshot(self) -> Any:
-        """The fields as canonical plain data."""
-        return [self.sequencer, self.life, sorted(self.suspects.items()), self._silent]
+        """See `Part`."""
+        return [self.sequencer, self.incarnation, sorted(self.suspects.items()), self._silent, self.resumed]

@@ -7,46 +7,65 @@ Source: Li et al., OSDI 2016, section 5.4. There, followers execute only then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
-from stretto.protocols.nopaxos.messages import NO_SESSION, Sync, SyncReply
+from stretto.protocols.nopaxos.messages import Sync, SyncReply
+from stretto.protocols.nopaxos.ordering import Ordering
+from stretto.protocols.nopaxos.session import SequencerSession
+from stretto.replication.failure_detector import FailureDetector
+from stretto.replication.group import Group
 from stretto.replication.messages import Commit
+from stretto.replication.part import Part
+from stretto.replication.state import ReplicatedState
+from stretto.replication.transfer import StateTransfer
+from stretto.replication.view_change import ViewChange
 
-if TYPE_CHECKING:
-    from stretto.protocols.nopaxos.replica import NoPaxosReplica
 
-
-class Synchronisation:
+class Synchronisation(Part):
     """The part of a replica that commits.
 
-    - `attention`: the leader's: a Sync is due when its log gets there;
-    - `synced`: up to there, our log is known to be that of the leader of our view. It never goes down within the view;
-    - `confirmed`: the leader's: the same of each follower, with the incarnation in which it said so.
+    - `next_sync_position`: the leader's: a Sync is due when its log gets there;
+    - `acknowledged`: the leader's: up to where each follower's log is ours, with the incarnation in which it said so.
     """
 
-    def __init__(self, replica: NoPaxosReplica, config: ClusterConfig) -> None:
-        self.replica = replica
-        self.port = replica.port
-        self.state = replica.state
-        self.attention = 0
-        self.synced = 0
-        self.confirmed: dict[int, tuple[int, int]] = {}
+    def __init__(
+        self,
+        group: Group,
+        state: ReplicatedState,
+        transfer: StateTransfer,
+        detector: FailureDetector,
+        view_change: ViewChange,
+        session: SequencerSession,
+        ordering: Ordering,
+        config: ClusterConfig,
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.state = state
+        self.transfer = transfer
+        self.detector = detector
+        self.view_change = view_change
+        self.session = session
+        self.ordering = ordering
+        self.next_sync_position = 0
+        self.acknowledged: dict[int, tuple[int, int]] = {}
         self._interval_ns = config.timeouts.ns("sync_interval")
         self._operations = config.limits.sync_operations
+        self.handlers = {Sync: self.on_sync, SyncReply: self.on_sync_reply, Commit: self.on_commit}
+        self.timers = {"sync": self.on_sync_timer}
 
-    def begin(self) -> None:
-        """A view has been entered, with the log that its leader has."""
-        self.synced = self.replica.views.start_tip
-        self.confirmed = {}
-        self.attention = self.state.log.tip + self._operations
-        if self.replica.is_leader:
+    def begin_view(self) -> None:
+        """See `Part`."""
+        self.next_sync_position = self.state.log.last + self._operations
+        if self.group.is_leader:
             self.port.set_timer("sync", self._interval_ns)
 
-    def stop(self) -> None:
-        """The view has been left."""
-        self.confirmed = {}
+    def leave_view(self) -> None:
+        """See `Part`."""
+        self.acknowledged = {}
         self.port.cancel_timer("sync")
 
     # The leader's part
@@ -54,86 +73,74 @@ class Synchronisation:
     def on_sync_timer(self) -> None:
         """Synchronise at least this often. Without a sequencer, the leader is of no use, and shows no life."""
         self.port.set_timer("sync", self._interval_ns)
-        if self.replica.session.life != NO_SESSION and self.replica.views.leader_may_go_on():
-            self.begin_round()
+        if self.session.is_open:
+            self.detector.show_life(self.begin_round)
 
     def begin_round(self) -> None:
         """Tell all what our log is."""
-        replica, log = self.replica, self.state.log
-        self.attention = log.tip + self._operations
-        session, committed = replica.session, self.state.committed
-        incarnations, view = replica.incarnations, replica.view
-        replica.send_to_peers(Sync(incarnations, view, session.sequencer, session.life, log.tip, log.tip_hash, committed))
-        self._commit()  # a majority may be we alone
+        group, log, session = self.group, self.state.log, self.session
+        self.next_sync_position = log.last + self._operations
+        session_id = session.sequencer, session.incarnation
+        group.send_to_peers(Sync(group.incarnations, group.view, *session_id, log.last, log.last_hash, self.state.committed))
+        self._commit()  # this replica alone may be a majority
 
     def on_sync_reply(self, source: Address, message: SyncReply) -> None:
-        """Count what a follower has. Whoever answers is in the view."""
-        replica = self.replica
-        if not replica.views.counts(source, message):
-            return None
-        if not replica.is_leader or message.position > self.state.log.tip:
-            return replica.ignore("answer to no question of ours")
+        """Count what a follower has. A follower that answers is in the view."""
+        if message.position > self.state.log.last:
+            return self.group.ignore("answer to no question of ours")
         incarnation = message.incarnations[source]
-        replica.views.note_entered(source, incarnation)
-        former = self.confirmed.get(source)
+        self.view_change.note_entered(source, incarnation)
+        former = self.acknowledged.get(source)
         if former is None or former < (incarnation, message.position):
-            self.confirmed[source] = (incarnation, message.position)
+            self.acknowledged[source] = (incarnation, message.position)
             self._commit()
         return None
 
     def _commit(self) -> None:
-        """Commit what f+1 have, we among them."""
-        replica = self.replica
-        spoken = {follower: incarnation for follower, (incarnation, _) in self.confirmed.items()}
-        positions = sorted((self.confirmed[follower][1] for follower in replica.standing(spoken)), reverse=True)
-        everyone = [self.state.log.tip, *positions]
-        if len(everyone) >= replica.quorums.majority:
-            self.state.commit_up_to(max(self.state.committed, everyone[replica.quorums.f]))
+        """Commit what f+1 have, this replica among them."""
+        group = self.group
+        spoken = {follower: incarnation for follower, (incarnation, _) in self.acknowledged.items()}
+        positions = sorted((self.acknowledged[follower][1] for follower in group.current_voters(spoken)), reverse=True)
+        everyone = [self.state.log.last, *positions]
+        if len(everyone) >= group.quorums.majority:
+            self.state.commit_up_to(max(self.state.committed, everyone[group.quorums.f]))
 
     # The follower's part
 
     def on_sync(self, source: Address, message: Sync) -> None:
-        """Compare the logs, ask for what differs or lacks, and say how far they are equal."""
-        replica, log = self.replica, self.state.log
-        if not replica.views.counts(source, message):
-            return None
-        if source != replica.leader:
-            return replica.ignore("not from the leader")
-        replica.views.hear_leader()
-        replica.session.learn(message.sequencer, message.life)
-        if replica.accepting and message.position > self.synced:
+        """Compare the logs, ask for what differs or is missing, and say how far they are equal."""
+        group, log, ordering = self.group, self.state.log, self.ordering
+        self.detector.hear_leader()
+        self.session.learn(message.sequencer, message.sequencer_incarnation)
+        if group.accepting and message.position > ordering.matched:
             if log.matches(message.position, message.hash):
-                self.synced = message.position
-            elif log.tip >= message.position:
-                replica.ordering.ask_leader(self.synced + 1, message.position)
+                ordering.match(message.position)
+            elif log.last >= message.position:
+                ordering.ask_leader(ordering.matched + 1, message.position)
             else:
-                replica.ordering.notice(message.position)
-        if replica.accepting and self.state.committed < message.committed <= self.synced:
+                ordering.notice(message.position)
+        if group.accepting and self.state.committed < message.committed <= ordering.matched:
             self.state.commit_up_to(message.committed)
-        return self.port.send(source, SyncReply(replica.incarnations, replica.view, self.synced))
+        self.port.send(source, SyncReply(group.incarnations, group.view, ordering.matched))
 
     def on_commit(self, source: Address, message: Commit) -> None:
         """Commit, if our log agrees; fetch what is committed, if it does not."""
-        replica = self.replica
-        if not replica.views.counts(source, message):
-            return None
-        if source != replica.leader or not replica.accepting or message.position <= self.state.committed:
-            return replica.ignore("a commit that is known, or not the leader's")
+        if message.position <= self.state.committed:
+            return self.group.ignore("a commit that is known")
         if not self.state.log.matches(message.position, message.hash):
-            return replica.repair(message.position, message.hash, source)
+            return self.transfer.repair(message.position, message.hash, source)
         self.state.commit_up_to(message.position)
-        self.synced = max(self.synced, message.position)
-        return None
+        return self.ordering.match(message.position)
 
     # Watching
 
     def snapshot(self) -> Any:
-        """The fields as canonical plain data."""
-        return [self.attention, self.synced, sorted(self.confirmed.items())]
+        """See `Part`."""
+        return [self.next_sync_position, sorted(self.acknowledged.items())]
 
     def check_invariants(self) -> None:
-        """What is committed in our view is in the leader's log; only it counts what others have."""
-        if self.replica.accepting:
-            assert self.state.committed <= max(self.synced, self.state.log.tip if self.replica.is_leader else 0)
-            assert self.synced <= self.state.log.tip
-        assert not self.confirmed or self.replica.is_leader
+        """See `Part`. What is committed in our view is in the leader's log; only the leader counts what others have."""
+        if self.group.accepting:
+            last = self.state.log.last if self.group.is_leader else 0
+            assert self.state.committed <= max(self.ordering.matched, last)
+        assert not self.acknowledged or self.group.is_leader

@@ -5,6 +5,6 @@ from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.speculative.client import SpeculativeClient
 from stretto.protocols.speculative.messages import MESSAGES
 from stretto.protocols.speculative.replica import SpeculativeReplica
-from stretto.replication.records import PEER_RECORDS
+from stretto.replication.records import RECORDS
 
-SPECULATIVE = ProtocolDefinition("speculative", MESSAGES, PEER_RECORDS, SpeculativeReplica, SpeculativeClient)
+SPECULATIVE = ProtocolDefinition("speculative", MESSAGES, RECORDS, SpeculativeReplica, SpeculativeClient)

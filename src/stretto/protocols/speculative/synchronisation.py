@@ -7,16 +7,20 @@ A superquorum of equal hashes commits, the leader's own among them or not. Sourc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
 from stretto.protocols.speculative.messages import Conflict, Sync, SyncReply
+from stretto.replication.failure_detector import FailureDetector
+from stretto.replication.group import Group
 from stretto.replication.messages import Commit, Forward
+from stretto.replication.part import Part
+from stretto.replication.pending import PendingRequests
 from stretto.replication.quorums import Outcome, Quorums, Tally
-
-if TYPE_CHECKING:
-    from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.replication.state import ReplicatedState
+from stretto.replication.transfer import StateTransfer
+from stretto.replication.view_change import ViewChange
 
 NEVER = 1 << 62
 """A position that no log reaches."""
@@ -25,7 +29,7 @@ MAX_FORWARDED = 1_000
 """How many requests a follower forwards at a time."""
 
 MAX_CONFLICTING_CLIENTS = 1_000
-"""How many clients' conflicts are counted each by itself."""
+"""Of how many clients the conflicts are counted separately."""
 
 
 class SyncRound:
@@ -37,43 +41,65 @@ class SyncRound:
         self.tally: Tally[bytes] = Tally(quorums.n, quorums.superquorum)
 
 
-class Synchronisation:
+class Synchronisation(Part):
     """The part of a replica that commits.
 
-    - `attention`: the position at which an append has more to do than to answer. Leader: a round is due. Follower: a Sync waits.
+    - `next_sync_position`: the position at which an append has more to do than to answer. Leader: a round is due. Follower: a Sync waits.
     - `round`: the leader's question that is open. `wanted`: another is to follow at once.
     - `awaited`: the position of a Sync that the follower has not answered yet.
-    - `leader_had`: the position of the leader's last Sync, and our tip then.
-    - `overdue`: a committed position, and its hash, that has not arrived here yet. `conflicts`: how many each client has told of.
+    - `leader_had`: the position of the leader's last Sync, and our last position then.
+    - `overdue`: a committed position, and its hash, that has not arrived here yet. `conflicts`: how many each client has reported.
     """
 
-    def __init__(self, replica: SpeculativeReplica, config: ClusterConfig) -> None:
-        self.replica = replica
-        self.port = replica.port
-        self.state = replica.state
-        self.attention = NEVER
+    def __init__(
+        self,
+        group: Group,
+        state: ReplicatedState,
+        pending: PendingRequests,
+        transfer: StateTransfer,
+        detector: FailureDetector,
+        view_change: ViewChange,
+        config: ClusterConfig,
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.state = state
+        self.pending = pending
+        self.transfer = transfer
+        self.detector = detector
+        self.view_change = view_change
+        self.next_sync_position = NEVER
         self.round: SyncRound | None = None
         self.wanted = False
         self.awaited: int | None = None
         self.leader_had: tuple[int, int] | None = None
         self.overdue: tuple[int, bytes] | None = None
         self.conflicts: dict[Address, int] = {}
-        self._last_round_ns = replica.port.now_ns
+        self._last_round_ns = self.port.now_ns
         self._interval_ns = config.timeouts.ns("sync_interval")
         self._patience_ns = config.timeouts.ns("sync_patience")
         self._timeout_ns = config.timeouts.ns("sync_timeout")
         self._conflict_interval_ns = config.timeouts.ns("conflict_interval")
         self._operations = config.limits.sync_operations
+        self.handlers = {
+            Conflict: self.on_conflict,
+            Sync: self.on_sync,
+            SyncReply: self.on_sync_reply,
+            Commit: self.on_commit,
+            Forward: self.on_forward,
+        }
+        self.timers = {"sync": self.on_sync_timer, "patience": self.on_patience_timer, "overdue": self.on_overdue_timer}
 
-    def begin(self) -> None:
-        """A view has been entered: its leader asks, the others answer."""
-        if self.replica.is_leader:
-            self.attention = self._next_attention()
+    def begin_view(self) -> None:
+        """See `Part`. The leader asks, the others answer."""
+        if self.group.is_leader:
+            self._set_next_sync_position()
             self.port.set_timer("sync", self._interval_ns)
 
-    def stop(self) -> None:
-        """The view has been left."""
-        self.attention = NEVER
+    def leave_view(self) -> None:
+        """See `Part`."""
+        self.next_sync_position = NEVER
         self.round = None
         self.wanted = False
         self.awaited = None
@@ -82,74 +108,70 @@ class Synchronisation:
         for name in ("sync", "patience", "overdue"):
             self.port.cancel_timer(name)
 
-    def resume(self) -> None:
-        """A repair has ended: ask, or answer what waits."""
-        if self.replica.is_leader:
-            self.begin_round()
-        elif self.awaited is not None and self.state.log.tip >= self.awaited:
-            self.answer_sync()
+    def on_repaired(self) -> None:
+        """See `Part`. Ask, or answer what waits."""
+        if self.group.is_leader:
+            self._begin_round()
+        elif self.awaited is not None and self.state.log.last >= self.awaited:
+            self._answer_sync()
 
-    def on_attention(self) -> None:
+    def on_sync_position(self) -> None:
         """The log has reached the position at which something else is to be done."""
-        if self.replica.is_leader:
-            self.attention = NEVER
+        if self.group.is_leader:
+            self.next_sync_position = NEVER
             self.wanted = True
-            if not self._round_under_way():
-                self.begin_round()
+            if not self._round_in_progress():
+                self._begin_round()
         else:
-            self.answer_sync()
+            self._answer_sync()
 
     # The leader's part
 
-    def begin_round(self) -> None:
-        """Ask all for their hash at the tip."""
-        replica = self.replica
+    def _begin_round(self) -> None:
+        """Ask all for their hash at our last position."""
+        group, log = self.group, self.state.log
         self.wanted = False
         now = self._last_round_ns = self.port.now_ns
-        self.round = SyncRound(self.state.log.tip, replica.quorums, now)
-        self.attention = self._next_attention()
+        self.round = SyncRound(log.last, group.quorums, now)
+        self._set_next_sync_position()
         self._send_sync(self.round)
-        self._count_answer(self.round, replica.index, self.state.log.tip_hash)
+        self._count_answer(self.round, group.index, log.last_hash)
 
     def _send_sync(self, round_: SyncRound) -> None:
-        replica, committed = self.replica, self.state.committed
+        group, committed = self.group, self.state.committed
         summary = self.state.log.hash_at(committed)
-        replica.send_to_peers(Sync(replica.incarnations, replica.view, round_.position, committed, summary))
+        group.send_to_peers(Sync(group.incarnations, group.view, round_.position, committed, summary))
 
-    def _next_attention(self) -> int:
-        """With so many absent that no superquorum is left, every commit takes a reconciliation: then the first operation asks for one."""
-        replica = self.replica
-        degraded = replica.n - len(replica.views.absent) < replica.quorums.superquorum
-        return self.state.log.tip + (1 if degraded else self._operations)
+    def _set_next_sync_position(self) -> None:
+        """With too few responsive for a superquorum, every commit takes a reconciliation: then the first operation asks for one."""
+        self.next_sync_position = self.state.log.last + (self._operations if self.detector.has_superquorum else 1)
 
-    def _round_under_way(self) -> bool:
+    def _round_in_progress(self) -> bool:
         """Whether a question is open whose answer can commit something. (One about what is committed is only a sign of life.)"""
         return self.round is not None and self.round.position > self.state.committed
 
     def on_sync_timer(self) -> None:
-        """Synchronise at least this often: a new round, or the old one again; and notice that nobody answers."""
+        """Synchronise at least this often."""
         self.port.set_timer("sync", self._interval_ns)
-        replica, pending = self.replica, self.round
-        if not replica.accepting or not replica.views.leader_may_go_on():
-            return
-        if pending is None or not self._round_under_way():
-            self.begin_round()
+        if self.group.accepting:
+            self.detector.show_life(self._synchronise)
+
+    def _synchronise(self) -> None:
+        """Begin a new round, or ask the old question again; and notice that too few answer it."""
+        pending = self.round
+        if pending is None or not self._round_in_progress():
+            self._begin_round()
             return
         self._send_sync(pending)
         if self.port.now_ns - pending.started_ns >= self._timeout_ns:
-            replica.views.absent = set(replica.peers) - set(pending.tally.answers)
-            self._judge(pending)
+            self.detector.give_up_waiting_for(set(self.group.peers) - set(pending.tally.answers))
+            self._reconcile_if_lost(pending)
 
     def on_sync_reply(self, source: Address, message: SyncReply) -> None:
-        """Count a follower's hash. Whoever answers is in the view."""
-        replica = self.replica
-        if not replica.views.counts(source, message):
-            return None
-        if not replica.is_leader:
-            return replica.ignore("not the leader")
-        replica.views.note_entered(source, message.incarnations[source])
+        """Count a follower's hash. A follower that answers is in the view."""
+        self.view_change.note_entered(source, message.incarnations[source])
         if self.round is None or message.position != self.round.position:
-            return replica.ignore("answer to another synchronisation")
+            return self.group.ignore("answer to another synchronisation")
         return self._count_answer(self.round, source, message.hash)
 
     def _count_answer(self, round_: SyncRound, voter: int, summary: bytes | None) -> None:
@@ -158,43 +180,39 @@ class Synchronisation:
             self.round = None
             self._commit(round_.position, summary, voter)
         else:
-            self._judge(round_)
+            self._reconcile_if_lost(round_)
 
     def _commit(self, position: int, summary: bytes, voter: int) -> None:
         """A superquorum has this hash: it is committed, whatever stands in our own log."""
-        replica = self.replica
+        group = self.group
         if position > self.state.committed:
-            replica.send_to_peers(Commit(replica.incarnations, replica.view, position, summary))
+            group.send_to_peers(Commit(group.incarnations, group.view, position, summary))
             if not self.state.log.matches(position, summary):
-                replica.repair(position, summary, voter)
+                self.transfer.repair(position, summary, voter)
                 return
             self.state.commit_up_to(position)
         if self.wanted:
-            self.begin_round()
+            self._begin_round()
 
-    def _judge(self, round_: SyncRound) -> None:
-        """DoViewChange if no superquorum can come of this round, but a majority is there to do it."""
-        replica = self.replica
-        if not self._round_under_way() or len(round_.tally) < replica.quorums.majority:
+    def _reconcile_if_lost(self, round_: SyncRound) -> None:
+        """Start the next view if no superquorum can come of this round, and a majority is there to do it."""
+        if not self._round_in_progress() or len(round_.tally) < self.group.quorums.majority:
             return
-        never = len(replica.views.absent - set(round_.tally.answers))
+        never = len(self.detector.unresponsive - set(round_.tally.answers))
         if round_.tally.outcome(never) is Outcome.LOST:
-            replica.views.start_next("no superquorum")
+            self.view_change.start_next("no superquorum")
 
     def on_conflict(self, source: Address, message: Conflict) -> None:
         """A client saw answers that cannot agree any more: ask now, but not too often."""
-        replica = self.replica
-        if message.view != replica.view or not replica.accepting or not replica.is_leader:
-            return replica.ignore("conflict told to the wrong replica or view")
         if message.position <= self.state.committed:
-            return replica.ignore("conflict that is settled")
+            return self.group.ignore("conflict about what is committed")
         if source in self.conflicts or len(self.conflicts) < MAX_CONFLICTING_CLIENTS:
             self.conflicts[source] = self.conflicts.get(source, 0) + 1
         self.wanted = True
-        if not self._round_under_way():
+        if not self._round_in_progress():
             wait_ns = self._last_round_ns + self._conflict_interval_ns - self.port.now_ns
             if wait_ns <= 0:
-                self.begin_round()
+                self._begin_round()
             else:
                 self.port.set_timer("sync", wait_ns)
         return None
@@ -203,51 +221,43 @@ class Synchronisation:
 
     def on_sync(self, source: Address, message: Sync) -> None:
         """Answer with the hash at that position, now or when the log gets there; learn what is committed."""
-        replica = self.replica
-        if not replica.views.counts(source, message):
-            return None
-        if source != replica.leader:
-            return replica.ignore("not from the leader")
-        replica.views.hear_leader()
+        group, log = self.group, self.state.log
+        self.detector.hear_leader()
         self._learn_commit(message.committed, message.committed_hash)
-        if message.position < self.state.log.base:
-            return replica.ignore("about a position that is long settled")
+        if message.position < log.start:
+            return group.ignore("about a position that was compacted")
         if self.awaited != message.position:
             self.awaited = message.position
             self.port.set_timer("patience", self._patience_ns)
-        self.attention = message.position
-        if replica.accepting and self.state.log.tip >= message.position:
-            self.answer_sync()
+        self.next_sync_position = message.position
+        if group.accepting and log.last >= message.position:
+            self._answer_sync()
             self._forward_what_the_leader_lacks(message)
         return None
 
     def _forward_what_the_leader_lacks(self, message: Sync) -> None:
         """The leader has committed all that it has, and what we hold behind that since its last Sync has not reached it: send it.
 
-        Else the last request before a silence stays speculative, if it was the leader who lost it.
+        Without this, the last request before a silence stays speculative, if the leader lost it.
         """
-        last, self.leader_had = self.leader_had, (message.position, self.state.log.tip)
-        if message.position == message.committed and last is not None and last[0] == message.position < last[1]:
-            requests = tuple(self.state.log.entries(message.position + 1, last[1])[:MAX_FORWARDED])
-            self.port.send(self.replica.leader, Forward(self.replica.incarnations, self.replica.view, requests))
+        group, log = self.group, self.state.log
+        previous, self.leader_had = self.leader_had, (message.position, log.last)
+        if message.position == message.committed and previous is not None and previous[0] == message.position < previous[1]:
+            requests = tuple(log.entries(message.position + 1, previous[1])[:MAX_FORWARDED])
+            self.port.send(group.leader, Forward(group.incarnations, group.view, requests))
 
     def on_forward(self, source: Address, message: Forward) -> None:
-        """Requests that were lost on their way here: they arrive now."""
-        if not self.replica.views.counts(source, message):
-            return None
-        if not self.replica.is_leader or not self.replica.accepting:
-            return self.replica.ignore("forwarded to the wrong replica")
+        """Requests that were lost on their way here arrive now."""
         for request in message.requests:
-            self.replica.accept(request)
-        return None
+            self.pending.accept(request)
 
-    def answer_sync(self) -> None:
+    def _answer_sync(self) -> None:
         """Tell the leader our hash at the position that it asked about."""
         assert self.awaited is not None
-        if self.awaited >= self.state.log.base:  # else it is long committed
+        if self.awaited >= self.state.log.start:  # if not, it was committed long ago
             self._reply(self.awaited, self.state.log.hash_at(self.awaited))
         self.awaited = None
-        self.attention = NEVER
+        self.next_sync_position = NEVER
         self.port.cancel_timer("patience")
 
     def on_patience_timer(self) -> None:
@@ -256,25 +266,21 @@ class Synchronisation:
             self._reply(self.awaited, None)
 
     def _reply(self, position: int, summary: bytes | None) -> None:
-        replica = self.replica
-        self.port.send(replica.leader, SyncReply(replica.incarnations, replica.view, position, summary))
+        group = self.group
+        self.port.send(group.leader, SyncReply(group.incarnations, group.view, position, summary))
 
     def on_commit(self, source: Address, message: Commit) -> None:
         """Commit, if our log agrees; repair it, if it does not."""
-        if not self.replica.views.counts(source, message):
-            return None
-        if source != self.replica.leader:
-            return self.replica.ignore("not from the leader")
-        return self._learn_commit(message.position, message.hash)
+        self._learn_commit(message.position, message.hash)
 
     def _learn_commit(self, position: int, summary: bytes) -> None:
         """Everything up to `position` is committed, with that hash there. What has not arrived here may be on its way."""
-        if position <= self.state.committed or not self.replica.accepting:
+        if position <= self.state.committed or not self.group.accepting:
             return
         if self.state.log.matches(position, summary):
             self.state.commit_up_to(position)
-        elif self.state.log.tip >= position:
-            self.replica.repair(position, summary, self.replica.leader)
+        elif self.state.log.last >= position:
+            self.transfer.repair(position, summary, self.group.leader)
         elif self.overdue is None:
             self.overdue = (position, summary)
             self.port.set_timer("overdue", self._patience_ns)
@@ -282,22 +288,26 @@ class Synchronisation:
     def on_overdue_timer(self) -> None:
         """What is committed had not arrived here; if it still has not, fetch it."""
         overdue, self.overdue = self.overdue, None
-        if overdue is None or not self.replica.accepting:
+        if overdue is None or not self.group.accepting:
             return
         position, summary = overdue
-        if self.state.log.tip < position:
-            self.replica.repair(position, summary, self.replica.leader)
+        if self.state.log.last < position:
+            self.transfer.repair(position, summary, self.group.leader)
         else:
             self._learn_commit(position, summary)
 
     # Watching
 
-    def snapshot(self) -> dict[str, Any]:
-        """The fields as canonical plain data."""
+    def metrics(self) -> dict[str, Any]:
+        """See `Part`."""
+        return {"conflicts_by_client": dict(self.conflicts)}
+
+    def snapshot(self) -> Any:
+        """See `Part`."""
         now, pending = self.port.now_ns, self.round
         timed_out = pending is not None and now - pending.started_ns >= self._timeout_ns
         return {
-            "attention": self.attention,
+            "next_sync_position": self.next_sync_position,
             "round": pending and [pending.position, sorted(pending.tally.answers.items()), timed_out],
             "may_ask_again": now - self._last_round_ns >= self._conflict_interval_ns,
             "wanted": self.wanted,
@@ -307,8 +317,8 @@ class Synchronisation:
         }
 
     def check_invariants(self) -> None:
-        """Questions are the leader's, and about what it has; answers are the followers'."""
+        """See `Part`. Questions are the leader's, and about what it has; answers are the followers'."""
         if self.round is not None:
-            assert self.replica.is_leader
-            assert self.round.position <= self.state.log.tip
-        assert self.awaited is None or not self.replica.is_leader
+            assert self.group.is_leader
+            assert self.round.position <= self.state.log.last
+        assert self.awaited is None or not self.group.is_leader

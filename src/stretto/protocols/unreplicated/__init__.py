@@ -2,7 +2,7 @@
 
 from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.unreplicated.replica import Server
-from stretto.replication.leader_client import LeaderClient
+from stretto.replication.client import LeaderClient
 from stretto.replication.messages import Reply, Request
 from stretto.replication.records import RECORDS
 

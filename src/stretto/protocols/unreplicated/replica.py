@@ -7,42 +7,42 @@ client          server
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address, Port
+from stretto.core.node import Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.replication.messages import Reply, Request
-from stretto.replication.records import Committed
-from stretto.replication.replica import LoggingReplica
+from stretto.replication.gate import REQUEST_RULES
+from stretto.replication.messages import DoViewChange, Reply, Request
+from stretto.replication.replica import Replica
+from stretto.replication.sessions import SessionRecord
 
 
-class Server(LoggingReplica):
-    """Executes requests in the order of their arrival; every one is committed at once."""
+class Server(Replica):
+    """A group of one: executes requests in the order of their arrival, and commits each at once."""
+
+    rules = REQUEST_RULES
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
-        super().__init__(port, config, index, machine, start)
-        self.handlers = {Request: self.on_request}
-        if not start.bootstrap and not start.records:
-            port.stop("a single server that has lost its memory has lost everything; --bootstrap starts anew, empty")
-        self.replay(start.records)
-        if start.bootstrap and port.durable:
-            port.persist(Committed(0))  # so that a later life knows that there was this one
+        super().__init__(port, config, index, machine)
+        self.begin(start)
 
-    def on_request(self, source: Address, request: Request) -> None:
-        """Execute a new request; answer one that was executed already."""
-        record = self.state.sessions.record_for(request)
-        if record is None or request.number > record.number:
-            result = self.state.append(request)
-            self.state.commit_up_to(self.state.log.tip)
-        elif request.number == record.number:
-            result = record.result
-        else:
-            return self.ignore("superseded request")
-        self.port.send(request.client, Reply(self.view, request.session, request.number, result))
-        return None
+    def place(self, request: Request) -> None:
+        """Execute a new request."""
+        state = self.state
+        result = state.append(request)
+        state.commit_up_to(state.log.last)
+        self.answer(request, state.log.last, result)
 
-    def metrics(self) -> dict[str, Any]:
-        """Counters and gauges."""
-        return super().metrics() | {"view_changes": 0, "reconciliations": 0}
+    def on_retransmission(self, request: Request, record: SessionRecord) -> None:
+        """Answer again."""
+        self.answer(request, record.position, record.result)
+
+    def answer(self, request: Request, position: int, result: bytes | None) -> None:
+        """See `Replica`."""
+        self.port.send(request.client, Reply(self.group.view, request.session, request.number, result))
+
+    def merge(self, votes: Mapping[int, DoViewChange]) -> tuple[Request, ...]:
+        """There is one log."""
+        return votes[self.group.index].entries

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stretto.protocols.speculative.reconcile import merge
 from stretto.replication.log import EMPTY_HASH, chain
-from stretto.replication.merging import settled
+from stretto.replication.merging import commit_base, merge_supported
 from stretto.replication.messages import DoViewChange, Request
 from stretto.replication.quorums import Quorums
 from stretto.replication.sessions import slot
@@ -42,43 +41,43 @@ A, B, C, D = (request(session) for session in range(1, 5))
 
 def test_supported_entries_stay_and_the_others_follow_in_fixed_order() -> None:
     votes = {0: vote([A, B, C]), 1: vote([A, B, D])}
-    assert merge(votes, {}, 2) == [A, B, C, D]
-    assert merge({1: votes[1], 0: votes[0]}, {}, 2) == [A, B, C, D]
+    assert merge_supported(votes, {}, 2) == [A, B, C, D]
+    assert merge_supported({1: votes[1], 0: votes[0]}, {}, 2) == [A, B, C, D]
 
 
 def test_only_logs_of_the_last_normal_view_count_for_speculative_entries() -> None:
     """An empty view: one whose log ended in an older view is no witness, however long it is."""
     votes = {0: vote([A, B, C], last_normal_view=1), 1: vote([B], last_normal_view=2)}
-    assert merge(votes, {}, 2) == [B]
+    assert merge_supported(votes, {}, 2) == [B]
 
 
 def test_where_few_logs_are_of_the_last_view_what_it_started_with_stays_in_place() -> None:
     votes = {0: vote([A, B], last_normal_view=1), 1: vote([B, A, C], last_normal_view=2)}
-    assert merge(votes, {}, 2) == [B, A, C]
+    assert merge_supported(votes, {}, 2) == [B, A, C]
 
 
 def test_what_the_last_view_started_with_stays_in_place_entry_by_entry() -> None:
     """A request of a dropped session is refused each time that it comes; committed at two places, it has to stay at both."""
     refused = request(99)
     votes = {0: vote([A], last_normal_view=1), 1: vote([A, refused, refused, B], last_normal_view=2)}
-    assert merge(votes, {}, 2) == [A, refused, refused, B]
+    assert merge_supported(votes, {}, 2) == [A, refused, refused, B]
 
 
 def test_what_is_committed_anywhere_is_the_base() -> None:
     votes = {0: vote([A, B, C], committed=2), 1: vote([B, A])}
-    assert settled(votes) == (0, 2, hash_after([A, B]))
-    assert merge(votes, numbers([A, B]), 2) == [C]
+    assert commit_base(votes) == (0, 2, hash_after([A, B]))
+    assert merge_supported(votes, numbers([A, B]), 2) == [C]
 
 
 def test_an_operation_that_the_session_has_passed_does_not_return() -> None:
     votes = {0: vote([request(1, 2)]), 1: vote([B, request(1, 1)])}
-    assert merge(votes, {}, 2) == [request(1, 2), B]
+    assert merge_supported(votes, {}, 2) == [request(1, 2), B]
 
 
 def test_more_than_a_majority_of_logs_is_refused() -> None:
     logs = {0: vote([A]), 1: vote([A]), 2: vote([B]), 3: vote([B])}
     with pytest.raises(AssertionError, match="supported at once"):
-        merge(logs, {}, 2)
+        merge_supported(logs, {}, 2)
 
 
 @st.composite
@@ -120,13 +119,13 @@ def test_whatever_may_have_completed_survives_any_majority(
     merging = {replica: votes[replica] for replica in chosen}
     if max(each.last_normal_view for each in merging.values()) == 0:
         return  # more than f replicas would have to be missing
-    _, base, _ = settled(merging)
-    merged = start[:base] + merge(merging, numbers(start[:base]), quorums.merge_support)
+    _, base, _ = commit_base(merging)
+    merged = start[:base] + merge_supported(merging, numbers(start[:base]), quorums.merge_support)
     assert merged[: len(completed)] == completed
     assert len(set(merged)) == len(merged)
     for replica in chosen:
         if votes[replica].last_normal_view == 1:
             assert set(votes[replica].entries) <= set(merged)
     for order in list(permutations(chosen))[:24]:
-        again = merge({replica: votes[replica] for replica in order}, numbers(start[:base]), quorums.merge_support)
+        again = merge_supported({replica: votes[replica] for replica in order}, numbers(start[:base]), quorums.merge_support)
         assert start[:base] + again == merged

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stretto.replication.leader_merge import merge
 from stretto.replication.log import EMPTY_HASH
-from stretto.replication.merging import hash_after, settled
+from stretto.replication.merging import commit_base, hash_after, merge_matched
 from stretto.replication.messages import DoViewChange, Request
 from stretto.replication.quorums import Quorums
 from stretto.replication.sessions import slot
@@ -21,9 +20,9 @@ def request(session: int, number: int = 1) -> Request:
     return Request(CLIENT, session, number, 0, 0, b"")
 
 
-def vote(log: list[Request], confirmed: int = 0, *, last_normal_view: int = 1, committed: int = 0) -> DoViewChange:
+def vote(log: list[Request], matched: int = 0, *, last_normal_view: int = 1, committed: int = 0) -> DoViewChange:
     summary = hash_after(EMPTY_HASH, log[:committed])
-    return DoViewChange((), 9, last_normal_view, committed, summary, max(confirmed, committed), tuple(log[committed:]))
+    return DoViewChange((), 9, last_normal_view, committed, summary, max(matched, committed), tuple(log[committed:]))
 
 
 def numbers(prefix: list[Request]) -> dict[tuple[int, int], int]:
@@ -35,32 +34,32 @@ A, B, C, D, E = (request(session) for session in range(1, 6))
 
 def test_what_one_has_confirmed_stays_whatever_the_others_have_there() -> None:
     """The two that agree have never been the leader's: their order was displaced."""
-    votes = {1: vote([B, A], confirmed=2), 2: vote([A, B]), 3: vote([A, B])}
-    assert merge(votes, {}, 2) == [B, A]
+    votes = {1: vote([B, A], matched=2), 2: vote([A, B]), 3: vote([A, B])}
+    assert merge_matched(votes, {}, 2) == [B, A]
 
 
 def test_what_follows_is_supported_by_logs_that_have_the_confirmed_as_their_beginning() -> None:
     """Of five replicas, three: one knows that the leader began with B; what two have behind A was never his."""
-    votes = {1: vote([B], confirmed=1), 2: vote([A, C]), 3: vote([A, C])}
-    assert merge(votes, {}, 2) == [B, A, C]
-    votes = {1: vote([B, D], confirmed=1), 2: vote([B, D, C]), 3: vote([A, C])}
-    assert merge(votes, {}, 2) == [B, D, C, A]
+    votes = {1: vote([B], matched=1), 2: vote([A, C]), 3: vote([A, C])}
+    assert merge_matched(votes, {}, 2) == [B, A, C]
+    votes = {1: vote([B, D], matched=1), 2: vote([B, D, C]), 3: vote([A, C])}
+    assert merge_matched(votes, {}, 2) == [B, D, C, A]
 
 
 def test_a_log_that_ends_before_the_confirmed_one_supports_nothing() -> None:
-    votes = {1: vote([A, B], confirmed=2), 2: vote([A])}
-    assert merge(votes, {}, 2) == [A, B]
+    votes = {1: vote([A, B], matched=2), 2: vote([A])}
+    assert merge_matched(votes, {}, 2) == [A, B]
 
 
 def test_a_confirmed_position_of_an_older_view_counts_for_nothing() -> None:
-    votes = {1: vote([A, B], confirmed=2, last_normal_view=0), 2: vote([B, A], confirmed=1)}
-    assert merge(votes, {}, 2) == [B, A]
+    votes = {1: vote([A, B], matched=2, last_normal_view=0), 2: vote([B, A], matched=1)}
+    assert merge_matched(votes, {}, 2) == [B, A]
 
 
 def test_what_is_committed_is_the_base_and_does_not_return() -> None:
     votes = {1: vote([A, B, C], committed=2), 2: vote([B, A, C])}
-    assert settled(votes)[:2] == (1, 2)
-    assert merge(votes, numbers([A, B]), 2) == [C]
+    assert commit_base(votes)[:2] == (1, 2)
+    assert merge_matched(votes, numbers([A, B]), 2) == [C]
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ class LastView:
 
 @st.composite
 def last_views(draw: st.DrawFn) -> LastView:
-    """A leader's log, a part of which a majority confirmed, and perhaps a longer one that a superquorum placed alike, itself among them.
+    """A leader's log, a part of which a majority matched, and perhaps a longer one that a superquorum placed alike, itself among them.
 
-    Up to f replicas never entered the view. The others confirmed some beginning, and have their own order behind.
+    Up to f replicas never entered the view. The others matched some beginning, and have their own order behind.
     """
     quorums = Quorums.of(draw(st.sampled_from([3, 5, 7])))
     everything = [request(session) for session in range(1, 11)]
@@ -96,10 +95,10 @@ def last_views(draw: st.DrawFn) -> LastView:
         if follower in late:
             votes.append(vote(own, last_normal_view=0))
             continue
-        confirmed = draw(st.integers(slow if follower in confirming else start, len(log)))
-        placed = log[: max(confirmed, fast if follower in placing else 0)]
+        matched = draw(st.integers(slow if follower in confirming else start, len(log)))
+        placed = log[: max(matched, fast if follower in placing else 0)]
         behind = [entry for entry in own if entry not in placed]
-        votes.append(vote(placed + behind, confirmed, committed=draw(st.integers(0, start))))
+        votes.append(vote(placed + behind, matched, committed=draw(st.integers(0, start))))
     return LastView(quorums, votes, log[:start], log[:fast])
 
 
@@ -110,11 +109,13 @@ def test_whatever_completed_survives_any_majority(view: LastView, data: st.DataO
     merging = {replica: view.votes[replica] for replica in chosen}
     if all(each.last_normal_view == 0 for each in merging.values()):
         return  # more than f replicas would have to be missing
-    _, base, _ = settled(merging)
-    merged = view.start[:base] + merge(merging, numbers(view.start[:base]), view.quorums.merge_support)
+    _, base, _ = commit_base(merging)
+    merged = view.start[:base] + merge_matched(merging, numbers(view.start[:base]), view.quorums.merge_support)
     assert merged[: len(view.completed)] == view.completed
     assert len(set(merged)) == len(merged)
     for each in merging.values():
         assert each.last_normal_view == 0 or set(each.entries) <= set(merged), "an operation was dropped"
-    again = merge({replica: view.votes[replica] for replica in reversed(chosen)}, numbers(view.start[:base]), view.quorums.merge_support)
+    again = merge_matched(
+        {replica: view.votes[replica] for replica in reversed(chosen)}, numbers(view.start[:base]), view.quorums.merge_support
+    )
     assert view.start[:base] + again == merged

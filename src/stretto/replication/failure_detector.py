@@ -1,0 +1,136 @@
+"""The failure detector: who has been heard lately, and whether the view's leader is suspected.
+
+    a follower that misses the leader's sign of life     ---Suspect---> all
+    a leader that hears no majority                      ---Suspect---> all, and no sign of life any more
+
+A suspicion alone changes no view. A majority must suspect, so a replica that only fails to receive does not force a view change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address
+from stretto.replication.group import Group, Status
+from stretto.replication.messages import Suspect
+from stretto.replication.part import Part
+
+
+class FailureDetector(Part):
+    """The part of a replica that watches the others.
+
+    - `suspects`: who suspects the leader of this view: a member, and the incarnation in which it said so; see `Group.current_voters`.
+    - `unresponsive`: followers that the leader does not wait for any more, and has not heard since. Empty at a follower.
+
+    Parameters: `on_leader_suspected` is called when a majority, this replica among it, suspects the leader.
+    """
+
+    def __init__(self, group: Group, config: ClusterConfig, on_leader_suspected: Callable[[], None]) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.suspects: dict[int, int] = {}
+        self.unresponsive: set[int] = set()
+        self._on_leader_suspected = on_leader_suspected
+        self._timeout_ns = config.timeouts.ns("leader_timeout")
+        self._heard_ns: dict[int, int] = {}
+        self._leader_heard_ns = 0
+        self.handlers = {Suspect: self.on_suspect}
+        self.timers = {"leader": self.on_leader_timer}
+
+    def begin_view(self) -> None:
+        """In a new view, every member counts as just heard."""
+        now = self.port.now_ns
+        self._heard_ns = dict.fromkeys(range(self.group.n), now)
+        self._leader_heard_ns = now
+        if not self.group.is_leader:
+            self.unresponsive = set()
+            self.port.set_timer("leader", self._timeout_ns // 4)
+
+    def leave_view(self) -> None:
+        """See `Part`."""
+        self.suspects = {}
+        self.port.cancel_timer("leader")
+
+    # Who has been heard
+
+    def hear(self, peer: Address) -> None:
+        """A message of our view has come from a peer."""
+        self._heard_ns[peer] = self.port.now_ns
+        self.unresponsive.discard(peer)
+
+    def hear_leader(self) -> None:
+        """The leader's sign of life has come. Its other messages are none: a leader that suspects itself sends messages too."""
+        self._leader_heard_ns = self.port.now_ns
+        self.suspects = {}
+
+    def hears_majority(self) -> bool:
+        """Whether a majority, this replica included, has been heard within the timeout."""
+        since = self.port.now_ns - self._timeout_ns
+        return 1 + sum(self._heard_ns[peer] >= since for peer in self.group.peers) >= self.group.quorums.majority
+
+    def give_up_waiting_for(self, followers: Iterable[int]) -> None:
+        """As the leader, wait for exactly these no more, until they are heard."""
+        self.unresponsive = set(followers)
+
+    def give_up_waiting_for_silent(self, since_ns: int) -> None:
+        """As the leader, wait no more for those that have not been heard since that time."""
+        self.give_up_waiting_for(peer for peer in self.group.peers if self._heard_ns[peer] < since_ns)
+
+    @property
+    def has_superquorum(self) -> bool:
+        """Whether enough members are responsive for a superquorum."""
+        return self.group.n - len(self.unresponsive) >= self.group.quorums.superquorum
+
+    # Suspicion
+
+    def show_life(self, send: Callable[[], None]) -> None:
+        """As the leader, `send` the sign of life; but suspect ourselves instead if we hear no majority, so that we are replaced."""
+        if self.hears_majority():
+            self.suspects.pop(self.group.index, None)
+            send()
+        else:
+            self._suspect()
+
+    def on_leader_timer(self) -> None:
+        """A follower checks when the leader last showed life."""
+        self.port.set_timer("leader", self._timeout_ns // 4)
+        if self.port.now_ns - self._leader_heard_ns >= self._timeout_ns:
+            self._suspect()
+
+    def _suspect(self) -> None:
+        group = self.group
+        self.suspects[group.index] = group.incarnation
+        group.send_to_peers(Suspect(group.incarnations, group.view))
+        self._count_suspects()
+
+    def on_suspect(self, source: Address, message: Suspect) -> None:
+        """Count a suspicion."""
+        self.suspects[source] = message.incarnations[source]
+        self._count_suspects()
+
+    def _count_suspects(self) -> None:
+        if self.group.index in self.suspects and self.group.has_majority(self.suspects):
+            self._on_leader_suspected()
+
+    # Watching
+
+    def metrics(self) -> dict[str, Any]:
+        """See `Part`."""
+        return {"unresponsive": sorted(self.unresponsive)}
+
+    def snapshot(self) -> Any:
+        """See `Part`."""
+        silent_since = self.port.now_ns - self._timeout_ns
+        return {
+            "leader_silent": self._leader_heard_ns <= silent_since,
+            "heard": sorted(peer for peer, heard_ns in self._heard_ns.items() if heard_ns >= silent_since),
+            "suspects": sorted(self.suspects.items()),
+            "unresponsive": sorted(self.unresponsive),
+        }
+
+    def check_invariants(self) -> None:
+        """See `Part`."""
+        assert not self.unresponsive or self.group.is_leader or self.group.status is not Status.NORMAL

@@ -1,0 +1,242 @@
+"""The gate: one table that says which message counts, applied before any handler.
+
+A handler may rely on it: when it is called, the message comes from a sender that may send it, this replica is in a status in which it
+counts, and, if the message is about a view, that is the replica's view. What a handler still looks at is the content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+from stretto.core.node import Address, Message
+from stretto.replication.group import ANY_STATUS, HAS_STATE, IN_SERVICE, IN_VIEW, NORMAL, Group, Status
+from stretto.replication.messages import (
+    Bootstrap,
+    BootstrapReply,
+    CheckpointChunk,
+    Commit,
+    DoViewChange,
+    Entries,
+    EntriesCompacted,
+    Fetch,
+    FetchCheckpoint,
+    Forward,
+    GetIncarnations,
+    GetLog,
+    GetStartView,
+    Heartbeat,
+    IncarnationsReply,
+    PeerMessage,
+    Prepare,
+    PrepareOk,
+    Recover,
+    Request,
+    StartView,
+    StartViewChange,
+    Suspect,
+    ViewEntered,
+)
+from stretto.replication.part import Handler
+
+
+class Sender(Enum):
+    """Who sends a message. An address below n is a replica's; the sequencers' follow; all others are clients'."""
+
+    CLIENT = "client"
+    SEQUENCER = "sequencer"
+    REPLICA = "replica"
+    LEADER = "leader of its view"
+
+
+class Action(Enum):
+    """What is done with a message."""
+
+    COUNT = "counts"
+    IGNORE = "ignored"
+    ASK = "ignored; we ask the sender for its StartView"
+    ANSWER = "answered with our StartView, if we are in our view"
+    JOIN = "we join the view; then it counts"
+    KEEP = "kept until we are NORMAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a message counts.
+
+    - `senders`: who may send it; `to_leader`: whether only the leader takes it: of the message's view, or of ours if it has none.
+    - `statuses`: those in which it counts; `otherwise`: what is done with it in another status.
+    - `older`, `higher`: what is done with a message about an older or a higher view than ours; None if it is not compared with our view.
+    """
+
+    senders: tuple[Sender, ...]
+    statuses: tuple[Status, ...] = IN_VIEW
+    to_leader: bool = False
+    otherwise: Action = Action.IGNORE
+    older: Action | None = None
+    higher: Action | None = None
+
+
+Rules: TypeAlias = dict[type[Message], Rule]
+
+FROM_CLIENT = (Sender.CLIENT,)
+FROM_REPLICA = (Sender.REPLICA,)
+FROM_LEADER = (Sender.LEADER,)
+
+
+def in_view(
+    senders: tuple[Sender, ...] = FROM_REPLICA,
+    statuses: tuple[Status, ...] = IN_VIEW,
+    *,
+    to_leader: bool = False,
+    older: Action = Action.IGNORE,
+    higher: Action = Action.ASK,
+) -> Rule:
+    """The rule of what belongs to the normal operation of a view: it counts in that view alone."""
+    return Rule(senders, statuses, to_leader, older=older, higher=higher)
+
+
+REQUEST_RULES: Rules = {Request: Rule(FROM_CLIENT, NORMAL, otherwise=Action.KEEP)}
+"""Where clients send requests to all replicas."""
+
+LEADER_REQUEST_RULES: Rules = {Request: Rule(FROM_CLIENT, NORMAL, to_leader=True, otherwise=Action.KEEP)}
+"""Where only the leader takes requests."""
+
+PEER_RULES: Rules = {
+    Fetch: Rule(FROM_REPLICA, IN_SERVICE),
+    FetchCheckpoint: Rule(FROM_REPLICA, IN_SERVICE),
+    Entries: Rule(FROM_REPLICA, ANY_STATUS),
+    CheckpointChunk: Rule(FROM_REPLICA, ANY_STATUS),
+    Bootstrap: Rule(FROM_REPLICA, (*HAS_STATE, Status.RECOVERING)),
+    BootstrapReply: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING,)),
+    GetIncarnations: Rule(FROM_REPLICA, HAS_STATE),
+    IncarnationsReply: Rule(FROM_REPLICA, (Status.LOST_STATE,)),
+    Recover: Rule(FROM_REPLICA, IN_VIEW),
+    Suspect: in_view(older=Action.ANSWER),
+    StartViewChange: Rule(FROM_REPLICA, (Status.VIEW_CHANGE,), False, Action.ANSWER, Action.ANSWER, Action.JOIN),
+    DoViewChange: Rule(FROM_REPLICA, (Status.VIEW_CHANGE,), True, Action.ANSWER, Action.ANSWER, Action.JOIN),
+    StartView: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT),
+    GetStartView: Rule(FROM_REPLICA, IN_VIEW),
+    ViewEntered: in_view(to_leader=True, higher=Action.IGNORE),
+}
+"""Of every protocol with several replicas: state transfer, startup and recovery, view changes."""
+
+LEADER_LOG_RULES: Rules = {
+    Prepare: in_view(FROM_LEADER, NORMAL),
+    PrepareOk: in_view(to_leader=True),
+    Heartbeat: in_view(FROM_LEADER, NORMAL),
+    GetLog: in_view(to_leader=True),
+    EntriesCompacted: in_view(FROM_LEADER, NORMAL),
+    Commit: in_view(FROM_LEADER, NORMAL),
+    Forward: in_view(statuses=NORMAL, to_leader=True),
+}
+"""Where followers take over their leader's log; see `stretto.replication.leader_log`."""
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What the gate calls beside the handlers.
+
+    - `accept` a client's request, or `keep` it;
+    - `ask` a sender for the StartView of its view, `answer` a sender with ours, `join` a view;
+    - `learn` the incarnations that a peer knows; `hear`: a peer takes part in our view.
+    """
+
+    accept: Callable[[Request], None]
+    keep: Callable[[Request], None]
+    ask: Callable[[Address, int], None]
+    answer: Callable[[Address], None]
+    join: Callable[[int], None]
+    learn: Callable[[tuple[int, ...]], None]
+    hear: Callable[[Address], None]
+
+
+class Gate:
+    """Where every message arrives: it goes to its handler, or what the table says instead is done with it.
+
+    Parameters: `rules`, the protocol's table; `handlers`, one for each message in it but Request; `clients_from`, the lowest address
+    that is a client's.
+    """
+
+    def __init__(self, group: Group, rules: Rules, handlers: Mapping[type[Message], Handler], clients_from: Address, do: Actions) -> None:
+        self._group = group
+        self._clients_from = clients_from
+        self._do = do
+        self._accept = do.accept
+        self._request_rule = rules.get(Request)
+        self._entries = {kind: (rule, handlers[kind], issubclass(kind, PeerMessage)) for kind, rule in rules.items() if kind is not Request}
+
+    def on_message(self, source: Address, message: Any) -> None:
+        """Handle a message, or do with it what its rule says. Never raises, whatever the message says."""
+        if type(message) is Request:
+            return self._on_request(source, message)
+        group, status = self._group, self._group.status
+        entry = self._entries.get(type(message))
+        if entry is None:
+            return group.ignore("not for a replica")
+        rule, handler, is_peer_message = entry
+        if not self._may_send(rule.senders, source, message):
+            return group.ignore("from a sender that may not send it")
+        if is_peer_message and len(message.incarnations) != group.n:
+            return group.ignore("of a group of another size")
+        if status not in IN_SERVICE and status not in rule.statuses:
+            if status is Status.RECOVERING and is_peer_message:
+                self._do.learn(message.incarnations)  # a peer that knows a higher incarnation of ours ignores what we ask
+            return group.ignore("not in service")
+        if is_peer_message:
+            if message.incarnations != group.incarnations:
+                own = group.incarnation
+                self._do.learn(message.incarnations)
+                if group.incarnation != own:
+                    return group.ignore("knows a later incarnation of ours")
+            if message.incarnations[source] != group.incarnations[source]:
+                return group.ignore("of an earlier incarnation")
+        view = group.view if rule.older is None else message.view
+        if rule.to_leader and view % group.n != group.index:
+            return group.ignore("not the leader")
+        if rule.older is not None:
+            if view < group.view:
+                return self._otherwise(rule.older, "of an older view", handler, source, message)
+            if view > group.view:
+                assert rule.higher is not None
+                return self._otherwise(rule.higher, "of a higher view", handler, source, message)
+        if status not in rule.statuses:
+            return self._otherwise(rule.otherwise, f"while {status.value}", handler, source, message)
+        if is_peer_message and rule.older is not None and status in IN_VIEW:
+            self._do.hear(source)
+        return handler(source, message)
+
+    def _on_request(self, source: Address, request: Request) -> None:
+        group, rule = self._group, self._request_rule
+        if rule is None:
+            return group.ignore("not for a replica")
+        if source != request.client or source < self._clients_from:
+            return group.ignore("request that names another client")
+        if group.status not in rule.statuses:
+            return self._do.keep(request)
+        if rule.to_leader and not group.is_leader:
+            return group.ignore("not the leader")
+        return self._accept(request)
+
+    def _may_send(self, senders: tuple[Sender, ...], source: Address, message: Any) -> bool:
+        n = self._group.n
+        if source >= self._clients_from:
+            return Sender.CLIENT in senders
+        if source >= n:
+            return Sender.SEQUENCER in senders
+        return Sender.REPLICA in senders or (Sender.LEADER in senders and message.view % n == source)
+
+    def _otherwise(self, action: Action, reason: str, handler: Handler, source: Address, message: Any) -> None:
+        """Do what the rule says of a message that is not of our view, or does not come in the right status."""
+        if action is Action.IGNORE:
+            return self._group.ignore(reason)
+        if action is Action.ANSWER:
+            return self._do.answer(source)
+        if action is Action.ASK:
+            self._group.ignore(reason)
+            return self._do.ask(source, message.view)
+        if action is Action.JOIN:
+            self._do.join(message.view)
+        return handler(source, message)

@@ -1,0 +1,217 @@
+"""Startup and recovery: how a replica comes into service, together with all others at the first start, or alone after it lost its state.
+
+    first start   r ---Bootstrap(incarnation)---> all others ---BootstrapReply---> r        in service once all have replied
+
+    lost state    r ---GetIncarnations----------> all others ---IncarnationsReply-> r       f+1 of them name an incarnation never used
+                  r ---Recover(incarnation)-----> all others                                until a view admits it
+
+A replica that lost its state must not answer as if it had never promised anything. An incarnation tells its present start from those
+before: a number that grows with each start, and random bits, in case two starts have come to the same number. It comes back with the log
+of a view for which every voter knew of the new incarnation, and so of the loss.
+
+(Why not simply copy a log that a majority has: Michael, Ports, Sharma, Szekeres, "Recovering Shared Objects Without Stable Storage",
+DISC 2017, show how published recovery protocols lose operations.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address, Message
+from stretto.replication.group import Group, Status, new_incarnation, start_number
+from stretto.replication.messages import Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover
+from stretto.replication.part import Part
+from stretto.replication.records import Known
+
+_NONCE_BITS = 32
+_RANDOM_BITS = 32
+_FIRST = 1
+_TICKS_PER_REPORT = 100
+_PATIENT_TICKS = 10
+
+
+class Startup(Part):
+    """The part of a replica that brings it into service.
+
+    - `bootstrapping`: what is on disk is of a first start, and of the latest incarnation of this replica: none that was taken after a loss.
+    - `answered`: who has answered the question of the present status.
+    - `installing`: the view whose log is about to be installed; -1 if there is none.
+
+    Parameters: `on_first_start` is called when all members know of each other's first start.
+    """
+
+    def __init__(self, group: Group, config: ClusterConfig, on_first_start: Callable[[], None]) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.bootstrapping = False
+        self.answered: set[Address] = set()
+        self.installing = -1
+        self._on_first_start = on_first_start
+        self._nonce = 0
+        self._ticks = 0
+        self._retransmit_ns = config.timeouts.ns("retransmit")
+        self.handlers = {
+            Bootstrap: self.on_bootstrap,
+            BootstrapReply: self.on_bootstrap_reply,
+            GetIncarnations: self.on_get_incarnations,
+            IncarnationsReply: self.on_incarnations_reply,
+        }
+        self.timers = {"startup": self.on_timer}
+
+    def begin(self, bootstrap: bool) -> None:
+        """Come into service, as a first start, also one that was interrupted, or after the loss of the state."""
+        if bootstrap or self.bootstrapping:
+            self._bootstrap()
+        else:
+            self._recover()
+
+    def _bootstrap(self) -> None:
+        """Begin the first start, or go on with it. It is complete when all know of it: then no other first start of this replica can be."""
+        self.group.change_status(Status.BOOTSTRAPPING)
+        if not self.bootstrapping:
+            self._take_incarnation(_FIRST)
+        self._ask()
+        self._count_replies()
+
+    def _recover(self) -> None:
+        group = self.group
+        group.change_status(Status.LOST_STATE)
+        if not group.peers:
+            self.port.stop("a single replica that has lost its state has lost everything; --bootstrap starts anew, empty")
+            return
+        self._nonce = self.port.random.getrandbits(_NONCE_BITS)
+        self._ask()
+
+    def install(self, view: int) -> None:
+        """The log of a view that admits this replica is about to be installed: nothing else brings it into service any more."""
+        self.group.change_status(Status.RECOVERING)
+        self.answered = set()
+        self.installing = view
+
+    def end(self) -> None:
+        """The replica is in service."""
+        self.port.cancel_timer("startup")
+
+    # Incarnations
+
+    def _take_incarnation(self, number: int) -> None:
+        group = self.group
+        incarnation = new_incarnation(number, self.port.random.getrandbits(_RANDOM_BITS))
+        group.learn_of(group.index, incarnation)
+        if group.status is Status.BOOTSTRAPPING and self.port.durable:
+            self.port.persist(Bootstrap(incarnation))
+        self.port.report(group.status.value, incarnation=number)
+
+    def learn(self, incarnations: tuple[int, ...]) -> None:
+        """Learn which incarnations a peer knows. It may know a later one of this replica, which then takes one that is later still.
+
+        Of two starts with one number, neither was in service before the other asked for it; nor was one that this replica, not being in
+        service yet, had not heard of. So that start is over, and only a higher incarnation makes this one heard. Its state stays as it was.
+        """
+        group, own = self.group, self.group.incarnation
+        group.learn(incarnations)
+        if group.incarnation == own:
+            return
+        if group.in_service and start_number(group.incarnation) > start_number(own):
+            self.port.stop(f"replica {group.index} has been started again since this process was: there must be one of it")
+        else:
+            self._take_incarnation(start_number(group.incarnation) + 1)
+
+    # Asking
+
+    def _ask(self) -> None:
+        group = self.group
+        questions: dict[Status, Message] = {
+            Status.BOOTSTRAPPING: Bootstrap(group.incarnation),
+            Status.LOST_STATE: GetIncarnations(self._nonce),
+            Status.RECOVERING: Recover(group.incarnations, self.installing),
+        }
+        for peer in group.peers:
+            if peer not in self.answered:
+                self.port.send(peer, questions[group.status])
+        self.port.set_timer("startup", self._retransmit_ns)
+
+    def on_timer(self) -> None:
+        """Ask again those that have not answered."""
+        group = self.group
+        self._ticks += 1
+        if group.status is Status.BOOTSTRAPPING and self._ticks >= _PATIENT_TICKS:
+            # All others may be in service, and one that has not replied may be dead. Then their view admits this replica as it is known.
+            group.send_to_peers(Recover(group.incarnations, self.installing))
+        if self._ticks % _TICKS_PER_REPORT == 0:
+            self.port.report("waits to come into service", status=group.status.value, answered=sorted(self.answered))
+        self._ask()
+
+    # The first start
+
+    def on_bootstrap(self, source: Address, message: Bootstrap) -> None:
+        """Say in which incarnation the other is known here; it is known in this one, if in none so far."""
+        group = self.group
+        if not group.incarnations[source]:
+            group.learn_of(source, message.incarnation)
+        self.port.send(source, BootstrapReply(group.incarnations[source], group.incarnation))
+
+    def on_bootstrap_reply(self, source: Address, message: BootstrapReply) -> None:
+        """Begin when all know this replica in its incarnation. Stop if one knows it from before."""
+        group = self.group
+        if message.known != group.incarnation and self.bootstrapping:
+            self.answered = set()
+            return self._recover()  # this start is not the one that was said to be the first, by mistake
+        if message.known != group.incarnation:
+            return self.port.stop(
+                f"replica {source} knows replica {group.index} from an earlier start, so this is not its first: start it without"
+                " --bootstrap, to recover from the others; or end all replicas, and start all of them anew with --bootstrap"
+            )
+        group.learn_of(source, message.incarnation)
+        self.answered.add(source)
+        return self._count_replies()
+
+    def _count_replies(self) -> None:
+        if len(self.answered) == len(self.group.peers):
+            self.answered = set()
+            self.end()
+            self._on_first_start()
+
+    # Recovery
+
+    def on_get_incarnations(self, source: Address, message: GetIncarnations) -> None:
+        """Tell which incarnations are known here."""
+        self.port.send(source, IncarnationsReply(message.nonce, self.group.incarnations))
+
+    def on_incarnations_reply(self, source: Address, message: IncarnationsReply) -> None:
+        """With f+1 answers, take an incarnation that is later than any that has been in service: one of the f+1 knows that one."""
+        group = self.group
+        if message.nonce != self._nonce or len(message.incarnations) != group.n:
+            return group.ignore("answer to an earlier question")
+        group.learn(message.incarnations)
+        self.answered.add(source)
+        if len(self.answered) >= group.quorums.majority:
+            self.answered = set()
+            group.change_status(Status.RECOVERING)
+            self._take_incarnation(max(start_number(group.incarnation), _FIRST) + 1)
+            self._ask()
+        return None
+
+    # What is persisted
+
+    def replay(self, record: Message) -> None:
+        """See `Part`."""
+        group = self.group
+        if isinstance(record, Known):
+            self.bootstrapping &= record.incarnations[group.index] == group.incarnation
+            group.restore_incarnations(record.incarnations)
+        elif isinstance(record, Bootstrap):
+            self.bootstrapping = True
+
+    def records(self) -> list[Message]:
+        """See `Part`."""
+        return [Known(self.group.incarnations)]
+
+    # Watching
+
+    def snapshot(self) -> Any:
+        """See `Part`."""
+        return [self.bootstrapping, sorted(self.answered), self.installing, self._nonce, self._ticks >= _PATIENT_TICKS]

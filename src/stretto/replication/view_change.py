@@ -1,0 +1,443 @@
+"""The view change: how a replica leaves its view, and how the next one starts.
+
+      all ---StartViewChange(view)---> all
+      each, having it from a majority ---DoViewChange(log)---> leader of the view    merges f+1 logs
+      leader ---StartView(log)---> all ---ViewEntered---> leader                     with a majority, all of it is committed
+
+Source: Liskov and Cowling, "Viewstamped Replication Revisited", 2012, section 4.2; Ports et al., NSDI 2015, section 4.3, have the same
+messages. Each protocol merges logs in its own way; see `stretto.replication.merging`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stretto.core.config import ClusterConfig
+from stretto.core.node import Address, Message
+from stretto.replication.group import IN_VIEW, Group, Status, start_number
+from stretto.replication.log import EMPTY_HASH
+from stretto.replication.merging import admitted_incarnations, commit_base
+from stretto.replication.messages import (
+    Commit,
+    DoViewChange,
+    GetStartView,
+    Recover,
+    Request,
+    StartView,
+    StartViewChange,
+    ViewEntered,
+)
+from stretto.replication.part import Part
+from stretto.replication.pending import PendingRequests
+from stretto.replication.startup import Startup
+from stretto.replication.state import ReplicatedState
+from stretto.replication.transfer import StateTransfer
+
+MAX_BACKOFF_DOUBLINGS = 6
+
+
+@dataclass(frozen=True)
+class ViewEvents:
+    """What a view change asks of the rest of the replica, and tells it.
+
+    - `merge(votes)`: the entries after the commit base with which our view starts, from exactly f+1 votes.
+    - `matched()`: up to there, our log is known to be that of the last view's leader.
+    - `left()`: we have left the view. `adopted()`: the log is the one that the view starts with. `entered()`: the view begins.
+    - `placed(first, last)`: these entries have the place that the view started with.
+    - `committed(first, last)`: we lead, and a majority has these entries.
+    """
+
+    merge: Callable[[Mapping[int, DoViewChange]], Sequence[Request]]
+    matched: Callable[[], int]
+    left: Callable[[], None]
+    adopted: Callable[[], None]
+    entered: Callable[[], None]
+    placed: Callable[[int, int], None]
+    committed: Callable[[int, int], None]
+
+
+class ViewChange(Part):
+    """The part of a replica that moves it from view to view.
+
+    - `start_view`: what the last view that we entered started with; never changed. `start_last`, `start_hash`: the position where that
+      ends, and our hash there.
+    - `entered`: the leader's: who has entered the view.
+    - `joined`, `vote`: in a VIEW_CHANGE: who has left the lower views, and our own DoViewChange. `votes`, `merging`: the new leader's: all
+      of those, and the f+1 of them that are merged. `installing`: a StartView that waits for committed entries to arrive.
+    - `attempts`: how many views in a row did not start.
+
+    `entered` and `joined` map a member to the incarnation in which it spoke; see `Group.current_voters`.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        state: ReplicatedState,
+        pending: PendingRequests,
+        transfer: StateTransfer,
+        startup: Startup,
+        config: ClusterConfig,
+        events: ViewEvents,
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.port = group.port
+        self.state = state
+        self.pending = pending
+        self.transfer = transfer
+        self.startup = startup
+        self.events = events
+        self.start_view = StartView(group.incarnations, 0, 0, EMPTY_HASH, (), group.incarnations)
+        self.start_last = 0
+        self.start_hash = EMPTY_HASH
+        self.entered: dict[int, int] = {}
+        self.joined: dict[int, int] = {}
+        self.vote: DoViewChange | None = None
+        self.votes: dict[int, DoViewChange] = {}
+        self.merging: dict[int, DoViewChange] | None = None
+        self.installing: StartView | None = None
+        self.attempts = 0
+        self.reconciliations = 0
+        self.view_changes = 0
+        self._retransmit_ns = config.timeouts.ns("retransmit")
+        self._timeout_ns = config.timeouts.ns("view_change_timeout")
+        self._last_asked_ns = self.port.now_ns - self._retransmit_ns
+        self.handlers = {
+            Recover: self.on_recover,
+            StartViewChange: self.on_start_view_change,
+            DoViewChange: self.on_do_view_change,
+            StartView: self.on_start_view,
+            GetStartView: self.on_get_start_view,
+            ViewEntered: self.on_view_entered,
+        }
+        self.timers = {"view_change": self.on_view_change_timer, "escalate": self.on_escalate_timer}
+
+    # Replicas that have fallen behind
+
+    def ask_for_start_view(self, source: Address, view: int) -> None:
+        """Ask a replica that is in a higher view for its StartView, but not at each of its messages."""
+        now = self.port.now_ns
+        if now - self._last_asked_ns >= self._retransmit_ns:
+            self._last_asked_ns = now
+            self.port.send(source, GetStartView(self.group.incarnations, view))
+
+    def offer_start_view(self, source: Address) -> None:
+        """Send a replica that has fallen behind what our view started with, if we have entered it."""
+        if self.group.status in IN_VIEW:
+            self.port.send(source, self.start_view)
+        else:
+            self.group.ignore("asks for a view that has not started")
+
+    def on_get_start_view(self, source: Address, message: GetStartView) -> None:
+        """A replica has fallen behind."""
+        self.offer_start_view(source)
+
+    # Leaving a view: the part of every replica
+
+    def start_next(self, reason: str) -> None:
+        """Start a view with the same leader, if that is in service."""
+        self.start(self.group.view + self.group.n, reason)
+
+    def suspect_leader(self) -> None:
+        """A majority suspects the leader: start a view with another one."""
+        self.start(self.group.view + 1, "leader suspected")
+
+    def start(self, view: int, reason: str) -> None:
+        """Leave the present view and try to start a higher one: `view`, or the first after it whose leader is in service."""
+        while self._lost_state(view % self.group.n):
+            view += 1
+        assert view > self.group.view
+        self._start(view, reason)
+
+    def join(self, view: int) -> None:
+        """Try to start a higher view that another replica tries to start.
+
+        That replica believes the view's leader to be in service. If we do not, we join all the same: two replicas that skip each other's
+        views would go on for ever.
+        """
+        self._start(view, "joined")
+
+    def _start(self, view: int, reason: str) -> None:
+        group = self.group
+        self.port.report("view change", view=view, reason=reason, committed=self.state.committed, last=self.state.log.last)
+        self._leave(view)
+        self.joined = {group.index: group.incarnation}
+        self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
+        group.send_to_peers(StartViewChange(group.incarnations, view))
+        self._vote_with_majority()
+
+    def _leave(self, view: int) -> None:
+        """Be in a VIEW_CHANGE for a higher view, and forget what was under way. A transfer goes on: committed entries do not change."""
+        group = self.group
+        group.change_view(view)
+        group.change_status(Status.VIEW_CHANGE)
+        self.events.left()
+        self.joined = {}
+        self.vote = None
+        self.votes = {}
+        self.merging = None
+        self.installing = None
+        self.port.set_timer("view_change", self._retransmit_ns)
+        if self.port.durable:
+            self.port.persist(StartViewChange(group.incarnations, view))
+
+    def on_start_view_change(self, source: Address, message: StartViewChange) -> None:
+        """Count who has left the lower views."""
+        assert self.group.status is Status.VIEW_CHANGE
+        self.joined[source] = message.incarnations[source]
+        self._vote_with_majority()
+
+    def _vote_with_majority(self) -> None:
+        """Vote once a majority has left the lower views: then nothing can complete in them any more."""
+        group = self.group
+        if self.vote is not None or not group.has_majority(self.joined):
+            return
+        self.vote = self._make_vote()
+        if group.is_leader:
+            self.votes[group.index] = self.vote
+            self._merge_with_majority()
+        else:
+            self.port.send(group.leader, self.vote)
+
+    def _make_vote(self) -> DoViewChange:
+        group, log, committed = self.group, self.state.log, self.state.committed
+        entries, summary = tuple(log.entries(committed + 1)), log.hash_at(committed)
+        return DoViewChange(group.incarnations, group.view, group.last_normal_view, committed, summary, self.events.matched(), entries)
+
+    def on_view_change_timer(self) -> None:
+        """Send again what should have led to the view by now."""
+        group = self.group
+        self.port.set_timer("view_change", self._retransmit_ns)
+        group.send_to_peers(StartViewChange(group.incarnations, group.view))
+        if self.vote is not None and not group.is_leader:
+            self.port.send(group.leader, self.vote)
+
+    def on_escalate_timer(self) -> None:
+        """The view did not start in time: try the next leader, but only with a majority, since we may be the one that is cut off."""
+        if self.group.has_majority(self.joined):
+            self.attempts += 1
+            self.start(self.group.view + 1, "the view did not start")
+        else:
+            self.port.set_timer("escalate", self._timeout_ns)
+
+    # Starting a view: its leader's part
+
+    def on_do_view_change(self, source: Address, message: DoViewChange) -> None:
+        """Count a vote for the view that we are to lead."""
+        assert self.group.is_leader
+        former = self.votes.get(source)
+        if former is None or former.incarnations[source] != message.incarnations[source]:
+            self.votes[source] = message
+        self.joined[source] = message.incarnations[source]
+        self._vote_with_majority()
+        self._merge_with_majority()
+
+    def _current_votes(self, votes: Mapping[int, DoViewChange]) -> list[int]:
+        return self.group.current_voters({voter: vote.incarnations[voter] for voter, vote in votes.items()})
+
+    def _merge_with_majority(self) -> None:
+        """Merge f+1 votes, our own included, once they are here."""
+        index = self.group.index
+        voters = self._current_votes(self.votes)
+        if index in voters and len(voters) >= self.group.quorums.majority and self.merging is None:
+            others = [voter for voter in sorted(voters) if voter != index][: self.group.quorums.f]
+            self.merging = {voter: self.votes[voter] for voter in [index, *others]}
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge exactly f+1 logs, once we have all that is committed in any of them, and start the view with the result."""
+        group = self.group
+        assert self.merging is not None
+        assert len(self.merging) == group.quorums.majority
+        self.merging[group.index] = self._make_vote()  # committed entries may have come since the first time
+        if len(self._current_votes(self.merging)) < group.quorums.majority:
+            self.merging = None  # while we fetched, a voter lost its state
+            return self._merge_with_majority()
+        voter, base, base_hash = commit_base(self.merging)
+        if not self.state.is_committed_as(base, base_hash):
+            return self.transfer.fetch(base, base_hash, voter)
+        self._commit(base)
+        merged, admitted = tuple(self.events.merge(self.merging)), admitted_incarnations(self.merging)
+        start_view = StartView(group.incarnations, group.view, base, base_hash, merged, admitted)
+        group.send_to_peers(start_view)
+        return self._enter(start_view)
+
+    def _commit(self, position: int) -> None:
+        self.state.commit_up_to(max(position, self.state.committed))
+
+    def on_view_entered(self, source: Address, message: ViewEntered) -> None:
+        """A follower has entered the view."""
+        self.note_entered(source, message.incarnations[source])
+
+    def note_entered(self, member: int, incarnation: int) -> None:
+        """With a majority in the view, all that it started with is committed."""
+        group = self.group
+        assert group.is_leader
+        self.entered[member] = incarnation
+        if self.start_last > self.state.committed and group.has_majority(self.entered):
+            assert group.accepting
+            first = self.state.committed + 1
+            self.state.commit_up_to(self.start_last)
+            group.send_to_peers(Commit(group.incarnations, group.view, self.start_last, self.start_hash))
+            self.events.committed(first, self.start_last)
+
+    # Entering a view
+
+    def on_start_view(self, source: Address, message: StartView) -> None:
+        """Take over the log that the view starts with, once we have all that is committed before it."""
+        group = self.group
+        if not group.in_service:
+            if not self._admits_us(message):
+                return group.ignore("a view whose voters did not all know of our loss")
+            group.change_view(message.view)
+            self.startup.install(message.view)
+        elif message.view > group.view:
+            self._leave(message.view)
+        if self.installing is not None and self.installing.view == message.view:
+            return group.ignore("the view is being entered")
+        self.port.cancel_timer("escalate")  # the view has started; that we are slow to enter it is no reason for another
+        self.installing = message
+        return self._install(message, source)
+
+    def _install(self, start_view: StartView, source: Address) -> None:
+        base, base_hash = start_view.commit_base, start_view.commit_base_hash
+        if self.state.is_committed_as(base, base_hash):
+            self._commit(base)
+            self._enter(start_view)
+        else:
+            self.transfer.fetch(base, base_hash, source)
+
+    def go_on(self, source: Address) -> None:
+        """Committed entries that we lacked are here: go on with what needed them, if it still does."""
+        if self.installing is not None:
+            self._install(self.installing, source)
+        elif self.merging is not None:
+            self._merge()
+
+    def _enter(self, start_view: StartView) -> None:
+        """Enter the view with its log; then answer the clients that wait for it, and append our own entries and what has been pending."""
+        group, state = self.group, self.state
+        self.transfer.end()
+        self.transfer.adopt(start_view.commit_base, start_view.entries)
+        self.pending.forget_superseded()
+        if group.in_service:
+            self.view_changes += group.leader != group.last_normal_view % group.n
+            self.reconciliations += 1
+        self.start_view = start_view
+        self.votes = {}
+        self.merging = None
+        self.installing = None
+        self.attempts = 0
+        for name in ("view_change", "escalate"):
+            self.port.cancel_timer(name)
+        self.events.adopted()
+        if self.port.durable:
+            self.port.persist(start_view)
+        self._begin()
+        self.events.placed(max(start_view.commit_base, state.committed) + 1, state.log.last)
+        self.pending.accept_all()
+        if group.quorums.majority == 1:
+            self.note_entered(group.index, group.incarnation)
+
+    def _begin(self) -> None:
+        """Work in the view, whose log we have."""
+        group, log, start_view = self.group, self.state.log, self.start_view
+        self.startup.end()
+        group.enter_view()
+        self.start_last = max(self.state.committed, start_view.commit_base + len(start_view.entries))
+        self.start_hash = log.hash_at(self.start_last)
+        self.entered = {group.index: group.incarnation}
+        self.port.report("view entered", view=group.view, leader=group.leader, commit_base=start_view.commit_base, last=log.last)
+        if not group.is_leader:
+            self.port.send(group.leader, ViewEntered(group.incarnations, group.view))
+        self.events.entered()
+
+    # Coming into service
+
+    def enter_first(self) -> None:
+        """All members start for the first time: enter view 0, which admits no member that has lost its state since."""
+        group = self.group
+        first = tuple(incarnation if start_number(incarnation) == 1 else 0 for incarnation in group.incarnations)
+        self.start_view = StartView(group.incarnations, 0, 0, EMPTY_HASH, (), first)
+        if self.port.durable:
+            self.port.persist(self.start_view)
+        self._begin()
+        self.pending.accept_all()
+
+    def replay(self, record: Message) -> None:
+        """An earlier start of this replica left the views below this one, or entered it."""
+        if isinstance(record, StartViewChange):
+            self.group.restore_view(record.view, was_entered=False)
+        elif isinstance(record, StartView):
+            self.start_view = record
+            self.group.restore_view(record.view, was_entered=True)
+
+    def records(self) -> list[Message]:
+        """See `Part`."""
+        group = self.group
+        left = [StartViewChange(group.incarnations, group.view)] if group.view > group.last_normal_view else []
+        return [self.start_view, *left] if group.in_service else []
+
+    def resume(self) -> bool:
+        """Be as when the last record was persisted: in the view, or trying to enter it. False if we have been in none."""
+        group = self.group
+        if group.last_normal_view < 0:
+            return False
+        if group.view > group.last_normal_view:
+            self._start(group.view, "started again")
+        else:
+            self._begin()
+            self.pending.accept_all()
+        return True
+
+    def _lost_state(self, member: int) -> bool:
+        """Whether another member is known in an incarnation that our view does not admit: then it leads no view, and has no vote.
+
+        We have not lost ours: we know what we have promised, whatever incarnation we had to take to be heard.
+        """
+        return member != self.group.index and self.group.incarnations[member] != self.start_view.admitted_incarnations[member]
+
+    def _admits_us(self, start_view: StartView) -> bool:
+        admitted, group = start_view.admitted_incarnations, self.group
+        return len(admitted) == group.n and admitted[group.index] == group.incarnation
+
+    def on_recover(self, source: Address, message: Recover) -> None:
+        """Let a replica back in with the log of a view whose voters all knew that it lost its state; if ours is none, start one."""
+        if self._lost_state(source):
+            self.start_next(f"replica {source} recovers")
+        elif message.view < self.group.view:
+            self.port.send(source, self.start_view)
+        else:
+            self.group.ignore("installs this view already")
+
+    # Watching
+
+    def metrics(self) -> dict[str, Any]:
+        """See `Part`."""
+        return {"reconciliations": self.reconciliations, "view_changes": self.view_changes}
+
+    def snapshot(self) -> Any:
+        """See `Part`."""
+        return {
+            "may_ask": self.port.now_ns - self._last_asked_ns >= self._retransmit_ns,
+            "start_view": [self.start_view, self.start_last, self.start_hash],
+            "sets": [sorted(spoken.items()) for spoken in (self.entered, self.joined)],
+            "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging.items())],
+            "installing": self.installing,
+            "attempts": self.attempts,
+        }
+
+    def check_invariants(self) -> None:
+        """See `Part`."""
+        group = self.group
+        assert group.last_normal_view <= group.view
+        assert self.start_view.view == group.last_normal_view or not group.in_service
+        if group.status in IN_VIEW:
+            assert group.last_normal_view == group.view
+            assert self.start_last <= self.state.committed or self.state.log.matches(self.start_last, self.start_hash)
+            assert not self.votes
+            assert self.installing is None
+        else:
+            assert not self.votes or group.is_leader
