@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from stretto.client.cluster import AsyncCluster, Cluster
     from stretto.core.config import ClusterConfig, load
     from stretto.core.errors import (
         ApplicationError,
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
         StrettoError,
     )
     from stretto.core.protocol import ProtocolDefinition
-    from stretto.core.service import Service, operation, query
-    from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
-    from stretto.runtime.cluster import AsyncCluster, Cluster
+    from stretto.services.containers import Cell, List, Map, SortedMap, SortedSet
+    from stretto.services.service import Service, operation, query
 
 _HOMES = {
     "stretto.core.config": ("ClusterConfig", "load"),
@@ -38,9 +38,9 @@ _HOMES = {
         "SessionExpired",
         "StrettoError",
     ),
-    "stretto.core.service": ("Service", "operation", "query"),
-    "stretto.core.undo": ("Cell", "List", "Map", "SortedMap", "SortedSet"),
-    "stretto.runtime.cluster": ("AsyncCluster", "Cluster"),
+    "stretto.services.service": ("Service", "operation", "query"),
+    "stretto.services.containers": ("Cell", "List", "Map", "SortedMap", "SortedSet"),
+    "stretto.client.cluster": ("AsyncCluster", "Cluster"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -75,7 +75,7 @@ def connect(config: ClusterConfig | str | Path) -> Cluster:
     `config`: the cluster's configuration, or the file that holds it. Nothing is sent before the first call, so this does not fail when the
     replicas are down. Raises ConfigurationError if the configuration is wrong or this machine has no way to the replicas.
     """
-    from stretto.runtime.cluster import Cluster
+    from stretto.client.cluster import Cluster
 
     return Cluster(*_how_to_open(config))
 
@@ -85,7 +85,7 @@ def connect_async(config: ClusterConfig | str | Path) -> AsyncCluster:
 
     Parameters and errors as of `connect`. Host names are resolved at once, which may block; addresses do not.
     """
-    from stretto.runtime.cluster import AsyncCluster
+    from stretto.client.cluster import AsyncCluster
 
     return AsyncCluster(*_how_to_open(config))
 

@@ -29,9 +29,9 @@ from hypothesis.errors import Flaky
 from msgspec import inspect as types
 
 from stretto.core.errors import ApplicationError
-from stretto.core.service import OperationFailed, Service, ServiceCodec, ServiceMachine
-from stretto.core.signatures import Method
 from stretto.core.state_machine import Undo
+from stretto.services.service import OperationFailed, Service, ServiceCodec, ServiceMachine
+from stretto.services.signatures import Method
 
 S = TypeVar("S", bound=Service)
 

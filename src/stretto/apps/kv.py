@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stretto.core.errors import ApplicationError
-from stretto.core.service import Service, operation, query
-from stretto.core.undo import SortedMap
+from stretto.services.containers import SortedMap
+from stretto.services.service import Service, operation, query
 
 MAX_KEY_BYTES = 1_024
 MAX_VALUE_BYTES = 31_744

@@ -11,7 +11,7 @@ import msgspec
 from stretto.apps.kv import MAX_KEY_BYTES, MAX_SCAN, MAX_VALUE_BYTES, BadLimit, KeyTooLong, KeyValueStore, NotANumber, ValueTooLong
 from stretto.core.errors import ApplicationError
 from stretto.core.model import UNKNOWN, Query
-from stretto.core.service import ServiceCodec
+from stretto.services.service import ServiceCodec
 
 Value = bytes | None
 Answer = tuple[Any, Value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from stretto.apps.kv import KeyValueStore
-from stretto.core.service import ServiceCodec
+from stretto.services.service import ServiceCodec
 
 _encode = ServiceCodec(KeyValueStore).encode
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
+
 Undo: TypeAlias = Any
 """What a state machine needs to undo one operation; opaque to everyone else. None: the operation changed nothing."""
+
+encode = msgspec.msgpack.Encoder(order="deterministic").encode
+"""Encode plain data canonically, as MessagePack: equal data gives equal bytes. For snapshots, and for whatever else replicas compare."""
 
 
 class StateMachine(Protocol):

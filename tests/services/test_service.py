@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from stretto.apps.kv import KeyValueStore
 from stretto.core.errors import ApplicationError
-from stretto.core.service import OperationFailed, Service, ServiceCodec, ServiceMachine, operation, query
-from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
+from stretto.services.containers import Cell, List, Map, SortedMap, SortedSet
+from stretto.services.service import OperationFailed, Service, ServiceCodec, ServiceMachine, operation, query
 
 
 class Person(msgspec.Struct, frozen=True):

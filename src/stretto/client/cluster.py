@@ -16,9 +16,9 @@ from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
 from stretto.core.node import Done
 from stretto.core.protocol import ProtocolDefinition
-from stretto.core.service import Service, ServiceCodec
-from stretto.runtime.client import ClientHost
+from stretto.runtime.client_host import ClientHost
 from stretto.runtime.loop import DatagramLoop
+from stretto.services.service import Service, ServiceCodec
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -30,10 +30,9 @@ from typing import Any, ClassVar, Self, TypeVar
 import msgspec
 
 from stretto.core.errors import ApplicationError
-from stretto.core.journal import Container, Journal, take_back
-from stretto.core.signatures import Method, methods_of
-from stretto.core.state_machine import Undo
-from stretto.core.values import encode
+from stretto.core.state_machine import Undo, encode
+from stretto.services.journal import Container, Journal, take_back
+from stretto.services.signatures import Method, methods_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 

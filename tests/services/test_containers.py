@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stretto.core import ordered
-from stretto.core.journal import Container, Journal, take_back
-from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
+from stretto.services import ordered
+from stretto.services.containers import Cell, List, Map, SortedMap, SortedSet
+from stretto.services.journal import Container, Journal, take_back
 
 Step = tuple[str, tuple[Any, ...]]
 

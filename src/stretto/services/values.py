@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-encode = msgspec.msgpack.Encoder(order="deterministic").encode
-"""Plain data as MessagePack; equal data gives equal bytes."""
+from stretto.core.state_machine import encode
 
 _ATOMS = (
     inspect.NoneType,

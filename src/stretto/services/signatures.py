@@ -9,7 +9,8 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from stretto.core.values import check_replicable, encode
+from stretto.core.state_machine import encode
+from stretto.services.values import check_replicable
 
 
 @dataclass(frozen=True, eq=False)

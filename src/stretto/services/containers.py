@@ -15,9 +15,9 @@ from itertools import islice, takewhile
 from operator import index as as_index
 from typing import Any, Generic, TypeVar, overload
 
-from stretto.core.journal import HOMELESS, Container
-from stretto.core.ordered import OrderedKeys
-from stretto.core.values import ValueType
+from stretto.services.journal import HOMELESS, Container
+from stretto.services.ordered import OrderedKeys
+from stretto.services.values import ValueType
 
 K = TypeVar("K")
 V = TypeVar("V")
