@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stretto.client.cluster import AsyncCluster, Cluster
-    from stretto.core.config import ClusterConfig, load
+    from stretto.core.config import ClusterConfig, load_config
     from stretto.core.errors import (
         ApplicationError,
         ClusterUnavailable,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stretto.services.service import Service, operation, query
 
 _HOMES = {
-    "stretto.core.config": ("ClusterConfig", "load"),
+    "stretto.core.config": ("ClusterConfig", "load_config"),
     "stretto.core.errors": (
         "ApplicationError",
         "ClusterUnavailable",
@@ -63,7 +63,7 @@ __all__ = [
     "StrettoError",
     "connect",
     "connect_async",
-    "load",
+    "load_config",
     "operation",
     "query",
 ]
@@ -92,9 +92,9 @@ def connect_async(config: ClusterConfig | str | Path) -> AsyncCluster:
 
 def _how_to_open(config: ClusterConfig | str | Path) -> tuple[ProtocolDefinition, ClusterConfig, Callable[[], type[Service]]]:
     from stretto import catalog
-    from stretto.core.config import ClusterConfig, load
+    from stretto.core.config import ClusterConfig, load_config
 
-    checked = config.validate() if isinstance(config, ClusterConfig) else load(config)
+    checked = config.validate() if isinstance(config, ClusterConfig) else load_config(config)
     return catalog.protocol_for(checked), checked, lambda: catalog.service_class(checked.service)
 
 

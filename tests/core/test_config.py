@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load
+from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load_config
 from stretto.core.errors import ConfigurationError
 
 GOOD = """
@@ -44,7 +44,7 @@ OWN_HOST = '[[sequencers]]\nhost = "10.0.0.1"\nport = 7000\n[multicast]'
 def read(tmp_path: Path, text: str | bytes) -> ClusterConfig:
     file = tmp_path / "cluster.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load(file)
+    return load_config(file)
 
 
 def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes, reason: str) -> Non
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere.toml: cannot be read: No such file"):
-        load(tmp_path / "nowhere.toml")
+        load_config(tmp_path / "nowhere.toml")
 
 
 def test_the_digest_tells_configurations_apart_but_not_machines() -> None:

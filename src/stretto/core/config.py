@@ -125,7 +125,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that the nodes of one cluster must agree on.
 
     `service` names the replicated class as `module:Class`; `replicas` are the members in the order of their indices, and so are
-    `sequencers`, whose addresses follow those of the replicas. Building one in code does not check it; `load` and `validate` do.
+    `sequencers`, whose addresses follow those of the replicas. Building one in code does not check it; `load_config` and `validate` do.
 
     `durability`: "memory", where a replica that ends has forgotten everything and recovers from its peers (the model of the paper), or
     "disk", where no message leaves that rests on what is not on disk yet, so that operations survive the end of all replicas at once.
@@ -190,7 +190,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self
 
     def to_toml(self) -> str:
-        """The same as a file that `load` reads; only what differs from the defaults, and what everyone wants to see."""
+        """The same as a file that `load_config` reads; only what differs from the defaults, and what everyone wants to see."""
         lines = [f"protocol = {_toml(self.protocol)}", f"service = {_toml(self.service)}", f"durability = {_toml(self.durability)}"]
         for kind, members in (("replicas", self.replicas), ("sequencers", self.sequencers)):
             for member in members:
@@ -208,7 +208,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "\n".join(lines) + "\n"
 
 
-def load(file: str | Path) -> ClusterConfig:
+def load_config(file: str | Path) -> ClusterConfig:
     """Read and check a configuration file. Raises ConfigurationError with the file, the key and the reason."""
     try:
         text = Path(file).read_text(encoding="utf-8")
