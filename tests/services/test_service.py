@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stretto.apps.kv import KeyValueStore
-from stretto.core.errors import ApplicationError
+from stretto.core.errors import ApplicationError, OperationFailed
 from stretto.services.containers import Cell, List, Map, SortedMap, SortedSet
-from stretto.services.service import OperationFailed, Service, ServiceCodec, ServiceMachine, operation, query
+from stretto.services.service import Service, ServiceCodec, ServiceMachine, operation, query
 
 
 class Person(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 
-from stretto.core.errors import ApplicationError
+from stretto.core.errors import ApplicationError, OperationFailed
 from stretto.core.state_machine import Undo, encode
 from stretto.services.journal import Container, Journal, take_back
 from stretto.services.signatures import Method, methods_of
@@ -39,10 +39,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FAILURE = b"\xc1"
 _decode_failure = msgspec.msgpack.Decoder(tuple[str, str]).decode
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
-
-
-class OperationFailed(ApplicationError):
-    """The operation raised what is no ApplicationError: a mistake in the service. It changed nothing; the text names the exception."""
 
 
 def operation(method: F) -> F:
