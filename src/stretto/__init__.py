@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stretto.client.cluster import AsyncCluster, Cluster
+    from stretto.client.async_cluster import AsyncCluster
+    from stretto.client.calls import AsyncService
+    from stretto.client.cluster import Cluster
     from stretto.core.config import ClusterConfig, load_config
     from stretto.core.errors import (
         ApplicationError,
@@ -46,13 +48,16 @@ _HOMES = {
     ),
     "stretto.services.service": ("Service", "operation", "query"),
     "stretto.services.containers": ("Cell", "List", "Map", "SortedMap", "SortedSet"),
-    "stretto.client.cluster": ("AsyncCluster", "Cluster"),
+    "stretto.client.async_cluster": ("AsyncCluster",),
+    "stretto.client.calls": ("AsyncService",),
+    "stretto.client.cluster": ("Cluster",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ApplicationError",
     "AsyncCluster",
+    "AsyncService",
     "Cell",
     "Cluster",
     "ClusterClosed",
@@ -94,7 +99,7 @@ def connect_async(config: ClusterConfig | str | Path) -> AsyncCluster:
 
     Parameters and errors as of `connect`. Host names are resolved at once, which may block; addresses do not.
     """
-    from stretto.client.cluster import AsyncCluster
+    from stretto.client.async_cluster import AsyncCluster
 
     return AsyncCluster(*_how_to_open(config))
 
