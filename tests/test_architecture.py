@@ -230,8 +230,8 @@ def test_the_checker_leaves_alone_what_is_allowed(name: str, source: str) -> Non
 def test_importing_the_contract_loads_no_host() -> None:
     """The pure packages stay usable where there is no event loop, and commands stay quick to start."""
     program = (
-        "import sys, stretto.core.config, stretto.catalog\n"
-        "print(sorted({'asyncio', 'socket', 'numpy', 'stretto.runtime'} & set(sys.modules)))"
+        "import sys, stretto.core.config, stretto.services.service, stretto.catalog\n"
+        "print(sorted({'asyncio', 'socket', 'numpy', 'stretto.runtime', 'stretto.client'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
