@@ -1,6 +1,6 @@
 """Stretto replicates a Python state machine at the speed of the data-centre network.
 
-Names are imported when they are first used, so that a pure part of the package brings no socket with it.
+Names are imported when they are first used, so that importing a pure part of the package loads no socket or event loop.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ __all__ = [
 def connect(config: ClusterConfig | str | Path) -> Cluster:
     """Open a cluster for plain code: `with stretto.connect("cluster.toml") as cluster: ...`.
 
-    `config`: the cluster's configuration, or the file that holds it. Nothing is sent before the first call, so this does not fail when the
-    replicas are down. Raises ConfigurationError if the configuration is wrong or this machine has no way to the replicas.
+    `config`: the configuration of the cluster, or the file that holds it. Nothing is sent before the first call, so this succeeds even if
+    the replicas are down. Raises ConfigurationError if the configuration is wrong or this machine has no route to the replicas.
     """
     from stretto.client.cluster import Cluster
 
@@ -97,7 +97,7 @@ def connect(config: ClusterConfig | str | Path) -> Cluster:
 def connect_async(config: ClusterConfig | str | Path) -> AsyncCluster:
     """Open a cluster in the running event loop: `async with stretto.connect_async("cluster.toml") as cluster: ...`.
 
-    Parameters and errors as of `connect`. Host names are resolved at once, which may block; addresses do not.
+    Parameters and errors are those of `connect`. Host names are resolved at once, which may block; IPv4 addresses do not block.
     """
     from stretto.client.async_cluster import AsyncCluster
 

@@ -17,8 +17,8 @@
     port = 7100
     interface = "10.0.0.1"
 
-Every datagram carries the `digest` of its sender's configuration, and nodes refuse datagrams with another digest. The digest leaves out what
-may differ from machine to machine: the interface that carries the multicast.
+Every datagram carries the `digest` of its sender's configuration, and nodes refuse datagrams with another digest. The digest leaves out the
+interface that carries the multicast, since it may differ from machine to machine.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Sequential(Protocol):
 class Model(Sequential, Protocol):
     """A service whose keys are independent, as one sequential machine for each key: `initial`, `step` and `is_query` are about one key.
 
-    Every operation works on one key. The exception is a query of many keys, which must be equivalent to queries of each of these keys at one
-    instant. Keys are hashable and can be sorted. The result of an operation that failed is the class of the exception, without its text.
+    Every operation works on one key. The exception is a query of many keys, which must be equivalent to queries of each of these keys at
+    one instant. Keys are hashable and can be sorted. The result of a failed operation is the class of the exception, without its text.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The contract between a protocol and the host that drives it.
 
 Each role of a protocol (replica, sequencer, client) is a **node**: a plain object that owns no socket, clock, thread or random source. Its
-**host** calls it, and the node acts through the **port** that it was built with. The simulator, the runtime and the explorer are three hosts
-of the same nodes. A node cannot tell which host it has.
+**host** calls it, and the node acts through the **port** that it was built with. The simulator, the runtime and the explorer are three
+hosts of the same nodes. A node cannot tell which host it has.
 
 A node is deterministic: the same calls have the same effects. So it reads no wall clock, orders nothing by `hash()` or `id()`, and never
 iterates over a set if the order could reach a message. Times are integer nanoseconds; names end in their unit.
@@ -20,9 +20,9 @@ from stretto.core.errors import StrettoError
 from stretto.core.state_machine import StateMachine
 
 Address: TypeAlias = int
-"""Identifies a node. The address of a replica is its index in the configuration; the addresses of the sequencers follow those of the replicas.
-All other numbers are addresses of clients. The runtime computes a client's address from its IPv4 address and port (`ip << 16 | port`), so it
-needs no directory of clients."""
+"""Identifies a node. The address of a replica is its index in the configuration; the addresses of the sequencers follow. All other numbers
+are addresses of clients. The runtime computes a client's address from its IPv4 address and port (`ip << 16 | port`), so it needs no
+directory of clients."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -1,7 +1,7 @@
-"""The journal of an operation, and what every container that writes into it has in common.
+"""The journal of an operation, and the base class of the containers that write into it.
 
-A step of the journal is a call: a function and its arguments. Taking the steps back, the last first, leaves what was there before, bit
-for bit.
+A step of the journal is a call that undoes one change: a function and its arguments. Running the steps, the last one first, restores the
+state before the operation bit for bit.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias, get_args
 
 Step: TypeAlias = tuple[Any, ...]
-"""What takes one change back: a function and its arguments."""
+"""A call that undoes one change: a function and its arguments."""
 
 Journal: TypeAlias = list[Step]
-"""The steps of the operation that is running, the first change first."""
+"""The steps of the running operation, in the order of its changes."""
 
 
-def take_back(steps: Iterable[Step]) -> None:
-    """Undo the changes that these steps were written for. `steps` begins with the last one."""
+def roll_back(steps: Iterable[Step]) -> None:
+    """Undo the changes of these steps. `steps` begins with the last change."""
     for function, *arguments in steps:
         function(*arguments)
 
 
-class Homeless:
-    """The ValueType of a container that belongs to no service yet."""
+class Unattached:
+    """Stands for the declared types of a container that belongs to no service yet."""
 
     exact = type(None)
 
@@ -31,29 +31,28 @@ class Homeless:
         raise TypeError("this container belongs to no service yet: assign it to an attribute in __init__ before it is changed")
 
 
-HOMELESS: Any = Homeless()
-"""Stands in for each declared type until the container is attached."""
+UNATTACHED: Any = Unattached()
 
 
 class Container:
-    """The base of all containers. Made with its types, as in `Map[bytes, int]()`, which are checked when it is attached."""
+    """The base of all containers. A container is made with its types, as in `Map[bytes, int]()`. `attach` checks them."""
 
     __slots__ = ("__orig_class__", "_record", "_where")
 
     _example = "bytes"
 
     def __init__(self) -> None:
-        self._record: Callable[[Step], None] = HOMELESS.accept
+        self._record: Callable[[Step], None] = UNATTACHED.accept
         self._where = ""
 
     def attach(self, where: str, journal: Journal) -> None:
-        """Belong to the service that owns `journal`, under the name `where`. Raises TypeError if the declared types do not fit."""
+        """Attach this container to the service that owns `journal`, as `where`. Raises TypeError if its types are not allowed."""
         if self._where:
-            raise TypeError(f"{where}: this container is {self._where} already")
+            raise TypeError(f"{where}: this container is {self._where} already; make one for each attribute")
         declared = get_args(getattr(self, "__orig_class__", None))
         if not declared:
             name = type(self).__name__
-            raise TypeError(f"{where}: a {name} is made with the types that it holds, as in {name}[{self._example}]()")
+            raise TypeError(f"{where}: a {name} is made with its types, as in {name}[{self._example}]()")
         self._declare(where, *declared)
         self._where = where
         self._record = journal.append
@@ -62,15 +61,15 @@ class Container:
         raise NotImplementedError
 
     def state_type(self) -> Any:
-        """The type of what `state` gives."""
+        """The type of what `state` returns."""
         raise NotImplementedError
 
     def state(self) -> Any:
-        """The contents as canonical plain data."""
+        """Return the contents as canonical plain data."""
         raise NotImplementedError
 
     def restore(self, state: Any) -> None:
-        """Hold what `state` gave. Nothing is recorded."""
+        """Replace the contents by what `state` returned. This writes nothing into the journal."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
