@@ -15,27 +15,29 @@ SOURCE = Path(__file__).parent.parent / "src"
 ANYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     "core": set(),
+    "services": {"core"},
     "replication": {"core"},
     "network": {"core"},
-    "apps": {"core"},
+    "apps": {"core", "services"},
     "verify": {"core"},
     "protocols": {"core", "replication"},
     "storage": {"core"},
     "simulation": {"core", "network", "storage", "verify"},
     "exploration": {"core", "storage", "verify"},
     "runtime": {"core", "storage"},
+    "client": {"core", "services", "runtime"},
     "testbed": {"core", "network", "runtime"},
-    "torture": {"core", "runtime", "verify"},
-    "testing": {"core"},
-    "catalog": {"core", "protocols", "apps", "verify"},
-    "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need
+    "torture": {"core", "runtime", "client", "verify"},
+    "testing": {"core", "services"},
+    "catalog": {"core", "services", "protocols", "apps", "verify"},
+    "": {"core", "services", "client", "catalog"},  # stretto/__init__.py, which offers what users need
     "__main__": {"cli"},
     "evaluation": {"bench", "simulation", "network", "testbed", "runtime", "core", "verify", "catalog"},
     "bench": ANYTHING,
     "mutants": ANYTHING,
     "cli": ANYTHING,
 }
-PURE = {"core", "replication", "protocols", "apps", "network", "storage", "verify", "simulation", "exploration"}
+PURE = {"core", "services", "replication", "protocols", "apps", "network", "storage", "verify", "simulation", "exploration"}
 CORE_DEPENDENCIES = {"msgspec"}
 
 IMPURE_MODULES = {
@@ -217,7 +219,7 @@ def test_the_checker_finds_what_is_planted(name: str, source: str, expected: str
         ("stretto.apps.a", "import random\nfrom random import Random\nrandom.Random(7).random()\nRandom(7).shuffle([])"),
         ("stretto.network.a", "import numpy as np\nrng = np.random.default_rng(7)\nrng.poisson(3)\nx: np.random.Generator"),
         ("stretto.runtime.loop", "import time, socket, asyncio\nfrom stretto.core import node"),
-        ("stretto.cli.kv", "import time\nfrom stretto.runtime import client\nfrom stretto.catalog import protocol"),
+        ("stretto.cli.kv", "import time\nfrom stretto.runtime import client_host\nfrom stretto.catalog import protocol"),
         ("stretto.core.a", "def time(): ...\ntime()\nself.time.random()"),
     ],
 )
@@ -228,8 +230,8 @@ def test_the_checker_leaves_alone_what_is_allowed(name: str, source: str) -> Non
 def test_importing_the_contract_loads_no_host() -> None:
     """The pure packages stay usable where there is no event loop, and commands stay quick to start."""
     program = (
-        "import sys, stretto.core.config, stretto.catalog\n"
-        "print(sorted({'asyncio', 'socket', 'numpy', 'stretto.runtime'} & set(sys.modules)))"
+        "import sys, stretto.core.config, stretto.services.service, stretto.catalog\n"
+        "print(sorted({'asyncio', 'socket', 'numpy', 'stretto.runtime', 'stretto.client'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

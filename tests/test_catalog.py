@@ -10,8 +10,8 @@ from stretto import catalog
 from stretto.apps.kv import KeyValueStore
 from stretto.core.config import ClusterConfig, Member
 from stretto.core.errors import ConfigurationError
-from stretto.core.service import ServiceMachine
 from stretto.core.state_machine import NullMachine
+from stretto.services.service import ServiceMachine
 
 
 def test_every_protocol_that_is_named_is_there() -> None:

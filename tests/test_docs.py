@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load
+from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load_config
 from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -73,7 +73,7 @@ def test_the_program_of_the_guide_runs(directory: Path) -> None:
 def test_the_configuration_of_the_guide_is_right(tmp_path: Path) -> None:
     [text] = blocks("toml", GUIDE)
     (tmp_path / "cluster.toml").write_text(text)
-    assert load(tmp_path / "cluster.toml").n == 3
+    assert load_config(tmp_path / "cluster.toml").n == 3
 
 
 def test_the_guide_names_every_setting_with_its_default() -> None:

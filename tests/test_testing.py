@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from stretto.core.errors import ApplicationError
-from stretto.core.service import Service, operation, query
-from stretto.core.undo import Cell, Map
+from stretto.services.containers import Cell, Map
+from stretto.services.service import Service, operation, query
 from stretto.testing import check_service, local, strategy_for
 
 

@@ -1,6 +1,6 @@
 """Stretto replicates a Python state machine at the speed of the data-centre network.
 
-Names are imported when they are first used, so that a pure part of the package brings no socket with it.
+Names are imported when they are first used, so that importing a pure part of the package loads no socket or event loop.
 """
 
 from __future__ import annotations
@@ -12,48 +12,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stretto.core.config import ClusterConfig, load
+    from stretto.client.async_cluster import AsyncCluster
+    from stretto.client.calls import AsyncService
+    from stretto.client.cluster import Cluster
+    from stretto.core.config import ClusterConfig, load_config
     from stretto.core.errors import (
         ApplicationError,
+        ClusterClosed,
         ClusterUnavailable,
         ConfigurationError,
+        OperationFailed,
+        OutcomeUnknown,
         RequestTimeout,
         RequestTooLarge,
         SessionExpired,
         StrettoError,
     )
     from stretto.core.protocol import ProtocolDefinition
-    from stretto.core.service import Service, operation, query
-    from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
-    from stretto.runtime.cluster import AsyncCluster, Cluster
+    from stretto.services.containers import Cell, List, Map, SortedMap, SortedSet
+    from stretto.services.service import Service, operation, query
 
 _HOMES = {
-    "stretto.core.config": ("ClusterConfig", "load"),
+    "stretto.core.config": ("ClusterConfig", "load_config"),
     "stretto.core.errors": (
         "ApplicationError",
+        "ClusterClosed",
         "ClusterUnavailable",
         "ConfigurationError",
+        "OperationFailed",
+        "OutcomeUnknown",
         "RequestTimeout",
         "RequestTooLarge",
         "SessionExpired",
         "StrettoError",
     ),
-    "stretto.core.service": ("Service", "operation", "query"),
-    "stretto.core.undo": ("Cell", "List", "Map", "SortedMap", "SortedSet"),
-    "stretto.runtime.cluster": ("AsyncCluster", "Cluster"),
+    "stretto.services.service": ("Service", "operation", "query"),
+    "stretto.services.containers": ("Cell", "List", "Map", "SortedMap", "SortedSet"),
+    "stretto.client.async_cluster": ("AsyncCluster",),
+    "stretto.client.calls": ("AsyncService",),
+    "stretto.client.cluster": ("Cluster",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ApplicationError",
     "AsyncCluster",
+    "AsyncService",
     "Cell",
     "Cluster",
+    "ClusterClosed",
     "ClusterConfig",
     "ClusterUnavailable",
     "ConfigurationError",
     "List",
     "Map",
+    "OperationFailed",
+    "OutcomeUnknown",
     "RequestTimeout",
     "RequestTooLarge",
     "Service",
@@ -63,7 +77,7 @@ __all__ = [
     "StrettoError",
     "connect",
     "connect_async",
-    "load",
+    "load_config",
     "operation",
     "query",
 ]
@@ -72,10 +86,10 @@ __all__ = [
 def connect(config: ClusterConfig | str | Path) -> Cluster:
     """Open a cluster for plain code: `with stretto.connect("cluster.toml") as cluster: ...`.
 
-    `config`: the cluster's configuration, or the file that holds it. Nothing is sent before the first call, so this does not fail when the
-    replicas are down. Raises ConfigurationError if the configuration is wrong or this machine has no way to the replicas.
+    `config`: the configuration of the cluster, or the file that holds it. Nothing is sent before the first call, so this succeeds even if
+    the replicas are down. Raises ConfigurationError if the configuration is wrong or this machine has no route to the replicas.
     """
-    from stretto.runtime.cluster import Cluster
+    from stretto.client.cluster import Cluster
 
     return Cluster(*_how_to_open(config))
 
@@ -83,18 +97,18 @@ def connect(config: ClusterConfig | str | Path) -> Cluster:
 def connect_async(config: ClusterConfig | str | Path) -> AsyncCluster:
     """Open a cluster in the running event loop: `async with stretto.connect_async("cluster.toml") as cluster: ...`.
 
-    Parameters and errors as of `connect`. Host names are resolved at once, which may block; addresses do not.
+    Parameters and errors are those of `connect`. Host names are resolved at once, which may block; IPv4 addresses do not block.
     """
-    from stretto.runtime.cluster import AsyncCluster
+    from stretto.client.async_cluster import AsyncCluster
 
     return AsyncCluster(*_how_to_open(config))
 
 
 def _how_to_open(config: ClusterConfig | str | Path) -> tuple[ProtocolDefinition, ClusterConfig, Callable[[], type[Service]]]:
     from stretto import catalog
-    from stretto.core.config import ClusterConfig, load
+    from stretto.core.config import ClusterConfig, load_config
 
-    checked = config.validate() if isinstance(config, ClusterConfig) else load(config)
+    checked = config.validate() if isinstance(config, ClusterConfig) else load_config(config)
     return catalog.protocol_for(checked), checked, lambda: catalog.service_class(checked.service)
 
 

@@ -134,7 +134,7 @@ def service(name: str) -> Callable[[], StateMachine]:
     A `Service` is wrapped in a `ServiceMachine`, a plain state machine is used as it is. Raises ConfigurationError as `service_class` does,
     and if the class cannot be made into a state machine, with the reason.
     """
-    from stretto.core.service import ServiceMachine
+    from stretto.services.service import ServiceMachine
 
     found = service_class(name)
     factory: Callable[[], StateMachine] = partial(ServiceMachine, found) if _is_service(found) else found
@@ -150,7 +150,7 @@ def _is_own_service(value: Any, module_name: str) -> bool:
 
 
 def _is_service(found: type) -> bool:
-    from stretto.core.service import Service
+    from stretto.services.service import Service
 
     return issubclass(found, Service)
 

@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 from msgspec import inspect as types
 
-from stretto.core.errors import ApplicationError
-from stretto.core.service import OperationFailed, Service, ServiceCodec, ServiceMachine
-from stretto.core.signatures import Method
+from stretto.core.errors import ApplicationError, OperationFailed
 from stretto.core.state_machine import Undo
+from stretto.services.service import Service, ServiceCodec, ServiceMachine
+from stretto.services.signatures import Method
 
 S = TypeVar("S", bound=Service)
 

@@ -14,7 +14,7 @@ from stretto.apps import kv_workload
 from stretto.apps.kv import MAX_KEY_BYTES, MAX_SCAN, MAX_VALUE_BYTES, BadLimit, KeyTooLong, KeyValueStore, NotANumber, ValueTooLong
 from stretto.core.config import Limits
 from stretto.core.errors import ApplicationError
-from stretto.core.service import ServiceCodec, ServiceMachine
+from stretto.services.service import ServiceCodec, ServiceMachine
 from stretto.testing import check_service, local
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stretto.apps import kv
 from stretto.apps.kv_model import model, model_of_texts
 from stretto.core.model import UNKNOWN
-from stretto.core.service import ServiceCodec, ServiceMachine
+from stretto.services.service import ServiceCodec, ServiceMachine
 
 MODEL = model()
 _encode = ServiceCodec(kv.KeyValueStore).encode

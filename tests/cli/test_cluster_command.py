@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stretto.cli.main import run
-from stretto.core.config import load
+from stretto.core.config import load_config
 from stretto.core.errors import ConfigurationError
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.speculative import SPECULATIVE
@@ -98,7 +98,7 @@ def test_up_twice_and_status(running: Path, capsys: pytest.CaptureFixture[str]) 
 def init(directory: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> LocalCluster:
     """A cluster that is up, without multicast."""
     assert run(["cluster", "init", "--no-multicast", *arguments, str(directory)]) == 0
-    assert load(directory / "cluster.toml").multicast is None
+    assert load_config(directory / "cluster.toml").multicast is None
     assert run(["cluster", "up", str(directory)]) == 0
     capsys.readouterr()
     return LocalCluster(directory)

@@ -13,7 +13,7 @@ from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_workload import workload
 from stretto.cli import verify
 from stretto.cli.main import run
-from stretto.core.service import ServiceMachine
+from stretto.services.service import ServiceMachine
 from stretto.verify.generate import concurrent_history
 from stretto.verify.history import to_lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load
+from stretto.core.config import ClusterConfig, Limits, Member, Multicast, Timeouts, load_config
 from stretto.core.errors import ConfigurationError
 
 GOOD = """
@@ -44,7 +44,7 @@ OWN_HOST = '[[sequencers]]\nhost = "10.0.0.1"\nport = 7000\n[multicast]'
 def read(tmp_path: Path, text: str | bytes) -> ClusterConfig:
     file = tmp_path / "cluster.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load(file)
+    return load_config(file)
 
 
 def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_what_is_written_is_read_back(tmp_path: Path, config: ClusterConfig) -> 
         ("[multicast]", "[[multicast]]", "multicast", "Expected `object"),
         ('host = "ten-three"\nport = 7000', 'host = "ten-three"', "replicas[2]", "missing required field `port`"),
         ('host = "ten-three"', 'host = ""', "replicas[2].host", "is empty"),
-        ('host = "ten-three"', 'host = "10.0.0.1"', "replicas[2]", "10.0.0.1:7000 is replicas[0] already"),
+        ('host = "ten-three"', 'host = "10.0.0.1"', "replicas[2]", "10.0.0.1:7000 is the address of replicas[0] too"),
         ('host = "ten-three"\nport = 7000', 'host = "ten-three"\nport = 70000', "replicas[2].port", "70000 is not a port (1 to 65535)"),
         ('\n[[replicas]]\nhost = "ten-three"\nport = 7000', "", "replicas", "2 replicas are listed; an odd number"),
-        ("[multicast]", OWN_HOST, "sequencers[0]", "10.0.0.1:7000 is replicas[0] already"),
+        ("[multicast]", OWN_HOST, "sequencers[0]", "10.0.0.1:7000 is the address of replicas[0] too"),
         ("[multicast]", '[[sequencers]]\nhost = "s"\nport = 7100\n[multicast]', "multicast.port", "is the port of sequencers[0] too"),
         ("239.83.84.1", "10.0.0.9", "multicast.group", "not an IPv4 multicast address"),
         ("239.83.84.1", "ff02::1", "multicast.group", "not an IPv4 multicast address"),
@@ -126,7 +126,7 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes, reason: str) -> Non
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere.toml: cannot be read: No such file"):
-        load(tmp_path / "nowhere.toml")
+        load_config(tmp_path / "nowhere.toml")
 
 
 def test_the_digest_tells_configurations_apart_but_not_machines() -> None:

@@ -21,7 +21,7 @@ from toy import (
 from stretto.core.errors import StrettoError
 from stretto.core.node import Message
 from stretto.core.protocol import ProtocolDefinition
-from stretto.core.values import encode
+from stretto.core.state_machine import encode
 from stretto.exploration.bounds import Bounds
 from stretto.exploration.nodes import LATE, TIMER, Actor
 from stretto.exploration.schedule import confirmed

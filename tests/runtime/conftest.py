@@ -1,30 +1,16 @@
-"""Real replica processes, and nodes in one loop."""
+"""Nodes in one loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hosting import Hosting, Processes, Scenario
 
+from hosting import Hosting, Scenario
 from stretto.core.config import ClusterConfig
 from stretto.runtime.loop import DatagramLoop
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Callable[..., Processes]]:
-    started: list[Processes] = []
-
-    def start(config: ClusterConfig, prepare: Callable[[], None] = lambda: None) -> Processes:
-        started.append(Processes(config, tmp_path, prepare))
-        return started[-1]
-
-    yield start
-    for cluster in started:
-        cluster.end()
 
 
 @pytest.fixture(params=[DatagramLoop, asyncio.SelectorEventLoop])

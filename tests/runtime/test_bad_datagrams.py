@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hosting import Processes, local_config
 
 import stretto
+from hosting import Processes, local_config
 from stretto import catalog
 from stretto.apps.kv import KeyValueStore
 from stretto.core.config import ClusterConfig

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hosting import Hosting, Note, Processes, Scenario, local_config
 
 import stretto
+from hosting import Hosting, Note, Processes, Scenario, local_config
 from stretto.apps.kv import KeyValueStore
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ConfigurationError, StrettoError

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hosting import Hosting, Note, Recorder, Scenario, local_config
 
+from hosting import Hosting, Note, Recorder, Scenario, local_config
 from stretto.core.config import ClusterConfig, Limits
 from stretto.core.framing import Framing
 from stretto.runtime import host as host_module

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hosting import Processes, local_config
 
+from hosting import Processes, local_config
 from stretto import catalog
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ClusterUnavailable, ConfigurationError, StrettoError

@@ -7,8 +7,8 @@ import socket
 
 import msgspec
 import pytest
-from hosting import GROUP, free_ports, local_config
 
+from hosting import GROUP, free_ports, local_config
 from stretto.core.config import ClusterConfig, Member, Multicast
 from stretto.core.errors import ConfigurationError
 from stretto.runtime.addresses import endpoint_of, member_endpoint, text_of

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from hosting import Hosting, Note, Scenario, local_config
 
+from hosting import Hosting, Note, Scenario, local_config
 from stretto.core.config import ClusterConfig, Limits
 from stretto.core.framing import Framing
 from stretto.runtime import streams as streams_module

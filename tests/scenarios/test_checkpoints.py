@@ -10,10 +10,10 @@ from acting import MS, open_sessions
 from stretto.apps.kv import KeyValueStore
 from stretto.core.config import Limits
 from stretto.core.node import Client
-from stretto.core.service import ServiceCodec, ServiceMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
 from stretto.replication.messages import CheckpointChunk, Entries, Fetch, FetchCheckpoint, Request
+from stretto.services.service import ServiceCodec, ServiceMachine
 from stretto.simulation.stage import InFlight, Stage
 
 KV = ServiceCodec(KeyValueStore)

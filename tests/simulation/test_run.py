@@ -17,7 +17,6 @@ from stretto.core.config import Limits
 from stretto.core.errors import ConfigurationError
 from stretto.core.node import Message, Port, Replica
 from stretto.core.protocol import ProtocolDefinition
-from stretto.core.service import ServiceMachine
 from stretto.core.state_machine import Undo
 from stretto.core.trace import TraceRecord, from_lines, to_line
 from stretto.protocols.adaptive import ADAPTIVE
@@ -28,6 +27,7 @@ from stretto.replication.client import LeaderClient
 from stretto.replication.gate import PEER_RULES, REQUEST_RULES
 from stretto.replication.messages import PEER_MESSAGES, Reply, Request, StartViewChange
 from stretto.replication.records import RECORDS, Committed, RolledBack
+from stretto.services.service import ServiceMachine
 from stretto.simulation.faults import faults_for
 from stretto.simulation.faults.base import Strength
 from stretto.simulation.network import Delay, Links

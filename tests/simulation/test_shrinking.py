@@ -7,10 +7,10 @@ import pytest
 
 from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_workload import workload
-from stretto.core.service import ServiceMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.replication.messages import Request
 from stretto.replication.sessions import SessionTable, SessionUndo
+from stretto.services.service import ServiceMachine
 from stretto.simulation.run import simulate
 from stretto.simulation.shrinking import shrink
 from stretto.simulation.spec import SimulationSpec

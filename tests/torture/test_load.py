@@ -12,7 +12,7 @@ import pytest
 from stretto.apps import kv_torture
 from stretto.apps.kv import KeyValueStore
 from stretto.core.errors import RequestTimeout
-from stretto.core.service import ServiceMachine
+from stretto.services.service import ServiceMachine
 from stretto.torture.load import CONTENDING, PAGE, Load, Marks
 
 RATE = 2_000

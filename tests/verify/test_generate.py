@@ -7,7 +7,7 @@ from random import Random
 
 from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_workload import workload
-from stretto.core.service import ServiceMachine
+from stretto.services.service import ServiceMachine
 from stretto.verify.generate import concurrent_history
 from stretto.verify.history import Operation
 

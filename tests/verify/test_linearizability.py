@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_workload import workload
 from stretto.core.model import UNKNOWN
-from stretto.core.service import ServiceCodec, ServiceMachine
+from stretto.services.service import ServiceCodec, ServiceMachine
 from stretto.verify.generate import concurrent_history
 from stretto.verify.history import Operation
 from stretto.verify.linearizability import NOT_LINEARIZABLE, OK, UNDECIDED, Verdict, at_most, check, check_steps

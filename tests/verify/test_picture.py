@@ -11,7 +11,7 @@ import pytest
 from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_model import model
 from stretto.apps.kv_workload import workload
-from stretto.core.service import ServiceMachine
+from stretto.services.service import ServiceMachine
 from stretto.verify.generate import concurrent_history
 from stretto.verify.linearizability import check, check_steps
 from stretto.verify.picture import MOST_BARS, page

@@ -1,1 +1,1 @@
-"""Replicated services, each with what draws operations for it beside it."""
+"""Replicated services, each with its model for the checker and its generators of operations."""

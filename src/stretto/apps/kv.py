@@ -1,14 +1,14 @@
-"""A key-value store: the first application, and the example of how a service is written."""
+"""A key-value store, which also serves as the example of a service."""
 
 from __future__ import annotations
 
 from stretto.core.errors import ApplicationError
-from stretto.core.service import Service, operation, query
-from stretto.core.undo import SortedMap
+from stretto.services.containers import SortedMap
+from stretto.services.service import Service, operation, query
 
 MAX_KEY_BYTES = 1_024
 MAX_VALUE_BYTES = 31_744
-"""So that a compare_and_set of the longest key and two of the longest values fits the default `max_request_bytes`."""
+"""A compare_and_set of the longest key and two of the longest values still fits the default `max_request_bytes`."""
 MAX_SCAN = 1_000
 
 
@@ -21,15 +21,15 @@ class ValueTooLong(ApplicationError):
 
 
 class NotANumber(ApplicationError):
-    """The value to increment is not a decimal number of 64 bits, or would no longer be one."""
+    """The value to increment is no decimal number of 64 bits, or the sum would be none."""
 
 
 class BadLimit(ApplicationError):
-    """The limit of a scan is not in 1 to MAX_SCAN."""
+    """The limit of a scan is outside 1 to MAX_SCAN."""
 
 
 class KeyValueStore(Service):
-    """Bytes under bytes, in the order of the keys."""
+    """A map from bytes to bytes, in the order of the keys."""
 
     errors = (KeyTooLong, ValueTooLong, NotANumber, BadLimit)
 
@@ -38,7 +38,7 @@ class KeyValueStore(Service):
 
     @query
     def get(self, key: bytes) -> bytes | None:
-        """The value of `key`; None if it has none."""
+        """Return the value of `key`; None if it has none."""
         return self.items.get(key)
 
     @operation
@@ -52,19 +52,19 @@ class KeyValueStore(Service):
 
     @operation
     def delete(self, key: bytes) -> bool:
-        """Remove `key`; whether it had a value."""
+        """Remove `key`. Return whether it had a value."""
         return self.items.pop(key, None) is not None
 
     @operation
     def append(self, key: bytes, value: bytes) -> int:
-        """Add `value` to the end of what `key` has, nothing counting as empty; the new length."""
+        """Append `value` to the value of `key`, which counts as empty if it has none. Return the new length in bytes."""
         longer = self.items.get(key, b"") + value
         self.put(key, longer)
         return len(longer)
 
     @operation
     def compare_and_set(self, key: bytes, expected: bytes | None, value: bytes) -> bool:
-        """Set the value of `key` if it is `expected` now (None: if it has none); whether it was."""
+        """Set the value of `key` if it is `expected` (None: if it has none). Return whether it was."""
         if self.items.get(key) != expected:
             return False
         self.put(key, value)
@@ -72,7 +72,7 @@ class KeyValueStore(Service):
 
     @operation
     def increment(self, key: bytes, amount: int = 1) -> int:
-        """Add `amount` to the decimal number that `key` has, nothing counting as 0; the new number."""
+        """Add `amount` to the decimal number of `key`, which counts as 0 if it has no value. Return the sum."""
         number = _number(key, self.items.get(key, b"0")) + amount
         if not -(2**63) <= number < 2**63:
             raise NotANumber(f"the value of {key!r} would be {number}, which is more than 64 bits")
@@ -81,7 +81,7 @@ class KeyValueStore(Service):
 
     @query
     def scan(self, prefix: bytes = b"", limit: int = 100) -> list[tuple[bytes, bytes]]:
-        """The first `limit` keys that begin with `prefix`, in order, with their values."""
+        """Return the first `limit` keys that begin with `prefix`, in order, with their values."""
         if not 1 <= limit <= MAX_SCAN:
             raise BadLimit(f"a limit of {limit}; 1 to {MAX_SCAN} are allowed")
         return self.items.prefix(prefix, limit=limit)

@@ -1,4 +1,4 @@
-"""The sequential model of the key-value store: what each operation does to the value of its key, written a second time."""
+"""The sequential model of the key-value store: what each operation does to the value of its key, without the code of the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from stretto.apps.kv import MAX_KEY_BYTES, MAX_SCAN, MAX_VALUE_BYTES, BadLimit, KeyTooLong, KeyValueStore, NotANumber, ValueTooLong
 from stretto.core.errors import ApplicationError
 from stretto.core.model import UNKNOWN, Query
-from stretto.core.service import ServiceCodec
+from stretto.services.service import ServiceCodec
 
 Value = bytes | None
 Answer = tuple[Any, Value]
@@ -20,7 +20,7 @@ Answer = tuple[Any, Value]
 class KeyValueModel:
     """The key-value store. Operations are tuples of a method's name and its arguments; the state of a key is its value. See Model.
 
-    Parameters: `initial`, the value of every key at first. Some stores read the empty string where nothing was written.
+    Parameters: `initial`, the first value of every key. Some stores return the empty string for a key that was never written.
     """
 
     name = "kv"
@@ -30,7 +30,7 @@ class KeyValueModel:
         self._codec = ServiceCodec(KeyValueStore)
 
     def operation(self, name: str, arguments: Sequence[Any]) -> Any:
-        """See Model. Texts are taken as UTF-8."""
+        """See Model. Text is encoded as UTF-8."""
         encoded = tuple(argument.encode() if isinstance(argument, str) else argument for argument in arguments)
         try:
             self._codec.encode(name, encoded)
@@ -65,7 +65,7 @@ class KeyValueModel:
         return _STEPS[operation[0]](state, *operation[1:])
 
     def is_query(self, operation: Any, result: Any) -> bool:
-        """See Model. Failures, deletes of nothing and refused compare_and_sets are such too."""
+        """See Model. It is also true of operations that failed, deletes of missing keys, and compare_and_sets that changed nothing."""
         return operation[0] in ("get", "scan") or result is False or isinstance(result, type)
 
     def overwrites(self, operation: Any, result: Any) -> bool:
@@ -75,9 +75,9 @@ class KeyValueModel:
         return operation[0] == "delete" and result is UNKNOWN
 
     def parts(self, operation: Any, result: Any, keys: Sequence[Any]) -> Mapping[Any, Query]:
-        """See Model. A scan is a get of every key up to the last that it returned, or of all with the prefix if it could have had more."""
+        """See Model. A scan is a get of each key with the prefix, up to the last key that it returned if it reached its limit."""
         _, prefix, limit = operation
-        impossible = {prefix: (("get", prefix), result)}  # no get ends like this
+        impossible = {prefix: (("get", prefix), result)}  # no get has such a result
         if not 1 <= limit <= MAX_SCAN:
             return {} if result is BadLimit else impossible
         if isinstance(result, type) or not _is_possible(result, prefix, limit):
@@ -94,8 +94,8 @@ class KeyValueModel:
     def describe(self, operation: Any, result: Any) -> str:
         """See Model."""
         name, *arguments = operation
-        told = f"{name}({', '.join(map(_short, arguments))})"
-        return told if result is UNKNOWN or (result is None and name == "put") else f"{told}: {_short(result)}"
+        text = f"{name}({', '.join(map(_short, arguments))})"
+        return text if result is UNKNOWN or (result is None and name == "put") else f"{text}: {_short(result)}"
 
     def describe_state(self, state: Value) -> str:
         """See Model."""
@@ -108,7 +108,7 @@ def model() -> KeyValueModel:
 
 
 def model_of_texts() -> KeyValueModel:
-    """The model of stores that read the empty string where nothing was written, as those of text histories do."""
+    """The model of stores that return the empty string for a key that was never written, as the stores of text histories do."""
     return KeyValueModel(b"")
 
 

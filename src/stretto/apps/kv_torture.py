@@ -1,11 +1,11 @@
-"""Operations for the key-value store under torture, made so that whatever goes wrong shows: contended keys, and pages of tokens."""
+"""Operations for the key-value store under torture, in which violations show: contended keys, and pages of tokens."""
 
 from __future__ import annotations
 
 from random import Random
 
 from stretto.apps.kv import KeyValueStore
-from stretto.core.service import ServiceCodec
+from stretto.services.service import ServiceCodec
 
 _codec = ServiceCodec(KeyValueStore)
 _encode = _codec.encode
@@ -15,7 +15,7 @@ _RECENT = 20
 def contended(random: Random, key: int, value: int) -> bytes:
     """One operation of a mix: 35% get, 25% put, 20% append, 12% compare_and_set, 8% delete.
 
-    What is written is made of `value`, so that a read tells whose write it saw. A compare_and_set expects nothing, or a recent value.
+    Each written value contains `value`, so that a read shows which write it saw. A compare_and_set expects no value or a recent one.
     """
     name, written = _key(key), b"%d," % value
     draw = random.random()
@@ -47,7 +47,7 @@ def read_page(session: int, page: int) -> bytes:
 
 
 def tokens_of(page: bytes) -> list[int]:
-    """The tokens on a page, as `read_page` gave it, in their order."""
+    """The tokens on a page, in their order, from the result of `read_page`."""
     value: bytes | None = _codec.decode("get", page)
     return [] if value is None else [int(token) for token in value.split(b",")[:-1]]
 

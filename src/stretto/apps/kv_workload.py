@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from stretto.apps.kv import KeyValueStore
-from stretto.core.service import ServiceCodec
+from stretto.services.service import ServiceCodec
 
 _encode = ServiceCodec(KeyValueStore).encode
 
@@ -16,8 +16,8 @@ VALUE_BYTES = 32
 def workload(random: Random, keys: int = KEYS, value_bytes: int = VALUE_BYTES) -> bytes:
     """One operation of a mix: 40% get, 35% put, 8% increment, 5% each of compare_and_set, delete and append, 2% scan.
 
-    It is on one of `keys` keys, and as many more that hold counters; values that are put have `value_bytes`. Values stay short, since a
-    key is put or deleted more often than it is appended to.
+    It uses one of `keys` keys for values and as many other keys for counters. A put value has `value_bytes` bytes. Values stay short, since
+    puts and deletes are more frequent than appends.
     """
     number = random.randrange(keys)
     key = b"key-%06d" % number
@@ -39,10 +39,10 @@ def workload(random: Random, keys: int = KEYS, value_bytes: int = VALUE_BYTES) -
 
 
 def put(random: Random, keys: int = KEYS, value_bytes: int = VALUE_BYTES) -> bytes:
-    """A put on one of `keys` keys, for loads of writes alone."""
+    """A put of one of `keys` keys, for loads that only write."""
     return _encode("put", (b"key-%06d" % random.randrange(keys), _value(random, value_bytes)))
 
 
 def _value(random: Random, value_bytes: int) -> bytes:
-    """One of ten values, so that a compare_and_set meets what it expects now and then."""
+    """One of ten values, so that a compare_and_set sometimes finds the value that it expects."""
     return (b"%d" % random.randrange(10)) * value_bytes

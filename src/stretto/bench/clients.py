@@ -32,7 +32,7 @@ from stretto.catalog import protocol_for
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
 from stretto.runtime.batching import Datagram, Send, send_many
-from stretto.runtime.client import ClientHost
+from stretto.runtime.client_host import ClientHost
 from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.processes import end, interrupts_blocked
 

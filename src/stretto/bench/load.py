@@ -20,7 +20,7 @@ from time import monotonic_ns
 from stretto.bench.alarm import Alarm
 from stretto.bench.recording import Recording
 from stretto.core.errors import StrettoError
-from stretto.runtime.client import ClientHost
+from stretto.runtime.client_host import ClientHost
 
 _NOTHING_DUE = 1 << 63
 

@@ -11,7 +11,7 @@ import msgspec
 from stretto.apps import kv_workload
 from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_model import model
-from stretto.core.service import ServiceMachine
+from stretto.services.service import ServiceMachine
 from stretto.verify.generate import concurrent_history
 from stretto.verify.linearizability import check
 

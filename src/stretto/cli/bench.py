@@ -60,12 +60,12 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     from stretto.bench.plan import Plan
     from stretto.bench.report import combined
     from stretto.bench.run import own_config, run
-    from stretto.core.config import load
+    from stretto.core.config import load_config
 
     plan = Plan(**{name: options[name] for name in OF_PLAN})
     if config_file is not None:
         _refuse_options_of_own_cluster()
-        config = load(config_file)
+        config = load_config(config_file)
         new_config: Callable[[], ClusterConfig] = lambda: config  # noqa: E731
     else:
         new_config = lambda: own_config(  # noqa: E731

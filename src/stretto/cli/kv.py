@@ -50,9 +50,9 @@ class Store:
         from stretto import connect
         from stretto.apps.kv import KeyValueStore
         from stretto.catalog import service_class
-        from stretto.core.config import load
+        from stretto.core.config import load_config
 
-        config = load(self._config_file)
+        config = load_config(self._config_file)
         if not issubclass(service_class(config.service), KeyValueStore):
             raise ConfigurationError(f"{config.service} is no key-value store", key="service", file=self._config_file)
         with connect(config) as cluster:

@@ -24,10 +24,10 @@ def command(config_file: Path, index: int, bootstrap: bool, data: Path | None, r
     its data, or, if it has none, by recovering from a majority of the others.
     """
     from stretto.catalog import protocol_for, service
-    from stretto.core.config import load
+    from stretto.core.config import load_config
     from stretto.runtime.replica import run_replica
 
-    config = load(config_file)
+    config = load_config(config_file)
     if not 0 <= index < config.n:
         raise ConfigurationError(f"there is no replica {index}; the indices are 0 to {config.n - 1}", key="--index", file=config_file)
     if bootstrap and repair:

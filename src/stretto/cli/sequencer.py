@@ -20,10 +20,10 @@ def command(config_file: Path, index: int, log: Path | None) -> None:
     It keeps nothing: one that is started again is asked by the replicas, when they need it.
     """
     from stretto.catalog import protocol_for
-    from stretto.core.config import load
+    from stretto.core.config import load_config
     from stretto.runtime.replica import run_sequencer
 
-    config = load(config_file)
+    config = load_config(config_file)
     count = len(config.sequencers)
     if not 0 <= index < count:
         reason = f"there is no sequencer {index}; " + (f"the indices are 0 to {count - 1}" if count else f"{config.protocol} has none")

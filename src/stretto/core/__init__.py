@@ -1,4 +1,4 @@
 """The contract between protocols and the world: nodes, ports, messages, configuration, state machines.
 
-Pure: the standard library and msgspec, no clock, no socket, no thread, no randomness but what a port hands out.
+Pure: the standard library and msgspec, no clock, no socket, no thread, and no randomness except what a port provides.
 """

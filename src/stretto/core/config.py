@@ -1,4 +1,4 @@
-"""The configuration of a cluster: one TOML file that every replica and client reads, or the same as an object.
+"""The configuration of a cluster: a TOML file that all replicas and clients read, or an equal object.
 
     protocol = "adaptive"
     service = "stretto.apps.kv:KeyValueStore"
@@ -8,17 +8,17 @@
     port = 7000
     ...
 
-    [[sequencers]]          # for a protocol that has them
+    [[sequencers]]          # only for a protocol that has sequencers
     host = "10.0.0.9"
     port = 7000
 
-    [multicast]             # leave it out, and requests are sent to each replica
+    [multicast]             # without this table, clients send requests to each replica
     group = "239.83.84.1"
     port = 7100
     interface = "10.0.0.1"
 
-Replicas and clients with different configurations refuse each other: `digest` travels in every datagram. What may differ from
-machine to machine (which interface carries the multicast, where logs go) is no part of the digest.
+Every datagram carries the `digest` of its sender's configuration, and nodes refuse datagrams with another digest. The digest leaves out the
+interface that carries the multicast, since it may differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -35,27 +35,31 @@ from stretto.core.errors import ConfigurationError
 from stretto.core.framing import CLUSTER_BYTES, HEADER_BYTES
 
 DEFAULT_PROTOCOL = "adaptive"
-"""What runs where nobody named a protocol."""
+"""The protocol of a configuration that names none."""
 
 FILE_NAME = "cluster.toml"
-"""What a configuration is called where nobody named it."""
+"""The name of a configuration file where none is given."""
 
 Durability: TypeAlias = Literal["memory", "disk"]
 
 LARGEST_DATAGRAM = 65_507
-"""The most that UDP over IPv4 carries."""
+"""The largest payload of UDP over IPv4, in bytes."""
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One replica or sequencer: where it listens, UDP and TCP alike. `host` is an IPv4 address or a name that resolves to one."""
+    """A replica or sequencer: where it listens for both UDP and TCP. `host` is an IPv4 address or a name that resolves to one."""
 
     host: str
     port: int
 
 
 class Multicast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The replica group's IP multicast. `interface` is the address of the local interface that carries it ("": the one that has the
-    node's own address); `ttl` the routers it may pass, plus one; `loopback` whether replicas on the sender's own machine hear it."""
+    """The IP multicast group of the replicas.
+
+    - `interface`: the address of the local interface for the group; "" means the interface that has the node's own address;
+    - `ttl`: the largest number of routers between sender and receivers, plus one;
+    - `loopback`: whether replicas on the sender's own machine receive its multicasts.
+    """
 
     group: str
     port: int
@@ -67,15 +71,15 @@ class Multicast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All times, in milliseconds (fractions allowed).
 
-    - `sync_interval_ms`: the leader synchronises at least this often; it is also the sign of life.
-    - `sync_patience_ms`: how long a follower that is shorter than a Sync waits for the missing messages before it says so.
+    - `sync_interval_ms`: the longest time between two synchronisations of the leader, which also serve as heartbeats.
+    - `sync_patience_ms`: how long a follower whose log is shorter than a Sync waits for the missing messages before it reports the gap.
     - `sync_timeout_ms`: how long the leader waits for a superquorum before it reconciles with a majority.
     - `conflict_interval_ms`: the shortest time between synchronisations that clients ask for.
-    - `leader_timeout_ms`: silence after which a follower suspects its leader, or a leader without answers itself.
-    - `view_change_timeout_ms`: how long a view may take to start before the next is tried; doubles with each try.
-    - `retransmit_ms`: how long a replica waits for an answer of a replica before it asks again.
-    - `client_retransmit_ms`: the same for a client; it backs off, with jitter.
-    - `request_timeout_ms`: when a call that has no quorum ends as `RequestTimeout` or `ClusterUnavailable`.
+    - `leader_timeout_ms`: after this silence a follower suspects its leader, and a leader suspects itself.
+    - `view_change_timeout_ms`: how long a view may take to start before the replicas try the next; doubles with each attempt.
+    - `retransmit_ms`: how long a replica waits for another replica's answer before it asks again.
+    - `client_retransmit_ms`: how long a client waits for answers before it sends the request again; backs off, with jitter.
+    - `request_timeout_ms`: how long a call waits for a quorum before it ends with `RequestTimeout` or `ClusterUnavailable`.
     """
 
     sync_interval_ms: float = 10
@@ -89,23 +93,23 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_timeout_ms: float = 5_000
 
     def ns(self, name: str) -> int:
-        """The timeout of that name, without its `_ms`, in nanoseconds: `ns("sync_interval")`."""
+        """Return a timeout in nanoseconds, by its name without `_ms`: `ns("sync_interval")`."""
         milliseconds: float = getattr(self, name + "_ms")
         return round(milliseconds * 1_000_000)
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All sizes.
+    """All sizes and counts.
 
-    - `max_datagram_bytes`: header included; what does not fit goes over a stream. The default fits an Ethernet frame.
+    - `max_datagram_bytes`: the largest datagram, header included; larger messages go over a stream. The default fits an Ethernet frame.
     - `max_request_bytes`: the largest encoded operation that a client sends.
-    - `max_sessions`: beyond it the least recently used are dropped, a sixteenth at a time.
+    - `max_sessions`: how many sessions the replicas keep. Beyond it they drop a sixteenth of them, the least recently used.
     - `max_pending_requests`: how many requests a replica keeps while it cannot append them.
-    - `checkpoint_operations`: after at least so many operations a replica keeps its state, and compacts the entries that led to it.
-    - `sync_operations`: the leader synchronises after so many operations even if the interval has not passed.
-    - `batch_size`: how many operations one Prepare of `multipaxos-batched` or `adaptive` has at most.
-    - `pipeline`: how many of these are in flight at a time.
-    - `max_transfer_bytes`: the largest chunk of log or checkpoint that one message of a state transfer carries.
+    - `checkpoint_operations`: the smallest number of operations between two checkpoints of a replica. Each compacts the log before it.
+    - `sync_operations`: after this number of operations the leader synchronises, even if the interval has not passed.
+    - `batch_size`: the largest number of operations in one Prepare of `multipaxos-batched` or `adaptive`.
+    - `pipeline`: the largest number of Prepares in flight.
+    - `max_transfer_bytes`: the largest chunk of log in one message of a state transfer.
     - `max_stream_bytes`: the largest message that a stream may carry.
     """
 
@@ -124,11 +128,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that the nodes of one cluster must agree on.
 
-    `service` names the replicated class as `module:Class`; `replicas` are the members in the order of their indices, and so are
-    `sequencers`, whose addresses follow those of the replicas. Building one in code does not check it; `load` and `validate` do.
+    `service` names the replicated class as `module:Class`. `replicas` and `sequencers` are in the order of their indices; the addresses of
+    the sequencers follow those of the replicas. The constructor checks nothing; `load_config` and `validate` do.
 
-    `durability`: "memory", where a replica that ends has forgotten everything and recovers from its peers (the model of the paper), or
-    "disk", where no message leaves that rests on what is not on disk yet, so that operations survive the end of all replicas at once.
+    `durability`: with "memory", a replica that ends has lost its state and recovers from its peers (the model of the paper). With "disk", a
+    replica sends a message only after everything the message depends on is on disk, so operations survive the end of all replicas at once.
     """
 
     replicas: tuple[Member, ...]
@@ -147,26 +151,29 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """Replicas and sequencers: each one's address is its place among them."""
+        """All replicas, then all sequencers. The address of a member is its position in this tuple."""
         return (*self.replicas, *self.sequencers)
 
     def name_of(self, address: int) -> str:
-        """What the file calls the member with this address."""
+        """The name that the file has for the member with this address."""
         return f"replicas[{address}]" if address < self.n else f"sequencers[{address - self.n}]"
 
     def digest(self) -> bytes:
-        """Eight bytes that two configurations share only if their nodes may speak with each other."""
+        """Eight bytes that are equal only for configurations whose nodes may communicate."""
         shared = msgspec.structs.replace(self, multicast=self.multicast and msgspec.structs.replace(self.multicast, interface=""))
         return hashlib.blake2b(msgspec.json.encode(shared), digest_size=CLUSTER_BYTES).digest()
 
     def data_digest(self) -> bytes:
-        """Eight bytes that stay the same as long as what replicas have on disk can be used: other replicas, another protocol or service
-        change it, and another `max_sessions`, which is part of how a log is executed. Times and other limits do not."""
+        """Eight bytes that stay equal as long as replicas can use what they have on disk.
+
+        Other replicas, another protocol or another service change it, and so does `max_sessions`, which affects the execution of a log.
+        Timeouts and the other limits do not.
+        """
         used = [self.protocol, self.service, self.replicas, self.limits.max_sessions]
         return hashlib.blake2b(msgspec.json.encode(used), digest_size=CLUSTER_BYTES).digest()
 
     def validate(self) -> ClusterConfig:
-        """This configuration, if it makes sense. Raises ConfigurationError with the key and what would be right."""
+        """Check this configuration and return it. Raises ConfigurationError with the key and what would be right."""
         _check_members(self)
         if self.multicast is not None:
             _check_multicast(self)
@@ -190,7 +197,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self
 
     def to_toml(self) -> str:
-        """The same as a file that `load` reads; only what differs from the defaults, and what everyone wants to see."""
+        """The text of a file that `load_config` reads as this configuration. Most keys that have their default are left out."""
         lines = [f"protocol = {_toml(self.protocol)}", f"service = {_toml(self.service)}", f"durability = {_toml(self.durability)}"]
         for kind, members in (("replicas", self.replicas), ("sequencers", self.sequencers)):
             for member in members:
@@ -208,7 +215,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "\n".join(lines) + "\n"
 
 
-def load(file: str | Path) -> ClusterConfig:
+def load_config(file: str | Path) -> ClusterConfig:
     """Read and check a configuration file. Raises ConfigurationError with the file, the key and the reason."""
     try:
         text = Path(file).read_text(encoding="utf-8")
@@ -225,7 +232,7 @@ def load(file: str | Path) -> ClusterConfig:
 
 
 def parse(table: dict[str, Any]) -> ClusterConfig:
-    """A configuration from plain data. Raises ConfigurationError with the key and the reason."""
+    """Convert plain data to a checked configuration. Raises ConfigurationError with the key and the reason."""
     try:
         config = msgspec.convert(table, ClusterConfig)
     except msgspec.ValidationError as error:
@@ -245,7 +252,7 @@ def _check_members(config: ClusterConfig) -> None:
         if not 1 <= member.port <= 65_535:
             raise ConfigurationError(f"{member.port} is not a port (1 to 65535)", key=f"{key}.port")
         if (other := seen.setdefault((member.host, member.port), address)) != address:
-            raise ConfigurationError(f"{member.host}:{member.port} is {config.name_of(other)} already", key=key)
+            raise ConfigurationError(f"{member.host}:{member.port} is the address of {config.name_of(other)} too", key=key)
 
 
 def _check_multicast(config: ClusterConfig) -> None:
@@ -258,7 +265,7 @@ def _check_multicast(config: ClusterConfig) -> None:
         raise ConfigurationError(f"{multicast.port} is not a port (1 to 65535)", key="multicast.port")
     for address, member in enumerate(config.members):
         if member.port == multicast.port:
-            reason = f"{multicast.port} is the port of {config.name_of(address)} too; the group needs one of its own"
+            reason = f"{multicast.port} is the port of {config.name_of(address)} too; the group needs a port of its own"
             raise ConfigurationError(reason, key="multicast.port")
     if multicast.interface and not is_ipv4(multicast.interface):
         raise ConfigurationError(f"{multicast.interface!r} is not the IPv4 address of a local interface", key="multicast.interface")

@@ -1,20 +1,20 @@
 """Messages into datagrams and back.
 
-A datagram is a header and then one or more messages as one MessagePack array. What a node sends to one destination during one
-burst of input leaves in as few datagrams as fit, so every protocol gains from load without knowing it.
+A datagram is a header followed by one or more messages as one MessagePack array. The messages that a node sends to one destination
+during one burst of input leave in as few datagrams as possible, so every protocol gets cheaper per message as the load grows.
 
     offset  bytes  field
     0       2      magic, "St"
     2       1      version of this layout
-    3       1      length of the authentication tag, 0 so far
+    3       1      length of the authentication tag; always 0 in this version
     4       8      cluster: the digest of the configuration
     12      8      sender's address
     20      -      (authentication tag)
     20      3      MessagePack array header: 0xdc and the number of messages
     23      -      the messages
 
-Decoding is validation: bytes from the network give messages or `Refused`, with a reason that can be counted. The same frame, with
-a length before it, is what travels over a stream.
+Decoding validates: bytes from the network give either messages or `Refused` with a reason that can be counted. A stream carries the same
+frames, each with its length before it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BODY_OFFSET = 20
 
 
 class Refused(Exception):
-    """These bytes are not a frame for us. `reason` is one of a few fixed phrases, to be counted."""
+    """These bytes are not a frame for this node. `reason` is one of a few fixed phrases, so that it can be counted."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -54,8 +54,8 @@ class Refused(Exception):
 class Framing:
     """Packs and unpacks the frames of one node.
 
-    Parameters: `cluster`, eight bytes that all nodes of the cluster share and no others; `sender`, this node's address;
-    `message_types`, what may arrive here; `max_datagram_bytes`, header included.
+    Parameters: `cluster`, eight bytes that identify the cluster and its configuration; `sender`, this node's address; `message_types`, the
+    types of messages that this node accepts; `max_datagram_bytes`, the largest datagram, header included.
     """
 
     def __init__(self, cluster: bytes, sender: Address, message_types: Sequence[type[Message]], max_datagram_bytes: int) -> None:
@@ -67,9 +67,9 @@ class Framing:
         self._decode = msgspec.msgpack.Decoder(list[reduce(or_, message_types)]).decode  # type: ignore[misc]
 
     def pack(self, messages: Sequence[Message], max_messages: int = _MAX_MESSAGES) -> tuple[list[bytes], list[bytes]]:
-        """The messages as datagrams, in order, and those too large for any datagram as frames for a stream.
+        """Return the messages as datagrams, in order, and the messages too large for a datagram as frames for a stream.
 
-        `max_messages` bounds how many share a datagram.
+        `max_messages` is the largest number of messages in one datagram.
         """
         if 0 < len(messages) <= max_messages:
             frame = self._together(messages)
@@ -78,10 +78,10 @@ class Framing:
         return self._one_by_one(messages, max_messages)
 
     def _together(self, messages: Sequence[Message]) -> bytearray:
-        """All messages in one frame, by one call of the encoder; whether it fits is seen afterwards."""
+        """All messages in one frame, made by one call of the encoder. The caller checks whether it fits."""
         frame = bytearray(self._header)
         if len(messages) < _FIRST_ARRAY16:
-            # The encoder's own header is one byte then; it takes the place of the last of our three, and becomes the count.
+            # The encoder writes an array header of one byte. It overwrites the last of our three header bytes; the count then replaces it.
             self._encode_into(messages, frame, HEADER_BYTES - 1)
             frame[HEADER_BYTES - 1] = len(messages)
         else:
@@ -89,7 +89,7 @@ class Framing:
         return frame
 
     def _one_by_one(self, messages: Sequence[Message], max_messages: int) -> tuple[list[bytes], list[bytes]]:
-        """As many datagrams as it takes, each as full as it gets."""
+        """As many datagrams as needed, each filled as far as possible."""
         datagrams: list[bytes] = []
         oversize: list[bytes] = []
         encode_into = self._encode_into
@@ -120,7 +120,7 @@ class Framing:
         return datagrams, oversize
 
     def unpack(self, frame: bytes) -> tuple[Address, list[Any]]:
-        """The sender that the frame names, and its messages. Raises Refused, and nothing else, whatever the bytes are."""
+        """Return the sender that the frame names, and its messages. Raises Refused and nothing else, whatever the bytes are."""
         if not frame.startswith(self._expected):
             raise Refused(_why_not(frame, self._expected))
         try:

@@ -1,11 +1,11 @@
-"""The contract between a protocol and the world that drives it.
+"""The contract between a protocol and the host that drives it.
 
-A protocol role (a replica, a sequencer, a client) is a **node**: a plain object that owns no socket, clock, thread or random source. Its
-host calls it; it answers through the **port** it was built with. A simulator, a real runtime and an exhaustive search are three
-hosts of the same nodes, and a node cannot tell which one it is in.
+Each role of a protocol (replica, sequencer, client) is a **node**: a plain object that owns no socket, clock, thread or random source. Its
+**host** calls it, and the node acts through the **port** that it was built with. The simulator, the runtime and the explorer are three
+hosts of the same nodes. A node cannot tell which host it has.
 
-Rules for a node: the same calls give the same answers, so no wall clock, no `hash()` or `id()` that orders anything, and no
-iteration over a set whose order reaches a message. Time is integer nanoseconds; names end in their unit.
+A node is deterministic: the same calls have the same effects. So it reads no wall clock, orders nothing by `hash()` or `id()`, and never
+iterates over a set if the order could reach a message. Times are integer nanoseconds; names end in their unit.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from stretto.core.errors import StrettoError
 from stretto.core.state_machine import StateMachine
 
 Address: TypeAlias = int
-"""Where a message goes. A replica's address is its index in the configuration, and sequencers, if there are any, are numbered on behind the
-replicas; any other number is a client's. The real runtime makes a client's address of its IPv4 address and port (`ip << 16 | port`), so
-that it needs no directory."""
+"""Identifies a node. The address of a replica is its index in the configuration; the addresses of the sequencers follow. All other numbers
+are addresses of clients. The runtime computes a client's address from its IPv4 address and port (`ip << 16 | port`), so it needs no
+directory of clients."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -30,33 +30,33 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Port(Protocol):
-    """What a node may ask of the world. Calls go out directly; nothing is returned but by a later call of the node."""
+    """What a node may ask of its host. A call takes effect at once and returns no answer; answers come as later calls of the node."""
 
     @property
     def address(self) -> Address:
-        """The node's own address: what others see as the source of its messages."""
+        """The node's own address, which its messages have as their source."""
 
     @property
     def now_ns(self) -> int:
-        """Monotonic nanoseconds, as this world counts them."""
+        """Nanoseconds of the host's monotonic clock."""
 
     @property
     def random(self) -> Random:
-        """A seeded source of randomness, the node's own."""
+        """The node's own source of randomness, seeded by the host."""
 
     def send(self, destination: Address, message: Message) -> None:
-        """One message to one address. It may be lost, doubled, late, or overtake another; it is never changed.
+        """Send a message to one address. It may be lost, duplicated, delayed or reordered; it is never changed.
 
-        Messages to one destination that are sent while the node handles one burst of input share datagrams.
+        Messages to one destination that the node sends during one burst of input share datagrams.
         """
 
     def multicast(self, message: Message) -> None:
-        """One message to the whole replica group, mostly in the same order at all of them."""
+        """Send a message to all replicas. Multicasts arrive mostly, but not always, in the same order at all of them."""
 
     def set_timer(self, name: str, delay_ns: int) -> None:
-        """Ask for `on_timer(name)` after `delay_ns`. A timer of the same name that is still waiting is replaced.
+        """Ask for `on_timer(name)` after `delay_ns`. This replaces a timer of the same name that has not fired yet.
 
-        With no delay: at the end of the present burst of input, so that what it sends leaves with the rest.
+        With a delay of 0, the timer fires at the end of the current burst of input, so that what it sends shares datagrams with the rest.
         """
 
     def cancel_timer(self, name: str) -> None:
@@ -64,47 +64,47 @@ class Port(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether this world keeps what is persisted. If not, `persist` and `compact` need not be called."""
+        """Whether the host keeps what is persisted. If not, the node need not call `persist` and `compact`."""
 
     def persist(self, record: Message) -> None:
-        """State what must be on disk before anything that is sent after this call leaves.
+        """Put a record on disk. No message that is sent after this call leaves before the record is durable.
 
-        All that is persisted in one burst of input is one unit: after a crash, all of it is there or none.
+        The records of one burst of input are one unit: after a crash, either all of them are there or none.
         """
 
     def compact(self, records: Sequence[Message]) -> None:
-        """State that `records` stand for everything that was persisted before, this burst's records included, which may be forgotten.
+        """Replace everything that was persisted before, the records of this burst included, by `records`.
 
-        It is atomic too, and may happen in the background: until it has, the older records are kept.
+        This is atomic and may happen in the background: the older records are kept until it is complete.
         """
 
     def stop(self, reason: str) -> None:
-        """This node must not go on: say why, and call it no more. What it sent in this burst does not leave."""
+        """Stop this node, for this reason. The host does not call it again, and what it sent in this burst does not leave."""
 
     def report(self, event: str, **details: Any) -> None:
-        """Tell people something that is rare and worth knowing (a view entered, a repair). Goes to the log or the trace."""
+        """Report an event that is rare and worth knowing (a new view, a repair). The host writes it to its log or trace."""
 
 
 class Node(Protocol):
-    """What the world may call. Its host never calls it from two places at once, nor from within a call of its port."""
+    """What a host may call. Calls never overlap, and the port never calls the node back."""
 
     def on_message(self, source: Address, message: Any) -> None:
-        """One decoded message has arrived. Whatever it says, this neither raises nor kills the node."""
+        """Handle a decoded message. Whatever the message says, this does not raise and the node stays usable."""
 
     def on_timer(self, name: str) -> None:
-        """A timer that the node set has fired."""
+        """Handle a timer that the node set and that has now fired."""
 
     def snapshot(self) -> Any:
-        """The whole state as plain data, canonical: equal states give equal snapshots.
+        """The whole state as canonical plain data: equal states give equal snapshots.
 
-        Of a remembered time it tells whether what depends on it is due, not when that was: so states are recognised again as time passes.
+        Where the state holds a time, the snapshot says only whether the time has passed. So equal states at different times are recognised.
         """
 
     def metrics(self) -> dict[str, Any]:
-        """Counters and gauges as plain data, for people and programs that watch."""
+        """Counters and gauges as plain data, for monitoring."""
 
     def check_invariants(self) -> None:
-        """Raise AssertionError if the node's own state contradicts itself. Cheap enough to run after every step of a simulation."""
+        """Raise AssertionError if the node's state contradicts itself. Cheap enough to run after every step of a simulation."""
 
 
 class LogView(Protocol):
@@ -151,7 +151,7 @@ class ExecutedLog(Protocol):
 
 
 class Replica(Node, Protocol):
-    """A node that keeps a log, and what anyone who watches it from outside may read."""
+    """A node that keeps a log, with the properties that observers read."""
 
     @property
     def view(self) -> int:
@@ -167,14 +167,14 @@ class Replica(Node, Protocol):
 
 
 Done: TypeAlias = Callable[["bytes | StrettoError"], None]
-"""How a call ends: with the operation's result, or with the error that says what is known of it."""
+"""Takes the end of a call: the result of the operation, or the error that says what is certain about it."""
 
 
 class Client(Node, Protocol):
-    """A node that carries the calls of one process, as many at once as it is given."""
+    """A node that makes calls for one process, any number at the same time."""
 
     def call(self, operation: bytes, time_ns: int, done: Done) -> None:
         """Replicate `operation`, stamped with the caller's wall-clock time in nanoseconds, and call `done` exactly once.
 
-        `done` may be called before this returns (an operation that is too large), and may itself call `call`.
+        `done` may be called before this returns (if the operation is too large), and may itself call `call`.
         """

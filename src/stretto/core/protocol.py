@@ -1,4 +1,4 @@
-"""What a protocol hands to its hosts, so that none of them knows a protocol by name."""
+"""The description of a protocol that hosts need, so that no host depends on a certain protocol."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from stretto.core.state_machine import StateMachine
 
 @dataclass(frozen=True)
 class Start:
-    """How a replica begins, which decides what it may say before it has heard from its peers.
+    """How a replica starts. This decides which messages it may send before it has answers from its peers.
 
-    - `bootstrap`: the whole cluster starts for the first time, and is empty;
-    - `records`: what this replica persisted in its earlier lives, the oldest first.
+    - `bootstrap`: the whole cluster starts for the first time, with an empty log;
+    - `records`: what this replica persisted in its earlier incarnations, the oldest first.
 
-    With neither it has lost its memory: it must not answer as if it had never promised anything, and recovers from its peers first.
+    With neither it has lost its state. It may have made promises that it no longer knows, so it takes no part before it has recovered from
+    its peers.
     """
 
     bootstrap: bool = False
@@ -25,7 +26,6 @@ class Start:
 
 
 BOOTSTRAP = Start(bootstrap=True)
-WITHOUT_MEMORY = Start()
 
 SequencerFactory = Callable[[Port, ClusterConfig, int], Node]
 ReplicaFactory = Callable[[Port, ClusterConfig, int, StateMachine, Start], Replica]
@@ -36,10 +36,10 @@ ClientFactory = Callable[[Port, ClusterConfig], Client]
 class ProtocolDefinition:
     """A replication protocol: its name, its messages and records, and how its nodes are made.
 
-    `message_types`: what its nodes send; `record_types`: what its replicas persist. `replica(port, config, index, machine, start)` and
-    `client(port, config)` build a node that runs from then on: it may use its port at once.
-    `max_replicas` is there for protocols that cannot use more (a single server); None means any odd number.
-    `sequencer(port, config, index)` builds one of the nodes that number requests; None if the protocol has no such nodes.
+    - `message_types`: what its nodes send; `record_types`: what its replicas persist.
+    - `replica(port, config, index, machine, start)` and `client(port, config)` build a node. The node may use its port at once.
+    - `max_replicas`: the largest number of replicas that the protocol can use; None means any odd number.
+    - `sequencer(port, config, index)` builds a node that numbers requests; None if the protocol has no such nodes.
     """
 
     name: str
@@ -52,10 +52,10 @@ class ProtocolDefinition:
 
     @property
     def usual_sequencers(self) -> int:
-        """How many sequencers a cluster should have: one that serves and one that stands by, if the protocol has any."""
+        """How many sequencers a cluster should have: one active and one standby, if the protocol uses sequencers."""
         return 0 if self.sequencer is None else 2
 
     @property
     def data_name(self) -> str:
-        """What it is called in a data directory, which has room for 16 characters."""
+        """The name of the protocol in a data directory, which has room for 16 characters."""
         return self.name[:16]

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
+
 Undo: TypeAlias = Any
-"""What a state machine needs to undo one operation; opaque to everyone else. None: the operation changed nothing."""
+"""What a state machine needs to undo one operation; opaque to its callers. None: the operation changed nothing."""
+
+encode = msgspec.msgpack.Encoder(order="deterministic").encode
+"""Encode plain data canonically, as MessagePack: equal data gives equal bytes. Used for snapshots and for other state that is compared."""
 
 
 class StateMachine(Protocol):
     """A deterministic state machine with undo: the same operations in the same order give the same results and the same state.
 
-    Services are written more conveniently as a `stretto.Service`; this is what the replication below them needs.
+    Replication needs no more than this. Most services are written as a `stretto.Service`, which is more convenient.
     """
 
     def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
         """Run one operation and return its result and what undoes it.
 
-        `time_ns` (nanoseconds since 1970 by the client's clock) and `entropy` (32 random bits) came with the operation: they are the
-        same on every replica, and the only time and randomness there is. Whatever the bytes are, this does not raise: an operation
-        that makes no sense has a result that says so.
+        `time_ns` (nanoseconds since 1970 by the client's clock) and `entropy` (32 random bits) come with the operation, so they are the
+        same on every replica. The machine must use no other time and no other randomness. It must not raise, whatever the bytes are: an
+        operation that makes no sense has a result that says so.
         """
 
     def undo(self, undo: Undo) -> None:
-        """Take back the last operation that is not undone yet. Afterwards the state is what it was before it, bit for bit."""
+        """Undo the last operation that is not undone yet. Afterwards the state is bit for bit what it was before that operation."""
 
     def snapshot(self) -> bytes:
-        """The whole state, canonical: equal states give equal bytes, however they came about."""
+        """The whole state in canonical form: equal states give equal bytes, whatever operations led to them."""
 
     def restore(self, snapshot: bytes) -> None:
-        """Become the state that `snapshot` was taken of."""
+        """Replace the state by the one that `snapshot` was taken of."""
 
 
 class NullMachine:
-    """A state machine that does nothing: what is left is the cost of replication alone."""
+    """A state machine that does nothing, to measure the cost of replication alone."""
 
     def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
         return b"", None

@@ -1,7 +1,7 @@
-"""What a host may record of a run: typed records, one JSON object a line.
+"""The trace of a run, which a host may write: typed records, one JSON object in each line.
 
-The same run gives the same bytes, so two traces are compared with `cmp`. Times are nanoseconds of the host's clock; `node` is the address
-of the node that the record is about. A message stands as an object with its type's name first and then its fields; bytes are Base64.
+Equal runs give equal bytes, so `cmp` can compare two traces. Times are nanoseconds of the host's clock; `node` is the address of the node
+that the record is about. A message is an object with the name of its type first and then its fields; bytes are in Base64.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ class TraceRecord(msgspec.Struct, frozen=True, tag_field="record", tag=str.lower
 
 
 class Sent(TraceRecord, frozen=True, gc=False):
-    """A message left `node` for `destination`, or for the whole group if that is null."""
+    """`node` sent a message to `destination`, or to the whole group if that is null."""
 
     destination: Address | None
     message: dict[str, Any]
 
 
 class Delivered(TraceRecord, frozen=True, gc=False):
-    """A message of `source` was handled by `node`."""
+    """`node` handled a message from `source`."""
 
     source: Address
     message: dict[str, Any]
 
 
 class Dropped(TraceRecord, frozen=True, gc=False):
-    """A message of `source` did not reach `node`, because of `reason`."""
+    """A message from `source` did not reach `node`, because of `reason`."""
 
     source: Address
     reason: str
@@ -52,14 +52,14 @@ class TimerFired(TraceRecord, frozen=True, tag="timer", gc=False):
 
 
 class FaultBegun(TraceRecord, frozen=True, tag="fault-begun", gc=False):
-    """A fault began. `node` is the one it strikes, or -1 if that is the network; `details` says how hard."""
+    """A fault began. `node` is the node that fails, or -1 for the network; `details` holds the parameters of the fault."""
 
     fault: str
     details: dict[str, Any]
 
 
 class FaultEnded(TraceRecord, frozen=True, tag="fault-ended", gc=False):
-    """A fault that had begun ended."""
+    """A fault ended."""
 
     fault: str
 
@@ -72,7 +72,7 @@ class Called(TraceRecord, frozen=True, tag="call", gc=False):
 
 
 class Returned(TraceRecord, frozen=True, tag="return", gc=False):
-    """The caller's operation ended: with a result, or with the name of an error."""
+    """The caller's operation ended with a result or with the name of an error."""
 
     process: int
     result: bytes | None
@@ -80,14 +80,14 @@ class Returned(TraceRecord, frozen=True, tag="return", gc=False):
 
 
 class Reported(TraceRecord, frozen=True, tag="report", gc=False):
-    """A node told something rare about itself."""
+    """A node reported a rare event."""
 
     event: str
     details: dict[str, Any]
 
 
 Tracer: TypeAlias = Callable[[TraceRecord], None]
-"""Where a host puts its records."""
+"""Takes the records of a host."""
 
 _RECORDS = (Sent, Delivered, Dropped, TimerFired, FaultBegun, FaultEnded, Called, Returned, Reported)
 _encode = msgspec.json.Encoder().encode
@@ -95,17 +95,17 @@ _decode = msgspec.json.Decoder(reduce(or_, _RECORDS)).decode
 
 
 def described(message: Message) -> dict[str, Any]:
-    """A message as a record holds it."""
+    """Return a message in the form that records hold."""
     return {"type": type(message).__name__, **msgspec.structs.asdict(message)}
 
 
 def to_line(record: TraceRecord) -> bytes:
-    """The record as one line, the end of the line included."""
+    """Encode a record as one line, with the line end."""
     return _encode(record) + b"\n"
 
 
 def from_lines(lines: Iterable[bytes]) -> Iterator[TraceRecord]:
-    """The records of a trace's lines. Raises `msgspec.DecodeError` (or its subclass `ValidationError`) at a line that is none."""
+    """Decode the lines of a trace. Raises `msgspec.DecodeError` (or its subclass `ValidationError`) at a line that is no record."""
     for line in lines:
         record: TraceRecord = _decode(line)
         yield record

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from stretto.core.node import Replica
-from stretto.core.values import encode
+from stretto.core.state_machine import encode
 from stretto.exploration.ledger import Ledger
 from stretto.verify.logs import OPENING
 from stretto.verify.violation import Violation, shortened

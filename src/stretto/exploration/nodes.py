@@ -20,7 +20,7 @@ from stretto.core.config import ClusterConfig
 from stretto.core.errors import StrettoError
 from stretto.core.node import Address, Client, Message, Node, Replica
 from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition, Start
-from stretto.core.values import encode
+from stretto.core.state_machine import encode
 from stretto.exploration.checks import Answer, Facts, check_step, facts_of
 from stretto.exploration.ledger import Ledger, operations_of
 from stretto.verify.violation import Violation

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from stretto.core.config import FILE_NAME, ClusterConfig, Durability, Limits, Member, Multicast, load
+from stretto.core.config import FILE_NAME, ClusterConfig, Durability, Limits, Member, Multicast, load_config
 from stretto.core.errors import ConfigurationError, StrettoError
 from stretto.runtime.metrics import metrics_or_none
 from stretto.runtime.pid_file import PidFile
@@ -92,7 +92,7 @@ class LocalCluster:
         self.file = directory / FILE_NAME
         if not self.file.is_file():
             raise ConfigurationError(f"there is none; make one with: stretto cluster init {directory}", file=self.file)
-        self.config = load(self.file)
+        self.config = load_config(self.file)
         names = [self.name(address).replace(" ", "-") for address in range(len(self.config.members))]
         self.pid_files = [PidFile(directory / f"{name}.pid") for name in names]
         self.logs = [directory / f"{name}.log" for name in names]

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from stretto.runtime.cluster import AsyncCluster
+from stretto.client.async_cluster import AsyncCluster
 from stretto.runtime.local_cluster import LocalCluster
 from stretto.runtime.metrics import is_normal
 from stretto.torture.disk import SmallDisk

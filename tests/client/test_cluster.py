@@ -11,12 +11,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hosting import Processes, local_config
 
 import stretto
+from hosting import Processes, local_config
 from stretto.apps.kv import KeyValueStore
 from stretto.core.config import ClusterConfig, Limits, Timeouts
-from stretto.core.errors import ApplicationError, ClusterUnavailable, ConfigurationError, RequestTooLarge, StrettoError
+from stretto.core.errors import (
+    ApplicationError,
+    ClusterClosed,
+    ClusterUnavailable,
+    ConfigurationError,
+    OutcomeUnknown,
+    RequestTooLarge,
+)
 
 Start = Callable[[ClusterConfig], Processes]
 
@@ -151,7 +158,7 @@ def test_after_close_calls_are_refused_and_outstanding_ones_end() -> None:
     def call() -> None:
         try:
             client.execute(b"")
-        except StrettoError as error:
+        except OutcomeUnknown as error:
             outcomes.append(error)
 
     threads = [threading.Thread(target=call) for _ in range(5)]
@@ -165,7 +172,7 @@ def test_after_close_calls_are_refused_and_outstanding_ones_end() -> None:
         thread.join(5)
     assert ["outstanding when the cluster could not be used any more (it was closed)" in str(error) for error in outcomes] == [True] * 5
     for use in (lambda: client.execute(b""), client.metrics):
-        with pytest.raises(StrettoError, match="it was closed; connect again"):
+        with pytest.raises(ClusterClosed, match="it was closed; connect again"):
             use()
     assert not [thread for thread in threading.enumerate() if thread.name == "stretto"]
 
@@ -177,15 +184,15 @@ def test_an_asynchronous_cluster_after_close_and_in_another_loop() -> None:
         await asyncio.sleep(0)
         await client.close()
         await client.close()
-        with pytest.raises(StrettoError, match="outstanding when the cluster was closed"):
+        with pytest.raises(OutcomeUnknown, match="outstanding when the cluster was closed"):
             await call
-        with pytest.raises(StrettoError, match="it was closed; connect again"):
+        with pytest.raises(ClusterClosed, match="it was closed; connect again"):
             await client.execute(b"")
         return stretto.connect_async(down())
 
     with asyncio.Runner() as first:
         client = first.run(main())
-        with asyncio.Runner() as second, pytest.raises(StrettoError, match="another event loop"):
+        with asyncio.Runner() as second, pytest.raises(ClusterClosed, match="another event loop"):
             second.run(client.execute(b""))
         first.run(client.close())
 
@@ -201,7 +208,7 @@ def test_use_after_fork_is_refused_and_the_parent_goes_on(processes: Start) -> N
             status = 1
             try:
                 for use in (lambda: store.put(b"key", b"child"), client.metrics, lambda: client.execute(b"")):
-                    with pytest.raises(StrettoError, match="opened before fork; connect again in the child"):
+                    with pytest.raises(ClusterClosed, match="opened before fork; connect again in the child"):
                         use()
                 client.close()
                 with stretto.connect(config) as own:
@@ -220,8 +227,8 @@ def test_a_bug_in_the_client_ends_its_calls(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("this contradicts itself")
 
     monkeypatch.setattr(client._host.node, "on_timer", broken)
-    with pytest.raises(StrettoError, match="this contradicts itself"):
+    with pytest.raises(OutcomeUnknown, match="this contradicts itself"):
         client.execute(b"")
-    with pytest.raises(StrettoError, match="this contradicts itself"):
+    with pytest.raises(ClusterClosed, match="this contradicts itself"):
         client.execute(b"")
     client.close()

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stretto.apps.kv import KeyValueStore
-from stretto.core.errors import ApplicationError
-from stretto.core.service import OperationFailed, Service, ServiceCodec, ServiceMachine, operation, query
-from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
+from stretto.core.errors import ApplicationError, OperationFailed
+from stretto.services.containers import Cell, List, Map, SortedMap, SortedSet
+from stretto.services.service import Service, ServiceCodec, ServiceMachine, operation, query
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -211,8 +211,8 @@ def test_what_comes_from_this_replica_alone_passes_through() -> None:
     ("method", "arguments", "text"),
     [
         ("sly_query", (), "TypeError: sly_query is a query and changed the state; make it an @operation"),
-        ("assign", (), "TypeError: Registry.count is assigned outside __init__, where no replica could undo it; make it a Cell"),
-        ("remove", (), "TypeError: Registry.people is deleted, which nothing can undo"),
+        ("assign", (), "TypeError: Registry.count is assigned outside __init__, which cannot be undone; make it a Cell"),
+        ("remove", (), "TypeError: Registry.people is deleted, which cannot be undone"),
         ("too_large", (), "OverflowError: can't serialize ints"),
         ("store_too_large", ("x",), "TypeError: Registry.ages: a value must be int, not int (can't serialize ints"),
         ("misreport", (), "Registry.misreport gave a result that is not of its annotated type"),
@@ -338,7 +338,7 @@ def generated(self: Any) -> list[int]:  # type: ignore[misc]
         (named_only, "key: 'bytes' is not supported"),
         (placed_only, "key: 'bytes' is not supported"),
         (unknown, "name 'Nowhere' is not defined"),
-        (anything, "parameter key: .*Any does not say how it is encoded"),
+        (anything, "parameter key: .*Any does not define how it is encoded"),
         (unordered, "parameter keys: .* has no order"),
         (unordered_result, "the result: .* has no order"),
         (ambiguous, "parameter key: Type unions may not contain more than one"),
@@ -372,7 +372,7 @@ def test_classes_that_are_no_services_are_refused() -> None:
         ServiceMachine(dict)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Idle has no method that is marked"):
         ServiceCodec(type("Idle", (Service,), {}))
-    with pytest.raises(TypeError, match=r"Odd\.errors: each is a subclass of ApplicationError"):
+    with pytest.raises(TypeError, match=r"Odd\.errors: each must be a subclass of ApplicationError"):
         type("Odd", (Service,), {"errors": (KeyError,)})
 
 
@@ -382,5 +382,5 @@ def test_state_outside_containers_is_refused(value: Any) -> None:
         self.state = value
 
     odd = type("Odd", (Service,), {"__init__": initialise, "act": operation(plain)})
-    with pytest.raises(TypeError, match=rf"Odd\.state is a {type(value).__name__}, which nothing can undo"):
+    with pytest.raises(TypeError, match=rf"Odd\.state is a {type(value).__name__}, which cannot be undone"):
         ServiceMachine(odd)

@@ -1,8 +1,8 @@
 """Which values a replicated state may hold.
 
-A value that can change in place would change behind the back of undo, and one whose order depends on its history or on the hash seed
-of the process (a set) would differ between replicas. So every container declares a type that is immutable all the way down, and keeps
-each value exactly as a restored snapshot would: equal states are equal bytes.
+Undo cannot revert a change that a mutable value makes in place. A value whose order depends on its history or on the hash seed of the
+process (a set) would differ between replicas. So every container declares a type that is immutable at every depth. It keeps each value
+exactly as a restored snapshot would contain it, so that equal states give equal bytes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-encode = msgspec.msgpack.Encoder(order="deterministic").encode
-"""Plain data as MessagePack; equal data gives equal bytes."""
+from stretto.core.state_machine import encode
 
 _ATOMS = (
     inspect.NoneType,
@@ -39,19 +38,19 @@ _EXACT = (bytes, bool, float)
 
 
 class _NeverExact:
-    """The type of no value."""
+    """A type without instances."""
 
 
 def type_name(declared: Any) -> str:
-    """A type as people write it."""
+    """A type as it is written in source code."""
     return declared.__name__ if isinstance(declared, type) else str(declared)
 
 
 class ValueType:
-    """A declared type of values that a state holds.
+    """The declared type of values in a state.
 
-    `exact` is a class whose instances are acceptable as they are, so that the common case costs one comparison; anything else goes
-    through `accept`. Raises TypeError, beginning with `where`, if the type is not immutable (or, with `key`, not ordered).
+    `exact` is a class whose instances need no check, so that the common case costs one comparison; all other values go through `accept`.
+    Raises TypeError, with a text that begins with `where`, if the type is not immutable or, with `key`, not ordered.
     """
 
     __slots__ = ("_decode", "_role", "_where", "declared", "exact")
@@ -66,12 +65,12 @@ class ValueType:
             _check_ordered(info, declared, where)
         for part in _parts(info):
             if _is_mutable(part):
-                raise TypeError(f"{where}: {type_name(declared)} can change in place, where no undo sees it; use tuples and frozen structs")
+                raise TypeError(f"{where}: {type_name(declared)} can change in place, which cannot be undone; use tuples, frozen structs")
         check_replicable(declared, where)
         self._decode = msgspec.msgpack.Decoder(declared).decode
 
     def accept(self, value: Any) -> Any:
-        """The value as it is kept. Raises TypeError if it is not of the declared type, or is not immutable."""
+        """Return the value as it is kept. Raises TypeError if it is not of the declared type."""
         if type(value) is self.exact:
             return value
         reason = ""
@@ -87,12 +86,12 @@ class ValueType:
 
 
 def check_replicable(declared: Any, where: str) -> None:
-    """Raise TypeError, beginning with `where`, if values of this type could differ between replicas or cannot be encoded."""
+    """Raise TypeError, with a text that begins with `where`, if values of this type could differ between replicas or cannot be encoded."""
     for part in _parts(_describe(declared, where)):
         if isinstance(part, _UNORDERED):
-            raise TypeError(f"{where}: {type_name(declared)} has no order that replicas share; use a sorted tuple or list")
+            raise TypeError(f"{where}: {type_name(declared)} has no order that is the same on all replicas; use a sorted tuple or list")
         if isinstance(part, _UNKNOWN):
-            raise TypeError(f"{where}: {type_name(declared)} does not say how it is encoded; use plain types, tuples and msgspec structs")
+            raise TypeError(f"{where}: {type_name(declared)} does not define how it is encoded; use plain types, tuples, msgspec structs")
 
 
 def _describe(declared: Any, where: str) -> inspect.Type:
@@ -116,7 +115,7 @@ def _is_mutable(info: inspect.Type) -> bool:
 
 
 def _parts(info: inspect.Type) -> Iterator[inspect.Type]:
-    """The type and all that it is made of, each struct once."""
+    """The type and all types that it is composed of, each struct once."""
     seen: set[Any] = set()
     waiting: list[Any] = [info]
     while waiting:

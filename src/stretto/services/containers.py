@@ -1,11 +1,11 @@
-"""Containers that undo themselves: Map, SortedMap, SortedSet, List, Cell.
+"""Containers that undo their changes: Map, SortedMap, SortedSet, List, Cell.
 
-A container belongs to one service and writes into its journal how to take each change back.
+A container belongs to one service. For each change it writes into the service's journal how to undo it.
 
-Replicas that rolled back and replicas that did not hold equal contents with different histories, so nothing that a service can see may
-depend on history. A plain dict iterates in the order of insertion, which undo does not restore. Therefore a `Map` refuses to be
-iterated (sorting it silently at every loop would hide the cost), and what is iterated in order is a `SortedMap`. What reads many items
-gives a list of its own, for the same reason: a walk through a tree that changes meanwhile would show how the tree is laid out.
+A replica that rolled back and a replica that did not have equal contents but different histories, so nothing that a service can observe
+may depend on history. A plain dict iterates in the order of insertion, which undo does not restore. So a `Map` refuses iteration, since
+sorting it in every loop would hide the cost; a `SortedMap` iterates in the order of its keys. Methods that read many items return a new
+list: an iterator over an index that changes meanwhile would show how the index is divided.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from itertools import islice, takewhile
 from operator import index as as_index
 from typing import Any, Generic, TypeVar, overload
 
-from stretto.core.journal import HOMELESS, Container
-from stretto.core.ordered import OrderedKeys
-from stretto.core.values import ValueType
+from stretto.services.journal import UNATTACHED, Container
+from stretto.services.ordered import OrderedKeys
+from stretto.services.values import ValueType
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -29,7 +29,7 @@ _delete_item = dict.__delitem__
 
 
 class Map(Container, Generic[K, V]):
-    """A mapping without order; the fastest one. Keys are bytes, str, int, bool, or tuples of these; values are immutable."""
+    """A mapping without order, the fastest mapping. Keys are bytes, str, int, bool, or tuples of these; values are immutable."""
 
     __slots__ = ("_exact_key", "_exact_value", "_items", "_key_type", "_value_type")
 
@@ -38,10 +38,10 @@ class Map(Container, Generic[K, V]):
     def __init__(self) -> None:
         super().__init__()
         self._items: dict[K, V] = {}
-        self._key_type: ValueType = HOMELESS
-        self._value_type: ValueType = HOMELESS
-        self._exact_key: type = HOMELESS.exact
-        self._exact_value: type = HOMELESS.exact
+        self._key_type: ValueType = UNATTACHED
+        self._value_type: ValueType = UNATTACHED
+        self._exact_key: type = UNATTACHED.exact
+        self._exact_value: type = UNATTACHED.exact
 
     def _declare(self, where: str, *declared: Any) -> None:
         key, value = declared
@@ -64,11 +64,11 @@ class Map(Container, Generic[K, V]):
     @overload
     def get(self, key: K, default: D) -> V | D: ...
     def get(self, key: K, default: Any = None) -> Any:
-        """The value of `key`, or `default`."""
+        """Return the value of `key`, or `default` if it has none."""
         return self._items.get(key, default)
 
     def __iter__(self) -> Iterator[K]:
-        raise TypeError(f"{self._where}: a Map has no order that all replicas share, so it cannot be iterated; use a SortedMap")
+        raise TypeError(f"{self._where}: a Map has no order that is the same on all replicas, so it cannot be iterated; use a SortedMap")
 
     def __setitem__(self, key: K, value: V) -> None:
         if type(key) is not self._exact_key:
@@ -94,7 +94,7 @@ class Map(Container, Generic[K, V]):
     @overload
     def pop(self, key: K, default: D) -> V | D: ...
     def pop(self, key: K, default: Any = _MISSING) -> Any:
-        """Remove `key` and return its value; `default`, if there is one, where the key is missing."""
+        """Remove `key` and return its value. If it has none, return `default`, or raise KeyError if no default is given."""
         value = self._items.get(key, default)
         if value is _MISSING:
             raise KeyError(key)
@@ -103,7 +103,7 @@ class Map(Container, Generic[K, V]):
         return value
 
     def setdefault(self, key: K, default: V) -> V:
-        """The value of `key`, which is set to `default` if it was missing."""
+        """Return the value of `key`, after setting it to `default` if it has none."""
         if key not in self._items:
             self[key] = default
         return self._items[key]
@@ -129,7 +129,7 @@ def _first(pair: tuple[Any, Any]) -> Any:
 
 
 class SortedMap(Map[K, V], Generic[K, V]):
-    """A mapping in the order of its keys. Its reading methods give lists, so the map may change while one walks through them."""
+    """A mapping in the order of its keys. Methods that read many items return lists, so the map may change during a loop over them."""
 
     __slots__ = ("_order",)
 
@@ -171,31 +171,31 @@ class SortedMap(Map[K, V], Generic[K, V]):
         return iter(list(self._order.span(reverse=True)))
 
     def keys(self) -> list[K]:
-        """All keys in order."""
+        """Return all keys in order."""
         return list(self._order.span())
 
     def values(self) -> list[V]:
-        """All values in the order of their keys."""
+        """Return all values in the order of their keys."""
         return [self._items[key] for key in self._order.span()]
 
     def items(self) -> list[tuple[K, V]]:
-        """All pairs in the order of their keys."""
+        """Return all pairs in the order of their keys."""
         return [(key, self._items[key]) for key in self._order.span()]
 
     def first(self) -> tuple[K, V] | None:
-        """The pair with the least key; None if there is none."""
+        """Return the pair with the least key; None if the map is empty."""
         return next(iter(self.range(limit=1)), None)
 
     def last(self) -> tuple[K, V] | None:
-        """The pair with the greatest key; None if there is none."""
+        """Return the pair with the greatest key; None if the map is empty."""
         return next(iter(self.range(limit=1, reverse=True)), None)
 
     def range(self, start: K | None = None, stop: K | None = None, *, limit: int | None = None, reverse: bool = False) -> list[tuple[K, V]]:
-        """The pairs with `start` <= key < `stop` in order, or from the greatest down with `reverse`; the first `limit` of them."""
+        """Return the first `limit` pairs with `start` <= key < `stop`, in ascending order, or with `reverse` in descending order."""
         return [(key, self._items[key]) for key in islice(self._order.span(start, stop, reverse), limit)]
 
     def prefix(self, prefix: K, *, limit: int | None = None) -> list[tuple[K, V]]:
-        """The pairs whose key (bytes, str or a tuple) begins with `prefix`, in order; the first `limit` of them."""
+        """Return the first `limit` pairs whose key (bytes, str or a tuple) begins with `prefix`, in order."""
         return [(key, self._items[key]) for key in _prefix(self._order, prefix, limit)]
 
     def state(self) -> Any:
@@ -212,13 +212,13 @@ def _prefix(order: OrderedKeys, prefix: Any, limit: int | None) -> Iterator[Any]
 
 
 class SortedSet(Container, Generic[K]):
-    """A set in order. Members are of the types that keys have."""
+    """A set in the order of its members. Members are bytes, str, int, bool, or tuples of these."""
 
     __slots__ = ("_members", "_order", "_type")
 
     def __init__(self) -> None:
         super().__init__()
-        self._type: ValueType = HOMELESS
+        self._type: ValueType = UNATTACHED
         self._members: set[K] = set()
         self._order = OrderedKeys()
 
@@ -238,14 +238,14 @@ class SortedSet(Container, Generic[K]):
         return iter(list(self._order.span(reverse=True)))
 
     def add(self, member: K) -> None:
-        """Put `member` in, if it is not there."""
+        """Add `member` if it is missing."""
         member = self._type.accept(member)
         if member not in self._members:
             self._record((SortedSet._remove, self, member))
             self._insert(member)
 
     def discard(self, member: K) -> None:
-        """Take `member` out, if it is there."""
+        """Remove `member` if it is there."""
         member = self._type.accept(member)
         if member in self._members:
             self._record((SortedSet._insert, self, member))
@@ -260,11 +260,11 @@ class SortedSet(Container, Generic[K]):
         self._order.remove(member)
 
     def range(self, start: K | None = None, stop: K | None = None, *, limit: int | None = None, reverse: bool = False) -> list[K]:
-        """The members with `start` <= member < `stop` in order, or from the greatest down with `reverse`; the first `limit` of them."""
+        """Return the first `limit` members with `start` <= member < `stop`, in ascending order, or with `reverse` in descending order."""
         return list(islice(self._order.span(start, stop, reverse), limit))
 
     def prefix(self, prefix: K, *, limit: int | None = None) -> list[K]:
-        """The members (bytes, str or tuples) that begin with `prefix`, in order; the first `limit` of them."""
+        """Return the first `limit` members (bytes, str or tuples) that begin with `prefix`, in order."""
         return list(_prefix(self._order, prefix, limit))
 
     def clear(self) -> None:
@@ -284,13 +284,13 @@ class SortedSet(Container, Generic[K]):
 
 
 class List(Container, Generic[V]):
-    """A list; values are immutable."""
+    """A list of immutable values."""
 
     __slots__ = ("_items", "_type")
 
     def __init__(self) -> None:
         super().__init__()
-        self._type: ValueType = HOMELESS
+        self._type: ValueType = UNATTACHED
         self._items: list[V] = []
 
     def _declare(self, where: str, *declared: Any) -> None:
@@ -336,7 +336,7 @@ class List(Container, Generic[V]):
             self.append(value)
 
     def insert(self, index: int, value: V) -> None:
-        """Put `value` before the item at `index`."""
+        """Insert `value` before the item at `index`."""
         value = self._type.accept(value)
         place = slice(as_index(index), None).indices(len(self._items))[0]
         self._record((list.pop, self._items, place))
@@ -351,7 +351,7 @@ class List(Container, Generic[V]):
         return value
 
     def index(self, value: V) -> int:
-        """Where the first item equal to `value` stands. Raises ValueError if there is none."""
+        """Return the index of the first item equal to `value`. Raises ValueError if there is none."""
         return self._items.index(value)
 
     def clear(self) -> None:
@@ -370,7 +370,7 @@ class List(Container, Generic[V]):
 
 
 class Cell(Container, Generic[V]):
-    """One immutable value, read and assigned as `cell.value`. Made with the value that it has at first: `Cell[int](0)`."""
+    """One immutable value, read and assigned as `cell.value`. It is made with its first value: `Cell[int](0)`."""
 
     __slots__ = ("_type", "_value")
 
@@ -378,7 +378,7 @@ class Cell(Container, Generic[V]):
 
     def __init__(self, value: V) -> None:
         super().__init__()
-        self._type: ValueType = HOMELESS
+        self._type: ValueType = UNATTACHED
         self._value = value
 
     def _declare(self, where: str, *declared: Any) -> None:

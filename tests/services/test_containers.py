@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stretto.core import ordered
-from stretto.core.journal import Container, Journal, take_back
-from stretto.core.undo import Cell, List, Map, SortedMap, SortedSet
+from stretto.services import ordered
+from stretto.services.containers import Cell, List, Map, SortedMap, SortedSet
+from stretto.services.journal import Container, Journal, roll_back
 
 Step = tuple[str, tuple[Any, ...]]
 
@@ -93,7 +93,7 @@ def check_against(twin: Any, plain: Callable[[Any], Any], container: Container, 
         assert apply(container, step) == apply(twin, step)
         assert container.state() == plain(twin)
     for state, length in reversed(states):
-        take_back(reversed(journal[length:]))
+        roll_back(reversed(journal[length:]))
         del journal[length:]
         assert container.state() == state
 
@@ -124,7 +124,7 @@ def test_cell_undoes_itself() -> None:
     cell, journal = attached(Cell[int](3))
     cell.value += 4
     assert (cell.value, cell.state()) == (7, 7)
-    take_back(reversed(journal))
+    roll_back(reversed(journal))
     assert cell.value == 3
 
 
@@ -259,7 +259,7 @@ def test_types_without_order_are_refused(declared: Any) -> None:
 
 @pytest.mark.parametrize("declared", [Any, object, Callable[[], None]])
 def test_types_that_cannot_be_encoded_are_refused(declared: Any) -> None:
-    with pytest.raises(TypeError, match=r"Test\.it: .* does not say how it is encoded"):
+    with pytest.raises(TypeError, match=r"Test\.it: .* does not define how it is encoded"):
         attached(List[declared]())
 
 
@@ -279,7 +279,7 @@ def test_a_key_that_only_equals_another_is_refused() -> None:
 
 
 def test_containers_say_what_they_hold_and_where_they_belong() -> None:
-    with pytest.raises(TypeError, match=r"Test\.it: a Map is made with the types that it holds, as in Map\[bytes, int\]\(\)"):
+    with pytest.raises(TypeError, match=r"Test\.it: a Map is made with its types, as in Map\[bytes, int\]\(\)"):
         attached(Map())
     container, _ = attached(Map[bytes, int]())
     with pytest.raises(TypeError, match=r"Test\.it: this container is Test\.it already"):

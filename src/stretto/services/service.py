@@ -1,4 +1,4 @@
-"""Replicated services as people write them: a class with ordinary typed methods and its state in containers that undo themselves.
+"""Replicated services as users write them: a class with ordinary typed methods, and its state in containers that undo their changes.
 
     class Counter(Service):
         def __init__(self) -> None:
@@ -13,9 +13,9 @@
         def read(self) -> int:
             return self.total.value
 
-The annotations say how calls are encoded. A call travels as the MessagePack array [method name, argument, ...]; names, and not numbers,
-so that logs stay readable and methods may be added. A result travels as it is; a failure as the byte 0xc1, which begins no
-MessagePack value, and the array [error name, text].
+The annotations define how calls are encoded. A call is the MessagePack array [method name, argument, ...]. Methods have names and not
+numbers there, so that logs stay readable and methods can be added. A result is its MessagePack value. A failure is the byte 0xc1, with
+which no MessagePack value begins, and then the array [error name, text].
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 
-from stretto.core.errors import ApplicationError
-from stretto.core.journal import Container, Journal, take_back
-from stretto.core.signatures import Method, methods_of
-from stretto.core.state_machine import Undo
-from stretto.core.values import encode
+from stretto.core.errors import ApplicationError, OperationFailed
+from stretto.core.state_machine import Undo, encode
+from stretto.services.journal import Container, Journal, roll_back
+from stretto.services.signatures import Method, methods_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,29 +41,25 @@ _decode_failure = msgspec.msgpack.Decoder(tuple[str, str]).decode
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
 
-class OperationFailed(ApplicationError):
-    """The operation raised what is no ApplicationError: a mistake in the service. It changed nothing; the text names the exception."""
-
-
 def operation(method: F) -> F:
-    """Mark a method of a Service as an operation: replicated, and allowed to change the state."""
+    """Mark a method of a Service as an operation. It is replicated and may change the state."""
     return _mark(method, "operation")
 
 
 def query(method: F) -> F:
-    """Mark a method of a Service as a query: replicated, in order with all operations, and not allowed to change the state."""
+    """Mark a method of a Service as a query. It is replicated, in one order with all operations, and must not change the state."""
     return _mark(method, "query")
 
 
 def _mark(method: F, kind: str) -> F:
     if not hasattr(method, "__code__"):
-        raise TypeError(f"@{kind} marks a method of a Service, not {method!r}; write it nearest to the def")
+        raise TypeError(f"@{kind} marks a method of a Service, not {method!r}; write it directly above the def")
     method.__stretto_kind__ = kind  # type: ignore[attr-defined]
     return method
 
 
 class _Context:
-    """What a service has beside its containers: its journal, and the operation that is running."""
+    """The journal of a service, and the time and randomness of the running operation."""
 
     __slots__ = ("containers", "entropy", "journal", "random", "sealed", "time_ns")
 
@@ -80,8 +75,9 @@ class _Context:
 class Service:
     """The base of replicated services.
 
-    A subclass takes no arguments, assigns its containers in `__init__`, and marks its methods with `@operation` or `@query`. `errors` lists
-    the subclasses of ApplicationError that clients get as themselves, made of their text alone.
+    The `__init__` of a subclass takes no arguments and assigns the containers. Its methods are marked with `@operation` or `@query`.
+    `errors` lists the subclasses of ApplicationError that clients get as themselves; of their attributes, only the text reaches the
+    client.
     """
 
     errors: ClassVar[tuple[type[ApplicationError], ...]] = ()
@@ -94,7 +90,7 @@ class Service:
         cls.__stretto_methods__ = methods_of(cls)
         names = [error.__name__ for error in cls.errors if issubclass(error, ApplicationError)]
         if len(set(names)) < len(cls.errors):
-            raise TypeError(f"{cls.__name__}.errors: each is a subclass of ApplicationError with a name of its own")
+            raise TypeError(f"{cls.__name__}.errors: each must be a subclass of ApplicationError, and no two may have the same name")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         service = super().__new__(cls)
@@ -105,35 +101,35 @@ class Service:
         context = self.__stretto_context__
         where = f"{type(self).__name__}.{name}"
         if context.sealed:
-            raise TypeError(f"{where} is assigned outside __init__, where no replica could undo it; make it a Cell")
+            raise TypeError(f"{where} is assigned outside __init__, which cannot be undone; make it a Cell")
         context.containers.pop(name, None)
         if isinstance(value, Container):
             value.attach(where, context.journal)
             context.containers[name] = value
         elif isinstance(value, (MutableMapping, MutableSequence, MutableSet, bytearray)):
-            raise TypeError(f"{where} is a {type(value).__name__}, which nothing can undo; use Map, SortedMap, SortedSet, List or Cell")
+            raise TypeError(f"{where} is a {type(value).__name__}, which cannot be undone; use Map, SortedMap, SortedSet, List or Cell")
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        raise TypeError(f"{type(self).__name__}.{name} is deleted, which nothing can undo")
+        raise TypeError(f"{type(self).__name__}.{name} is deleted, which cannot be undone")
 
     @property
     def now_ns(self) -> int:
-        """The time of the operation that is running, in nanoseconds since 1970 by its client's clock: the only time there is.
+        """The time of the running operation, in nanoseconds since 1970 by the clock of its client. A service must use no other time.
 
-        It is the same on every replica; it need not grow from one operation to the next.
+        It is the same on every replica. It may be less than the time of the operation before. Raises RuntimeError outside an operation.
         """
         time_ns = self.__stretto_context__.time_ns
         if time_ns is None:
-            raise RuntimeError("now_ns is the time of an operation, and none is running")
+            raise RuntimeError("now_ns is the time of the running operation, and none is running")
         return time_ns
 
     @property
     def random(self) -> Random:
-        """Randomness for the operation that is running, the same on every replica: the only randomness there is."""
+        """Randomness for the running operation, the same on every replica. A service must use no other. Raises RuntimeError outside one."""
         context = self.__stretto_context__
         if context.time_ns is None:
-            raise RuntimeError("random belongs to an operation, and none is running")
+            raise RuntimeError("random belongs to the running operation, and none is running")
         if context.random is None:
             context.random = Random(context.entropy)
         return context.random
@@ -142,9 +138,9 @@ class Service:
 class ServiceMachine:
     """A service as a StateMachine.
 
-    Whatever an operation does, it ends the same way on every replica: with its result; with its ApplicationError, everything that it
-    changed being taken back; or, after any other exception, with OperationFailed in the same way. MemoryError alone passes through,
-    since it comes from this replica and not from the operation.
+    Every operation ends the same way on every replica: with its result; with its ApplicationError, after its changes are undone; or, if it
+    raises any other exception, with OperationFailed, after its changes are undone. Only MemoryError is raised again, since its cause is
+    this replica and not the operation.
     """
 
     def __init__(self, service_class: type[Service]) -> None:
@@ -163,7 +159,7 @@ class ServiceMachine:
         self._decode_state = msgspec.msgpack.Decoder(state_type).decode
 
     def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
-        """Run one operation; see StateMachine."""
+        """See StateMachine."""
         try:
             call = self._decode(operation)
         except Exception:
@@ -176,7 +172,7 @@ class ServiceMachine:
         try:
             result = self._run[type(call)](self.service, call)
         except Exception as error:
-            take_back(journal[::-1])
+            roll_back(journal[::-1])
             journal.clear()
             if isinstance(error, MemoryError):
                 raise
@@ -188,23 +184,23 @@ class ServiceMachine:
         return result, steps
 
     def undo(self, undo: Undo) -> None:
-        """Take back the last operation; see StateMachine."""
+        """See StateMachine."""
         if undo is not None:
-            take_back(undo)
+            roll_back(undo)
 
     def snapshot(self) -> bytes:
-        """The contents of all containers, by name."""
+        """See StateMachine. It holds the contents of all containers, by name."""
         return encode({name: container.state() for name, container in self._containers.items()})
 
     def restore(self, snapshot: bytes) -> None:
-        """Become the state of that snapshot. Raises msgspec.DecodeError, and changes nothing, if it is none of this service."""
+        """See StateMachine. Raises msgspec.DecodeError and changes nothing if the bytes are no snapshot of this service."""
         state = self._decode_state(snapshot)
         for name, container in self._containers.items():
             container.restore(getattr(state, name))
 
 
 class ServiceCodec:
-    """The calls of a service as bytes, for its clients."""
+    """Encodes the calls of a service and decodes their results, for its clients."""
 
     def __init__(self, service_class: type[Service]) -> None:
         self.name = service_class.__name__
@@ -214,14 +210,14 @@ class ServiceCodec:
         self._errors = {error.__name__: error for error in errors}
 
     def encode(self, method: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bytes:
-        """A call of `method` with these arguments as an operation.
+        """Encode a call of `method` with these arguments as an operation.
 
-        Raises TypeError naming the method and parameter if they do not fit its signature, AttributeError if there is no such method.
+        Raises TypeError that names method and parameter if an argument does not fit, AttributeError if there is no such method.
         """
         return self._method(method).encode(args, kwargs or {})
 
     def call(self, operation: bytes) -> tuple[str, tuple[Any, ...]]:
-        """The method and the arguments of an operation, as `encode` made it. Raises msgspec.DecodeError if it is none of this service."""
+        """Return the method and the arguments of an encoded call. Raises msgspec.DecodeError if it is no operation of this service."""
         try:
             call = self._decode_call(operation)
         except (UnicodeDecodeError, RecursionError) as error:
@@ -229,7 +225,7 @@ class ServiceCodec:
         return str(call.__struct_config__.tag), msgspec.structs.astuple(call)
 
     def decode(self, method: str, result: bytes) -> Any:
-        """What the call of `method` returned, from the operation's result. Raises the ApplicationError with which it failed."""
+        """Decode the result of a call of `method`: return what it returned, or raise the ApplicationError with which it failed."""
         if result.startswith(_FAILURE):
             raise self._error(result)
         try:
@@ -277,7 +273,7 @@ def _guarded(method: Method) -> Callable[[Service, Any], bytes]:
 
 
 def _failure(error: Exception, declared: Sequence[type[ApplicationError]]) -> bytes:
-    """The result of an operation that raised `error`; equal on every replica, so without addresses of objects."""
+    """The result of an operation that raised `error`. It must be equal on every replica, so addresses of objects are left out."""
     try:
         text = str(error)
     except Exception:

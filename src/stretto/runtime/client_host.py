@@ -1,4 +1,4 @@
-"""The client node on real sockets."""
+"""The host of a client node: it runs the node on real sockets."""
 
 from __future__ import annotations
 
