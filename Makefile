@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+CODE := src tests $(wildcard examples)
+SCRIPTS := setup.py $(wildcard docs/conf.py)
 
 .PHONY: demo test lint setup clean
 
@@ -15,8 +17,9 @@ test: setup
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: setup
-	$(BIN)/ruff check src tests
-	$(BIN)/mypy
+	$(BIN)/ruff check $(CODE) $(SCRIPTS)
+	$(BIN)/ruff format --check $(CODE) $(SCRIPTS)
+	$(BIN)/mypy $(CODE)
 
 setup: $(STAMP)
 

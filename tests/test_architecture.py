@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,13 @@ SEEDED = {"random.Random"} | {
     f"numpy.random.{name}" for name in ("default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 }
 """What is fine below an impure module, if it is given a seed."""
-NEEDS_SEED = {"random.Random", "numpy.random.default_rng", "numpy.random.SeedSequence", "numpy.random.PCG64", "numpy.random.Philox"}
+NEEDS_SEED: Container[str | None] = {
+    "random.Random",
+    "numpy.random.default_rng",
+    "numpy.random.SeedSequence",
+    "numpy.random.PCG64",
+    "numpy.random.Philox",
+}
 
 
 class Module:
@@ -137,8 +143,8 @@ def purity_problems(module: Module) -> Iterator[str]:
             continue
         found.add((line, name))
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Call) and not node.args and not node.keywords and (name := module.dotted(node.func)) in NEEDS_SEED:
-            found.add((node.lineno, f"{name} without a seed"))
+        if isinstance(node, ast.Call) and not node.args and not node.keywords and (called := module.dotted(node.func)) in NEEDS_SEED:
+            found.add((node.lineno, f"{called} without a seed"))
     for line, name in sorted(found):
         yield f"{module.name}:{line}: a pure package uses {name}"
 

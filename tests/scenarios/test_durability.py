@@ -161,8 +161,7 @@ def test_a_replica_that_lost_its_disk_recovers_from_the_others() -> None:
     r2 = restart(stage, 2)
     assert not r2.serving
     stage.run(500 * MS)
-    assert r2.serving
-    assert operations(r2, 1) == operations(r0, 1)
+    assert (r2.serving, operations(r2, 1)) == (True, operations(r0, 1))
     stage.crash(2)
     assert restart(stage, 2).serving
 
@@ -185,8 +184,7 @@ def test_one_that_crashes_while_it_recovers_begins_again() -> None:
     assert not r2.serving, "it has never been in service since it lost its memory"
     assert r2.committed > 0, "but what was committed is here already"
     stage.run(500 * MS)
-    assert r2.serving
-    assert r2.hash_at(r2.tip) == r0.hash_at(r0.tip)
+    assert (r2.serving, r2.hash_at(r2.tip)) == (True, r0.hash_at(r0.tip))
 
 
 def test_a_first_start_that_was_cut_off_goes_on() -> None:

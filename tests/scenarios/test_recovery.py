@@ -63,8 +63,8 @@ def test_a_replica_without_memory_comes_back_with_the_log_and_a_new_incarnation(
     r2 = restart(stage, 2)
     assert not r2.serving
     stage.run(100 * MS)
-    assert r2.serving
-    assert operations(r2, 1) == operations(r0, 1) == operations(r1, 1)
+    assert (r2.serving, operations(r2, 1)) == (True, operations(r0, 1))
+    assert operations(r0, 1) == operations(r1, 1)
     assert [life(incarnation) for incarnation in r0.incarnations] == [1, 1, 2]
     assert r0.incarnations == r1.incarnations == r2.incarnations
     view = r0.view
@@ -159,7 +159,7 @@ def test_late_vote_early_recovery() -> None:
     assert r1.committed < first
     assert in_flight
     stage.run(500 * MS)
-    assert r0.serving
+    assert [replica.serving for replica in (r0, r1, r2)] == [True] * 3
     assert operations(r0, first) == operations(r1, first) == operations(r2, first) == [b"b", b"a"]
 
 
@@ -185,7 +185,12 @@ def test_incarnation_used_twice() -> None:
     stage.crash(4)
     r4 = restart(stage, 4)
     stage.deliver(GetIncarnations)
-    ignorant_first = sorted(stage.waiting(IncarnationsReply), key=lambda flight: flight.message.incarnations[4])
+
+    def known(flight: InFlight) -> int:
+        assert isinstance(flight.message, IncarnationsReply)
+        return flight.message.incarnations[4]
+
+    ignorant_first = sorted(stage.waiting(IncarnationsReply), key=known)
     for flight in ignorant_first[:3]:
         stage.deliver_one(flight)
     assert life(r4.incarnation) > life(taken)
