@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -31,6 +32,21 @@ def mark_code(app: object, what: str, name: str, subject: object, options: objec
             lines[index:index] = ["", "::"]
 
 
+INCLUDED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+"""Pages of the site that show files of the folder above."""
+
+
+def resolve_outside(app: object, page: str, source: list[str]) -> None:
+    """A link to Markdown outside of docs leads to the page that includes the file; where none does, it becomes the name of the file."""
+
+    def resolved(link: re.Match[str]) -> str:
+        text, file = link.groups()
+        return f"[{text}]({INCLUDED[file]})" if file in INCLUDED else f"{text} (`{file}`)"
+
+    source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)]+\.md)\)", resolved, source[0])
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", resolve_outside)
     app.connect("autodoc-process-docstring", mark_code)
