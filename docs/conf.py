@@ -32,6 +32,13 @@ def mark_code(app: object, what: str, name: str, subject: object, options: objec
             lines[index:index] = ["", "::"]
 
 
+def shorten_types(app: object, what: str, name: str, subject: object, options: object, arguments: str | None, result: str | None) -> Any:
+    """Names without their modules where Sphinx cannot parse a type, and would show them in full with a tilde."""
+    if arguments is None or "Concatenate" not in arguments:
+        return None
+    return tuple(None if part is None else re.sub(r"~[\w.]+\.", "", part) for part in (arguments, result))
+
+
 INCLUDED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Pages of the site that show files of the folder above."""
 
@@ -50,3 +57,4 @@ def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("source-read", resolve_outside)
     app.connect("autodoc-process-docstring", mark_code)
+    app.connect("autodoc-process-signature", shorten_types)
