@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 CODE := src tests $(wildcard examples)
-SCRIPTS := setup.py docs/conf.py
+SCRIPTS := setup.py docs/conf.py .ci/check_distributions.py
 # The tests that must cover the packages named in pyproject.toml, under [tool.coverage.run], by themselves.
 COVERING := $(wildcard $(addprefix tests/,core services replication protocols scenarios storage))
 
