@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src"
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src"
+DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 ANYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
@@ -52,7 +55,13 @@ SEEDED = {"random.Random"} | {
     f"numpy.random.{name}" for name in ("default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 }
 """What is fine below an impure module, if it is given a seed."""
-NEEDS_SEED = {"random.Random", "numpy.random.default_rng", "numpy.random.SeedSequence", "numpy.random.PCG64", "numpy.random.Philox"}
+NEEDS_SEED: Container[str | None] = {
+    "random.Random",
+    "numpy.random.default_rng",
+    "numpy.random.SeedSequence",
+    "numpy.random.PCG64",
+    "numpy.random.Philox",
+}
 
 
 class Module:
@@ -139,8 +148,8 @@ def purity_problems(module: Module) -> Iterator[str]:
             continue
         found.add((line, name))
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Call) and not node.args and not node.keywords and (name := module.dotted(node.func)) in NEEDS_SEED:
-            found.add((node.lineno, f"{name} without a seed"))
+        if isinstance(node, ast.Call) and not node.args and not node.keywords and (called := module.dotted(node.func)) in NEEDS_SEED:
+            found.add((node.lineno, f"{called} without a seed"))
     for line, name in sorted(found):
         yield f"{module.name}:{line}: a pure package uses {name}"
 
@@ -235,3 +244,35 @@ def test_importing_the_contract_loads_no_host() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_document_names_every_package_and_module_once() -> None:
+    package = SOURCE / "stretto"
+    there = [f"{init.parent.name}/" for init in package.glob("*/__init__.py")] + [module.name for module in package.glob("*.py")]
+    named = re.findall(r"^ {6}(\w+(?:/|\.py)) ", DOCUMENT, re.MULTILINE)
+    assert set(named) ^ set(there) == set()
+    assert len(named) == len(there)
+
+
+def test_the_document_names_every_part_of_replication_once() -> None:
+    there = [module.name for module in (SOURCE / "stretto" / "replication").glob("*.py") if module.name != "__init__.py"]
+    named = re.findall(r"^ {8}(\w+\.py) ", DOCUMENT, re.MULTILINE)
+    assert set(named) ^ set(there) == set()
+    assert len(named) == len(there)
+
+
+def test_the_document_names_files_that_exist() -> None:
+    named = re.findall(r"`([\w/]+(?:/|\.py))`", DOCUMENT)
+    assert [name for name in named if not (SOURCE / "stretto" / name).exists() and not (ROOT / name).exists()] == []
+
+
+def test_the_document_says_what_may_import_what() -> None:
+    rows = re.findall(r"^\| (\w+) \| ([\w, ]+?) \| (yes|) *\|$", DOCUMENT, re.MULTILINE)
+    documented = {package: (set(allowed.split(", ")), pure == "yes") for package, allowed, pure in rows}
+    nothing, anything = {"nothing"}, {"anything"}
+    expected = {
+        name or "stretto": (anything if allowed is ANYTHING else {other or "stretto" for other in allowed} or nothing, name in PURE)
+        for name, allowed in MAY_IMPORT.items()
+    }
+    packages = documented.keys() | expected.keys()
+    assert {name: (documented.get(name), expected.get(name)) for name in packages if documented.get(name) != expected.get(name)} == {}

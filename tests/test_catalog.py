@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stretto import catalog
@@ -86,4 +87,4 @@ def test_a_configuration_is_checked_before_anything_is_made_of_it() -> None:
     catalog.check(ClusterConfig(member))
     for wrong in ({"protocol": "raft"}, {"service": "nosuch:Class"}):
         with pytest.raises(ConfigurationError, match=r"is not a protocol|cannot import"):
-            catalog.check(ClusterConfig(member, **wrong))
+            catalog.check(msgspec.structs.replace(ClusterConfig(member), **wrong))

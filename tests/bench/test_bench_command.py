@@ -114,8 +114,11 @@ def test_without_a_follower_speculative_paxos_reconciles(capsys: pytest.CaptureF
 
 
 def test_a_killed_replica_that_is_started_again(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = bench(capsys, "--kill", "follower", "--restart", "--memory", "--sessions", "8", "--seconds", "6")
-    check(figures)
+    for seconds in ("6", "12", "24"):  # on a busy machine, the process may need longer to start again
+        figures = bench(capsys, "--kill", "follower", "--restart", "--memory", "--sessions", "8", "--seconds", seconds)
+        check(figures)
+        if figures["kill"]["back_in_service_ms"] is not None:
+            break
     assert figures["kill"]["back_in_service_ms"] > 0
     assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]].index(True) == figures["kill"]["replica"]
     samples = figures["memory"]

@@ -128,7 +128,9 @@ def test_a_restart_is_followed_by_its_return() -> None:
 
 def test_a_process_that_was_started_again_has_no_rates() -> None:
     seen = measurement([client_run([100])])
-    seen.before[0]["pid"], seen.after[0]["pid"] = 7, 8
+    for metrics, pid in ((seen.before[0], 7), (seen.after[0], 8)):
+        assert metrics is not None
+        metrics["pid"] = pid
     figures = figures_of(Plan(seconds=2), CONFIG, seen)
     assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]] == [True, False, True]
 

@@ -20,7 +20,7 @@ EXACT = Links(Delay("constant", 20_000), Delay())
 
 
 def spec_of(protocol: str = "speculative", replicas: int = 3, sessions: int = 4, **changes: Any) -> SimulationSpec:
-    settings = {"operations": 300, "links": EXACT, "costs": COSTS, "client_costs": COSTS} | changes
+    settings: dict[str, Any] = {"operations": 300, "links": EXACT, "costs": COSTS, "client_costs": COSTS} | changes
     return one_machine_each(SimulationSpec(protocol, replicas=replicas, sessions=sessions, **settings))
 
 

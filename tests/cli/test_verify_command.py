@@ -14,6 +14,7 @@ from stretto.apps.kv_workload import workload
 from stretto.cli import verify
 from stretto.cli.main import run
 from stretto.services.service import ServiceMachine
+from stretto.verify import linearizability
 from stretto.verify.generate import concurrent_history
 from stretto.verify.history import to_lines
 
@@ -73,7 +74,7 @@ def test_the_budget(recorded: Path, capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_ctrl_c_keeps_what_there_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = verify.check_steps
+    checked = linearizability.check_steps
 
     def interrupted(*arguments: Any) -> Any:
         monkeypatch.setattr(verify, "check_steps", _interrupt)

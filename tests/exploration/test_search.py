@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from toy import (
@@ -49,7 +50,7 @@ class Naive:
     actors: list[Actor]
     inboxes: list[dict[tuple[int, str, bytes], tuple[int, Message]]]
     timers: int = 0
-    past: list[object] = field(default_factory=list)
+    past: list[list[Any]] = field(default_factory=list)
 
     def key(self) -> bytes:
         return encode([[actor.key() for actor in self.actors], [sorted(inbox) for inbox in self.inboxes], self.timers, self.past])

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from typing import Any, TypeAlias
 
 from stretto.network.model.queues import NEVER
 from stretto.network.model.run import WARM_UP_PS, Conditions, Messages
-from stretto.network.rules import PRIORITY
+from stretto.network.rules import PRIORITY, Rules
 from stretto.network.topology import Topology
+
+Action: TypeAlias = Callable[[int], object]
+"""What happens at a moment, which it is given."""
+Cross: TypeAlias = tuple[int, int, Sequence[tuple[str, int]]]
 
 FAILURE, ENTRY, QUEUEING, SENDING = range(4)
 
@@ -31,7 +38,7 @@ class Packet:
 
 @dataclass
 class Port:
-    waiting: dict[bool, deque] = field(default_factory=lambda: {True: deque(), False: deque()})
+    waiting: dict[bool, deque[tuple[Packet, int]]] = field(default_factory=lambda: {True: deque(), False: deque()})
     free: int = -(1 << 62)
     high_in_service: bool = False
     lives: int = 0
@@ -42,14 +49,16 @@ class Oracle:
     """Runs everything on construction; then `at` and the counters are those of the model. `cross` is other traffic with routes:
     (time, size, ports)."""
 
-    def __init__(self, topology: Topology, rules, messages: Messages, conditions: Conditions, end_ps: int, cross=()) -> None:
+    def __init__(
+        self, topology: Topology, rules: Rules, messages: Messages, conditions: Conditions, end_ps: int, cross: Iterable[Cross] = ()
+    ) -> None:
         self.topology, self.messages, self.conditions = topology, messages, conditions
         self.tables = [(0, rules), *conditions.changes]
         self.ports: dict[tuple[str, int], Port] = {(node, port): Port() for node, wires in topology.wires.items() for port in wires}
         self.at: dict[str, list[int]] = {host: [NEVER] * len(messages) for host in topology.hosts}
         self.made, self.dropped, self.failed, self.unmatched, self.delivered, self.background_dropped = len(messages), 0, 0, 0, 0, 0
         self.hops = 0
-        self.events: list = []
+        self.events: list[tuple[int, int, tuple[Any, ...], int, Action]] = []
         self.number = count()
         self.fill(end_ps, cross)
         while self.events:
@@ -59,10 +68,10 @@ class Oracle:
             jitter = conditions.stacks.receiving(host, len(messages))
             self.at[host] = [time if time == NEVER else int(time + jitter[i]) for i, time in enumerate(times)]
 
-    def schedule(self, time: int, kind: int, order: tuple, action) -> None:
+    def schedule(self, time: int, kind: int, order: tuple[Any, ...], action: Action) -> None:
         heapq.heappush(self.events, (time, kind, order, next(self.number), action))
 
-    def fill(self, end_ps: int, cross) -> None:
+    def fill(self, end_ps: int, cross: Iterable[Cross]) -> None:
         leave = self.messages.time_ps + self.conditions.stacks.sending(len(self.messages))
         for i, time in enumerate(leave.tolist()):
             _, sender = self.messages.flows[self.messages.flow[i]]
@@ -74,8 +83,8 @@ class Oracle:
                 for i, (time, service) in enumerate(zip(times.tolist(), services.tolist(), strict=True)):
                     self.enqueue(time, (node, port), Packet(None, 0), service, i)
             for down, up in self.conditions.outages.get((node, port), ()):
-                self.schedule(down, FAILURE, (), lambda now, state=state: self.die(state))
-                self.schedule(up, FAILURE, (), lambda now, state=state: setattr(state, "alive", True))
+                self.schedule(down, FAILURE, (), partial(self.die, state))
+                self.schedule(up, FAILURE, (), partial(self.revive, state))
         for i, (time, size, ports) in enumerate(cross):
             self.enqueue(time, ports[0], Packet(None, size, route=list(ports[1:])), order=i)
 
@@ -83,13 +92,16 @@ class Oracle:
         first = (0, packet.message) if packet.message is not None else (1, order)
         self.schedule(time, QUEUEING, (where, first), lambda now: self.join(now, where, packet, service))
 
-    def die(self, port: Port) -> None:
+    def die(self, port: Port, now: int) -> None:
         for queue in port.waiting.values():
             self.failed += sum(packet.message is not None for packet, _ in queue)
             queue.clear()
         port.lives += 1
         port.alive = False
         port.free = -(1 << 62)
+
+    def revive(self, port: Port, now: int) -> None:
+        port.alive = True
 
     def join(self, now: int, where: tuple[str, int], packet: Packet, service: int | None) -> None:
         port, wire = self.ports[where], self.topology.wires[where[0]][where[1]]
@@ -129,6 +141,7 @@ class Oracle:
             ready = now + self.topology.switching_delay_ps[wire.peer]
             self.enqueue(ready, packet.route[0], Packet(None, packet.size, route=packet.route[1:]), order=next(self.number))
         elif not self.topology.level[wire.peer]:
+            assert packet.message is not None
             self.delivered += 1
             self.at[wire.peer][packet.message] = min(now, self.at[wire.peer][packet.message])
         else:

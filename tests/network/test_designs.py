@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -130,7 +132,7 @@ def test_only_host_ports_have_rules_for_senders() -> None:
                     assert topology.level[topology.wires[switch][rule.match.in_port].peer] == 0
 
 
-MUTATIONS = {
+MUTATIONS: dict[str, Callable[[Rule], Rule | None]] = {
     "wrong number of copies": lambda rule: msgspec.structs.replace(rule, out_ports=rule.out_ports[:-1]),
     "no rule": lambda rule: None,
     "no such port": lambda rule: msgspec.structs.replace(rule, out_ports=(*rule.out_ports, 999)),
@@ -232,7 +234,7 @@ def test_an_unreachable_member_is_reported() -> None:
     assert controller.repair("p1t0", "p0t1").cut == {}
 
 
-def test_bad_groups_are_refused(tmp_path) -> None:
+def test_bad_groups_are_refused(tmp_path: Path) -> None:
     topology = twelve_switches()
     file = tmp_path / "groups.toml"
     member = 'members = ["p0t0h0"]'
@@ -258,7 +260,7 @@ def test_bad_groups_are_refused(tmp_path) -> None:
         Controller(topology, Design("plain")).fail("root9")
     for wrong in ({"name": "fast"}, {"name": "plain", "merge": "late"}):
         with pytest.raises(ConfigurationError):
-            Design(**wrong)
+            msgspec.structs.replace(Design("plain"), **wrong)
 
 
 def test_placement_spreads_receivers_over_racks() -> None:

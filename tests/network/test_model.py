@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from stretto.core.errors import ConfigurationError
 from stretto.network.controller import Controller
@@ -19,6 +22,7 @@ from stretto.network.model import run as model
 from stretto.network.model.queues import NEVER
 from stretto.network.model.run import Conditions, Deliveries, Messages, failing
 from stretto.network.model.traffic import MEAN_BYTES, Background, Stacks
+from stretto.network.rules import Rules
 from stretto.network.topologies import fat_tree, leaf_spine, twelve_switches
 from stretto.network.topology import Topology
 
@@ -30,7 +34,7 @@ ALL = [Design(name, merge) for name in DESIGNS for merge in (MERGES if name in (
 
 
 @pytest.fixture(autouse=True)
-def short_warm_up(monkeypatch) -> None:
+def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "WARM_UP_PS", 30 * US)
     monkeypatch.setattr(oracle, "WARM_UP_PS", 30 * US)
     monkeypatch.setattr(live, "WARM_UP_PS", 30 * US)
@@ -51,7 +55,7 @@ def world(dice: random.Random, design: Design) -> tuple[Controller, Messages]:
     return controller, Messages(flows, np.array([dice.randrange(len(flows)) for _ in range(n)]), times, dice.choice([64, 125, 1_500]))
 
 
-def compare(topology: Topology, rules, messages: Messages, conditions: Conditions) -> tuple[Deliveries, Oracle]:
+def compare(topology: Topology, rules: Rules, messages: Messages, conditions: Conditions) -> tuple[Deliveries, Oracle]:
     got = model.run(topology, rules, messages, conditions)
     due = Oracle(topology, rules, messages, conditions, 450 * US)
     for host in topology.hosts:
@@ -88,7 +92,8 @@ def test_live_equals_all_at_once(design: Design) -> None:
         got: list[live.Delivery] = []
         for flow, time in zip(messages.flow.tolist(), messages.time_ps.tolist(), strict=True):
             got += network.advance(time - 1)
-            network.multicast(*messages.flows[flow], time, messages.size_bytes)
+            group, sender = messages.flows[flow]
+            network.multicast(group, sender, time, messages.size_bytes)
         while network.next_ps != NEVER:
             got += network.advance(network.next_ps)
         expected = [(t, host, i) for host, at in due.at.items() for i, t in enumerate(at.tolist()) if t != NEVER]
@@ -160,7 +165,7 @@ def test_the_seed_decides_everything() -> None:
 
 @pytest.mark.parametrize("bursts", ["poisson", "onoff"])
 @pytest.mark.parametrize("load", [0.1, 0.8])
-def test_other_traffic_is_as_much_as_was_asked_for(bursts: str, load: float) -> None:
+def test_other_traffic_is_as_much_as_was_asked_for(bursts: Literal["poisson", "onoff"], load: float) -> None:
     topology = twelve_switches()
     for port in (1, 5):
         wire = topology.wires["p0t0"][port]
@@ -175,7 +180,7 @@ def test_other_traffic_is_as_much_as_was_asked_for(bursts: str, load: float) -> 
 
 
 @pytest.mark.parametrize("bursts", ["poisson", "onoff"])
-def test_other_traffic_does_not_depend_on_how_far_one_looks(bursts: str) -> None:
+def test_other_traffic_does_not_depend_on_how_far_one_looks(bursts: Literal["poisson", "onoff"]) -> None:
     wire = twelve_switches().wires["p0t0"][5]
     background = Background(0.5, bursts)
     far, far_times = background.packets("p0t0", 5, wire, 0, 300_000 * US)
@@ -211,12 +216,19 @@ def test_an_empty_network_takes_what_its_parts_take() -> None:
 
 
 def test_loads_out_of_range_are_refused() -> None:
-    for wrong in ({"load": 1.0}, {"load": -0.1}, {"load": float("nan")}, {"load": 0.5, "bursts": "x"}, {"load": 0.5, "burst_packets": 0}):
+    wrongs: list[dict[str, Any]] = [
+        {"load": 1.0},
+        {"load": -0.1},
+        {"load": float("nan")},
+        {"load": 0.5, "bursts": "x"},
+        {"load": 0.5, "burst_packets": 0},
+    ]
+    for wrong in wrongs:
         with pytest.raises(ConfigurationError):
             Background(**wrong)
 
 
-def mean_latency(at: dict, messages: Messages, members) -> float:
+def mean_latency(at: Mapping[str, ArrayLike], messages: Messages, members: Sequence[str]) -> float:
     times = np.concatenate([np.asarray(at[host]) - messages.time_ps for host in members])
     return float(times[np.concatenate([np.asarray(at[host]) for host in members]) != NEVER].mean())
 

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from stretto.bench.network import sweep
 from stretto.cli.network import command
 from stretto.network.experiment import Setting, settings
 
 
-def invoke(*arguments: str):
+def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(command, arguments)
 
 
-def lines(*arguments: str) -> list[dict]:
+def lines(*arguments: str) -> list[dict[str, Any]]:
     result = invoke(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -23,7 +25,7 @@ def lines(*arguments: str) -> list[dict]:
 SMALL = ("--topology", "testbed", "--senders", "2", "--receivers", "3")
 
 
-def test_show_tells_every_way(tmp_path) -> None:
+def test_show_tells_every_way(tmp_path: Path) -> None:
     topology, group = lines("show", *SMALL, "--design", "serialised")
     assert topology["switches"] == 12
     assert all(len(way) == 5 for ways in group["ways"].values() for way in ways.values())
@@ -33,7 +35,7 @@ def test_show_tells_every_way(tmp_path) -> None:
     assert lines("show", "--topology", str(saved), "--senders", "1", "--receivers", "1")[0]["hosts"] == 16
 
 
-def test_printed_rules_can_be_checked(tmp_path) -> None:
+def test_printed_rules_can_be_checked(tmp_path: Path) -> None:
     file = tmp_path / "rules.jsonl"
     result = invoke("rules", *SMALL, "--design", "prioritised", "--json")
     file.write_text(result.stdout)
@@ -66,7 +68,7 @@ def test_verify_all_hosts_and_failures_out_of_reach() -> None:
         assert line["cut"] > 0
 
 
-def test_reorder_rows(tmp_path) -> None:
+def test_reorder_rows(tmp_path: Path) -> None:
     picture = tmp_path / "reorder.png"
     arguments = ("reorder", *SMALL, "--load", "0,0.3", "--messages", "200", "--workers", "1", "--plot", str(picture))
     rows = lines(*arguments)
@@ -110,7 +112,7 @@ def test_results_do_not_depend_on_the_number_of_workers() -> None:
         (("reorder", "--topology", "testbed", "--load", "0", "--messages", "10", "--plot", "/no/such/folder/x.png"), "cannot be written"),
     ],
 )
-def test_wrong_use_is_one_line_and_status_2(arguments, said: str) -> None:
+def test_wrong_use_is_one_line_and_status_2(arguments: tuple[str, ...], said: str) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert said in result.stderr

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from stretto.network.model import queues
-from stretto.network.model.queues import NEVER, serve_fifo, serve_priority
+from stretto.network.model.queues import NEVER, Times, serve_fifo, serve_priority
 
 UNBOUNDED = 1 << 60
 
 
-def port(own, own_time, other, other_times, capacity, priority):
+def port(own: Times, own_time: int, other: Times, other_times: Times, capacity: int, priority: bool) -> tuple[list[int], int]:
     """One output port by events: arrivals of an instant first, then, if the wire is idle, the next packet by class and order."""
-    events = [(int(t), 0, i, own_time, i) for i, t in enumerate(own)]
+    events: list[tuple[int, int, int, int, int | None]] = [(int(t), 0, i, own_time, i) for i, t in enumerate(own)]
     events += [(int(t), 1, i, int(s), None) for i, (t, s) in enumerate(zip(other, other_times, strict=True))]
     heapq.heapify(events)
     departures = [NEVER] * len(own)
@@ -49,7 +49,7 @@ def port(own, own_time, other, other_times, capacity, priority):
 
 @pytest.mark.parametrize("priority", [False, True], ids=["fifo", "priority"])
 @pytest.mark.parametrize("capacity", [UNBOUNDED, 60, 25, 12])
-def test_equals_the_loop(monkeypatch, priority: bool, capacity: int) -> None:
+def test_equals_the_loop(monkeypatch: pytest.MonkeyPatch, priority: bool, capacity: int) -> None:
     monkeypatch.setattr(queues, "_BLOCK", 7)
     monkeypatch.setattr(queues, "_CALM", 3)
     rng = np.random.default_rng(capacity)
@@ -77,7 +77,7 @@ def test_many_packets_in_one_instant() -> None:
     assert serve_priority(zeros, 2, zeros - 1, times, UNBOUNDED).departures.tolist() == list(range(4, 104, 2))
 
 
-def poisson(rng, rate: float, n: int):
+def poisson(rng: np.random.Generator, rate: float, n: int) -> Times:
     return np.cumsum(rng.exponential(1e6 / rate, n)).astype(np.int64)
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -36,7 +38,7 @@ def test_wires_lead_there_and_back() -> None:
             assert (back.peer, back.port) == (node, port)
 
 
-def test_files_say_the_same(tmp_path) -> None:
+def test_files_say_the_same(tmp_path: Path) -> None:
     for topology in (small(), twelve_switches(host_gbps=2.5), leaf_spine(2, 2, 2, buffer_bytes=9_000)):
         file = tmp_path / "topology.toml"
         file.write_text(topology.to_toml())
@@ -51,11 +53,11 @@ def test_transmission_time_is_rounded_up() -> None:
     assert thirds.wires["leaf"][3].transmission_ps(1) == 2_667
 
 
-def broken(**changes) -> Topology:
+def broken(**changes: Any) -> Topology:
     return msgspec.structs.replace(small(), **changes)
 
 
-def link(index: int, **changes) -> Topology:
+def link(index: int, **changes: Any) -> Topology:
     links = list(small().links)
     links[index] = msgspec.structs.replace(links[index], **changes)
     return broken(links=tuple(links))
@@ -92,7 +94,7 @@ def test_faults_are_named(topology: Topology, where: str, what: str) -> None:
     assert what in caught.value.reason
 
 
-def test_faults_in_files_are_named(tmp_path) -> None:
+def test_faults_in_files_are_named(tmp_path: Path) -> None:
     file = tmp_path / "broken.toml"
     for text, key, what in [
         (small().to_toml().replace("level = 2", "height = 2"), "switches[1]", "unknown field"),

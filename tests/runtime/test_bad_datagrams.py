@@ -38,7 +38,7 @@ class Hostile:
         types = catalog.protocol_for(config).message_types
         self.framing = {sender: Framing(config.digest(), sender, types, 60_000) for sender in (own, own + 1, 0, 1, 1 << 63)}
         self.foreign = Framing(bytes(8), own, types, 60_000)
-        self.kinds = [
+        self.kinds: list[Callable[[], bytes]] = [
             lambda: b"",
             lambda: rng.randbytes(rng.randrange(1, 1_400)),
             lambda: rng.randbytes(rng.randrange(1_473, 60_000)),

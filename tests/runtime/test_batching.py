@@ -15,7 +15,7 @@ import pytest
 from stretto.runtime import batching
 from stretto.runtime.addresses import endpoint_to_int
 
-FORMS = [(batching.PlainReceiver, batching.plain_send_many)]
+FORMS: list[tuple[type[batching.PlainReceiver], batching.Send]] = [(batching.PlainReceiver, batching.plain_send_many)]
 if batching.BATCHED:
     FORMS.append((batching.Receiver, batching.send_many))
 
@@ -120,6 +120,7 @@ def test_a_receiver_checks_what_it_is_made_of(sockets: tuple[socket.socket, sock
     for wrong in ((sockets[0], 0, 100), (sockets[0], 5_000, 100), (sockets[0], 4, 0), (sockets[0], 4, 70_000)):
         with pytest.raises(ValueError, match="must be 1 to"):
             batching.Receiver(*wrong)
+    unusable: tuple[Any, int, int]
     for unusable in (("text", 4, 100), (None, 4, 100)):
         with pytest.raises(TypeError):
-            batching.Receiver(*unusable).receive()  # type: ignore[arg-type]
+            batching.Receiver(*unusable).receive()

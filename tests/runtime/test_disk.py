@@ -314,7 +314,7 @@ def test_a_sync_that_fails_ends_it_and_is_never_tried_again(processes: Start, si
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             fdatasync(descriptor)
 
-        os.fdatasync = failing
+        os.fdatasync = failing  # type: ignore[assignment] # (the store gives it a descriptor)
 
     cluster = processes(single, prepare)
     stored = until_it_ends(cluster, b"value")
@@ -337,7 +337,7 @@ def test_a_write_without_space_ends_it(processes: Start, single: ClusterConfig) 
             left -= len(data)
             return write(descriptor, data)
 
-        os.write = failing
+        os.write = failing  # type: ignore[assignment] # (the store gives it bytes)
 
     cluster = processes(single, prepare)
     stored = until_it_ends(cluster, bytes(100))
@@ -356,7 +356,7 @@ def test_a_compaction_that_fails_ends_it(processes: Start, single: ClusterConfig
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             fsync(descriptor)
 
-        os.fsync = failing
+        os.fsync = failing  # type: ignore[assignment] # (the store gives it a descriptor)
 
     limits = msgspec.structs.replace(single.limits, checkpoint_operations=50)
     cluster = processes(msgspec.structs.replace(single, limits=limits), prepare)

@@ -101,7 +101,7 @@ def lagging() -> tuple[Stage, SpeculativeReplica]:
 
 def test_a_download_goes_on_at_another_replica() -> None:
     stage, r2 = lagging()
-    offsets = []
+    offsets: list[int] = []
 
     def from_each_in_turn(flight: InFlight) -> bool:
         """Each of the two others falls silent after two pieces."""
@@ -155,6 +155,7 @@ def test_a_checkpoint_that_is_gone_is_answered_with_the_newest() -> None:
     assert newest is not None
     r0.on_message(1, FetchCheckpoint(former.position, b"?" * 16, 40))
     (piece,) = (flight.message for flight in stage.waiting(CheckpointChunk))
+    assert isinstance(piece, CheckpointChunk)
     assert (piece.position, piece.offset, piece.data) == (newest.position, 0, newest.state[:40])
 
 
@@ -202,4 +203,5 @@ def test_what_is_speculative_is_given_to_nobody() -> None:
     assert not stage.waiting(Entries)
     r0.on_message(1, Fetch(r0.state.committed, r0.state.log.last))
     (piece,) = stage.waiting(Entries)
+    assert isinstance(piece.message, Entries)
     assert len(piece.message.entries) == 1

@@ -184,7 +184,12 @@ def test_incarnation_used_twice() -> None:
     stage.crash(4)
     r4 = restart(stage, 4)
     stage.deliver(GetIncarnations)
-    ignorant_first = sorted(stage.waiting(IncarnationsReply), key=lambda flight: flight.message.incarnations[4])
+
+    def known(flight: InFlight) -> int:
+        assert isinstance(flight.message, IncarnationsReply)
+        return flight.message.incarnations[4]
+
+    ignorant_first = sorted(stage.waiting(IncarnationsReply), key=known)
     for flight in ignorant_first[:3]:
         stage.deliver_one(flight)
     assert start_number(r4.group.incarnation) > start_number(taken)

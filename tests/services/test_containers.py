@@ -201,9 +201,10 @@ def test_a_sorted_map_may_change_while_it_is_walked() -> None:
 def test_a_map_shows_no_order() -> None:
     container, _ = attached(Map[bytes, int]())
     container[b"a"] = 1
-    for walk in (iter, list, sorted, set, dict):
+    walks: list[Callable[[Any], object]] = [iter, list, sorted, set, dict]
+    for walk in walks:
         with pytest.raises(TypeError, match=r"Test\.it: a Map has no order"):
-            walk(container)  # type: ignore[operator]
+            walk(container)
     assert b"a" in container
     assert bool(container)
 
@@ -284,6 +285,11 @@ def test_containers_say_what_they_hold_and_where_they_belong() -> None:
     container, _ = attached(Map[bytes, int]())
     with pytest.raises(TypeError, match=r"Test\.it: this container is Test\.it already"):
         attached(container)
-    for change in (lambda: List[int]().append(1), lambda: Map[int, int]().clear(), lambda: setattr(Cell[int](0), "value", 1)):
+    changes: list[Callable[[], object]] = [
+        lambda: List[int]().append(1),
+        lambda: Map[int, int]().clear(),
+        lambda: setattr(Cell[int](0), "value", 1),
+    ]
+    for change in changes:
         with pytest.raises(TypeError, match="belongs to no service yet"):
             change()

@@ -364,7 +364,7 @@ def test_a_method_is_marked_in_every_class_that_replaces_it() -> None:
 
 def test_only_methods_are_marked() -> None:
     with pytest.raises(TypeError, match="@operation marks a method"):
-        operation(staticmethod(plain))  # type: ignore[type-var]
+        operation(staticmethod(plain))
 
 
 def test_classes_that_are_no_services_are_refused() -> None:

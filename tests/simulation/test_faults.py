@@ -45,6 +45,12 @@ class Beacon:
     def metrics(self) -> dict[str, Any]:
         return {"status": self.status}
 
+    def snapshot(self) -> Any:
+        return None
+
+    def check_invariants(self) -> None:
+        pass
+
     def on_message(self, source: Address, message: Any) -> None:
         pass
 

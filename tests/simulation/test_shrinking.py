@@ -63,8 +63,13 @@ def test_other_seeds_are_tried_and_every_candidate_makes_sense() -> None:
 
 
 def test_it_ends_with_its_budget() -> None:
-    ran = []
-    shrunk = shrink(LARGE, lambda spec: not ran.append(spec), budget=7)
+    ran: list[SimulationSpec] = []
+
+    def fails(spec: SimulationSpec) -> bool:
+        ran.append(spec)
+        return True
+
+    shrunk = shrink(LARGE, fails, budget=7)
     assert shrunk.runs == len(ran) == 7
     assert shrunk.spec == ran[-1]
     assert shrink(LARGE, lambda _: False, budget=10_000).spec == LARGE
@@ -80,7 +85,7 @@ def test_a_real_mistake_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def kind_of(spec: SimulationSpec) -> str | None:
         violation = simulate(spec, SPECULATIVE, lambda: ServiceMachine(KeyValueStore), workload).violation
-        return violation and violation.kind
+        return None if violation is None else violation.kind
 
     first = next(spec for seed in range(20) if kind_of(spec := draw_spec("speculative", "stretto.apps.kv:KeyValueStore", seed)))
     kind = kind_of(first)

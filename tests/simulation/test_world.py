@@ -38,6 +38,15 @@ class Recorder:
     def on_timer(self, name: str) -> None:
         self.seen.append((self.port.now_ns, name))
 
+    def metrics(self) -> dict[str, Any]:
+        return {}
+
+    def snapshot(self) -> Any:
+        return None
+
+    def check_invariants(self) -> None:
+        pass
+
 
 def world_of(costs: Sequence[Costs], codec: Codec | None = None) -> tuple[World, list[Machine]]:
     """Machines with recorders at addresses from 0, every link taking 1 us."""
@@ -247,7 +256,11 @@ def test_multicasts_are_seen_in_mostly_one_order() -> None:
     network = DirectNetwork(Links(Delay("uniform", 1_000, 500), Delay("uniform", 0, 10)), group, Random(1))
     orders: list[list[tuple[int, int]]] = [[] for _ in group]
     for number in range(1_000):
-        network.carry(number * 100, 1 << 20, GROUP, 0, lambda receiver, at, number=number: orders[receiver].append((at, number)))
+
+        def arrive(receiver: Address, at: int, number: int = number) -> None:
+            orders[receiver].append((at, number))
+
+        network.carry(number * 100, 1 << 20, GROUP, 0, arrive)
     first, second, third = ([number for _, number in sorted(order)] for order in orders)
     assert first != sorted(first), "the transit times let multicasts overtake each other"
     same = sum(a == b == c for a, b, c in zip(first, second, third, strict=True))
@@ -259,7 +272,11 @@ def copies_of(network: Network, destination: Address, datagrams: int = 10_000) -
     arrived: list[tuple[int, Address, int]] = []
     for number in range(datagrams):
         sent_ns = number * 1_000
-        network.carry(sent_ns, 1 << 20, destination, 0, lambda to, at, n=number, sent=sent_ns: arrived.append((n, to, at - sent)))
+
+        def arrive(to: Address, at: int, number: int = number, sent_ns: int = sent_ns) -> None:
+            arrived.append((number, to, at - sent_ns))
+
+        network.carry(sent_ns, 1 << 20, destination, 0, arrive)
     return arrived
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_all_sources_together_send_the_load_that_is_asked_for() -> None:
     fabric = Fabric(Plan(named(TESTBED), "never-up"), 0.02)
     group = place(fabric.plan.topology, 3, 3, 1)
     chosen = targets(fabric.plan.topology, group, Design("plain", salt=1))
-    sockets = {source: SimpleNamespace() for target in chosen for source in target.sources}
+    sockets: dict[str, Any] = {source: SimpleNamespace() for target in chosen for source in target.sources}
     sends = background._sends(fabric, chosen, Background(0.4, "poisson", seed=1), sockets)
     assert (np.diff(sends.at_ns) >= 0).all()
     assert sends.at_ns[-1] < PERIOD_S * 1e9

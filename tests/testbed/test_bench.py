@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ TOPOLOGY = "leaf_spine(3,2,3,host_gbps=1,fabric_gbps=1)"
 SMALL = ["--topology", TOPOLOGY, "--client-processes", "1", "--sessions", "4", "--warm-up", "0.5", "--json"]
 
 
-def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
     assert run(["testbed", "bench", *SMALL, *arguments]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_what_makes_no_sense_changes_nothing(client: ControllerClient) -> None:
     assert client.status() == before
 
 
-def _once(client: ControllerClient, holds) -> tuple[str, ...]:
+def _once(client: ControllerClient, holds: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...]:
     """The group's roots when that holds of them."""
     deadline = time.monotonic() + 10
     while not holds(roots := client.status().roots[GROUP.address]):

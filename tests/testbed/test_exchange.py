@@ -64,7 +64,9 @@ def test_an_exchange_goes_on_while_others_work(testbed: Fabric, controller: Cont
     assert np.diff(exchanged.sent_ps).min() > 0
 
 
-def test_switches_that_hold_something_else_are_told_of(testbed: Fabric, controller: ControllerClient, monkeypatch) -> None:
+def test_switches_that_hold_something_else_are_told_of(
+    testbed: Fabric, controller: ControllerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(controller, Design("serialised"), GROUP)
     found = controller.verify()
     assert found.good

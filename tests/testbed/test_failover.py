@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import msgspec
 import pytest
 
 from stretto.core.errors import ConfigurationError
@@ -34,7 +37,7 @@ def test_who_is_killed() -> None:
 @pytest.mark.parametrize(("wrong", "key"), [({"what": "host"}, "what"), ({"rate": 0}, "rate")])
 def test_trials_that_make_no_sense(wrong: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigurationError, match=key):
-        Trial(**wrong).validate()
+        msgspec.structs.replace(Trial(), **wrong).validate()
 
 
 def test_gaps_losses_and_disorder_of_one_event() -> None:
@@ -49,7 +52,7 @@ def test_gaps_losses_and_disorder_of_one_event() -> None:
     b[[70, 71]] = b[[71, 70]]
     change = Change(7, ("root0 failed",), 42_000_000, 50_000_000, 60_000_000, 5, {group.address: (("root0",), ("root1",))}, ())
     again = Change(8, ("root0:1 failed",), 65_000_000, 66_000_000, 67_000_000, 0, {}, ())  # seen by another port, and nothing to do
-    exchanged = Exchanged(sent, {"a": a, "b": b}, (0.0, 0.0), None)
+    exchanged = Exchanged(sent, {"a": a, "b": b}, (0.0, 0.0), Counter())
     killed, revived = Span("killed", 40_000_000, 43_000_000, 90_000_000), Span("revived", 90_000_000, 91_000_000, 99_000_000)
     told = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change, again])
     assert (told.command_ms, told.noticed_ms, told.computed_ms, told.confirmed_ms) == (3, 2, 10, 20)
@@ -73,6 +76,7 @@ def test_a_group_gets_its_messages_over_another_root(testbed: Fabric, what: str,
     assert killed.roots != revived.roots
     for event in (killed, revived):
         assert event.noticed_ms is not None
+        assert event.confirmed_ms is not None
         assert event.noticed_ms < event.confirmed_ms < 1_000
         assert event.overtaken_after == 0
         # It ended before the next event: messages came again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TypeAlias
 
 import msgspec
 import pytest
@@ -13,8 +14,9 @@ from stretto.core.errors import ConfigurationError
 from stretto.network.designs import DESIGNS, MERGES, Design, rules_for
 from stretto.network.groups import Group, place
 from stretto.network.routes import Failed, Routes
-from stretto.network.rules import PRIORITY, SHARED, Match, Rule, lookup, union
+from stretto.network.rules import PRIORITY, SHARED, Match, Rule, Rules, lookup, union
 from stretto.network.topologies import fat_tree, leaf_spine, three_level, twelve_switches
+from stretto.network.topology import Topology
 from stretto.testbed import openflow
 from stretto.testbed.flows import Table, rules_of, table_of
 from stretto.testbed.plan import Plan
@@ -23,10 +25,12 @@ TOPOLOGIES = [twelve_switches(), fat_tree(4), leaf_spine(4, 3, 3), three_level(2
 HOSTS = {f"10.83.0.{number}": name for number, name in enumerate("abc", 1)}
 ADDRESSES = {name: address for address, name in HOSTS.items()}
 PORTS = range(1, 5)
+Done: TypeAlias = tuple[list[int], int, str]
+"""What becomes of a packet: the ports that its copies leave by, their label and their queue."""
 
 
 @st.composite
-def compiled(draw: st.DrawFn):
+def compiled(draw: st.DrawFn) -> tuple[Topology, Rules]:
     """Random groups under a random design of a network of which something has failed."""
     topology = draw(st.sampled_from(TOPOLOGIES))
     dice = random.Random(draw(st.integers(0, 2**32)))
@@ -44,7 +48,7 @@ def compiled(draw: st.DrawFn):
 
 @given(compiled())
 @settings(max_examples=150, deadline=None)
-def test_what_was_installed_reads_as_what_was_compiled(case) -> None:
+def test_what_was_installed_reads_as_what_was_compiled(case: tuple[Topology, Rules]) -> None:
     topology, rules = case
     plan = Plan(topology)
     addresses = {host: plan.address(host) for host in topology.hosts}
@@ -88,14 +92,14 @@ def test_any_rules_are_obeyed(rules: list[Rule]) -> None:
                     assert carried_out(table, group, port, label, sender) == due
 
 
-def done(rule: Rule | None, label: int):
+def done(rule: Rule | None, label: int) -> Done | None:
     """What a rule does to a packet."""
     if rule is None or not rule.out_ports:
         return None
     return sorted(rule.out_ports), label if rule.set_label is None else rule.set_label, rule.queue
 
 
-def carried_out(table: Table, group: str, port: int, label: int, sender: str):
+def carried_out(table: Table, group: str, port: int, label: int, sender: str) -> Done | None:
     """What a switch does to a packet that obeys flows as OpenFlow says, read from the flows without the code under test."""
     packet = {
         openflow.ETH_TYPE: b"\x08\x00",
@@ -125,7 +129,7 @@ def carried_out(table: Table, group: str, port: int, label: int, sender: str):
                 packet[action.field.kind] = action.field.value
             elif isinstance(action, openflow.ToGroup):
                 actions += [action for bucket in table.groups[action.group].buckets for action in bucket]
-            elif action.port != port:
+            elif isinstance(action, openflow.Output) and action.port != port:
                 copies.append(port if action.port == openflow.PORT_IN else action.port)
         stage = best.goto
     if not copies:

@@ -15,7 +15,8 @@ from stretto.runtime import namespaces
 from stretto.testbed import fabric, record
 from stretto.testbed.fabric import Fabric
 from stretto.testbed.plan import Plan
-from testbed.conftest import leftovers
+
+from .conftest import leftovers
 
 pytestmark = pytest.mark.xdist_group("testbed")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stretto.network.experiment import Setting
 from stretto.network.topologies import named
 from stretto.testbed.fabric import Fabric
@@ -21,7 +23,7 @@ def test_rates_and_queues_are_those_of_the_cables() -> None:
 
 
 def test_the_designs_reorder_less_and_less_and_only_chosen_links_are_loaded() -> None:
-    base = {"topology": "testbed", "senders": 3, "receivers": 3, "rate": 900.0, "messages": 2_000}
+    base: dict[str, Any] = {"topology": "testbed", "senders": 3, "receivers": 3, "rate": 900.0, "messages": 2_000}
     shares = []
     for design in ("plain", "topology_aware", "prioritised", "serialised"):
         outcome, _ = modelled(FABRIC, 90_000, Setting(design=design, load=0.3, **base))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stretto.cli.main import run
 from stretto.testbed import fabric, failover
 from stretto.testbed.background import background
+from stretto.testbed.fabric import Fabric
 
 TOPOLOGY = "leaf_spine(2,2,3,host_gbps=1,fabric_gbps=1)"
 MODEL_KEYS = [
@@ -19,7 +23,7 @@ MODEL_KEYS = [
 
 
 @pytest.mark.xdist_group("testbed")
-def test_reorder_on_a_testbed_for_this_run_only(name: str, tmp_path, capsys) -> None:
+def test_reorder_on_a_testbed_for_this_run_only(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "reorder.png"
     arguments = ["testbed", "reorder", "--name", name, "--topology", TOPOLOGY, "--design", "topology_aware,serialised", "--senders", "2"]
     arguments += ["--receivers", "2", "--rate", "500", "--messages", "150", "--background", "0.3", "--seed", "1"]
@@ -41,7 +45,9 @@ def test_reorder_on_a_testbed_for_this_run_only(name: str, tmp_path, capsys) -> 
 
 
 @pytest.mark.xdist_group("testbed")
-def test_what_was_measured_is_shown_when_it_is_interrupted(testbed, capsys, monkeypatch) -> None:
+def test_what_was_measured_is_shown_when_it_is_interrupted(
+    testbed: Fabric, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("stretto.testbed.reordering.background", _interrupted_at(2))
     arguments = ["testbed", "reorder", "--name", testbed.plan.name, "--senders", "2", "--receivers", "2", "--messages", "60"]
     assert run([*arguments, "--design", "plain,serialised", "--json"]) == 130
@@ -49,11 +55,11 @@ def test_what_was_measured_is_shown_when_it_is_interrupted(testbed, capsys, monk
     assert testbed.status().complete
 
 
-def _interrupted_at(count: int):
+def _interrupted_at(count: int) -> Callable[..., Any]:
     """In place of `background`: Ctrl-C when it is called that often."""
-    calls = []
+    calls: list[object] = []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)
         if len(calls) == count:
             raise KeyboardInterrupt
@@ -63,7 +69,7 @@ def _interrupted_at(count: int):
 
 
 @pytest.mark.xdist_group("testbed")
-def test_failover_tells_of_both_events(testbed, capsys, monkeypatch) -> None:
+def test_failover_tells_of_both_events(testbed: Fabric, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failover, "BEFORE_S", 0.2)
     monkeypatch.setattr(failover, "SPAN_S", 0.8)
     assert run(["testbed", "failover", "--name", testbed.plan.name, "--senders", "2", "--receivers", "2", "--rate", "300"]) == 0
@@ -90,7 +96,7 @@ def test_failover_tells_of_both_events(testbed, capsys, monkeypatch) -> None:
         (("failover", "--what", "host"), "host"),
     ],
 )
-def test_wrong_use_is_one_line_and_status_2(arguments: tuple[str, ...], said: str, capsys) -> None:
+def test_wrong_use_is_one_line_and_status_2(arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["testbed", *arguments, "--name", f"never-{os.getpid()}"]) == 2
     error = capsys.readouterr().err
     assert said in error
@@ -98,7 +104,7 @@ def test_wrong_use_is_one_line_and_status_2(arguments: tuple[str, ...], said: st
 
 
 @pytest.mark.xdist_group("testbed")
-def test_a_group_that_does_not_fit_leaves_nothing_behind(name: str, capsys) -> None:
+def test_a_group_that_does_not_fit_leaves_nothing_behind(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--name", name, "--topology", TOPOLOGY, "--senders", "9"]
     for command in ("reorder", "failover"):
         assert run(["testbed", command, *arguments]) == 2

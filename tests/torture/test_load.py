@@ -14,6 +14,7 @@ from stretto.apps.kv import KeyValueStore
 from stretto.core.errors import RequestTimeout
 from stretto.services.service import ServiceMachine
 from stretto.torture.load import CONTENDING, PAGE, Load, Marks
+from stretto.verify.history import Operation
 
 RATE = 2_000
 
@@ -63,19 +64,23 @@ def test_what_is_acknowledged_is_read_back_once_and_the_rate_is_kept() -> None:
     assert load.service.answered == marks + len(load.history)
 
 
+def returned_ns(call: Operation) -> int:
+    assert call.returned_ns is not None
+    return call.returned_ns
+
+
 def test_contending_calls_are_all_recorded_with_times_and_meet_on_few_keys() -> None:
     store = Store()
     load, _ = run(store.execute)
     assert len(load.history) > 50
     for call in load.history:
         assert call.result is not None
-        assert call.returned_ns is not None
-        assert 0 <= call.called_ns < call.returned_ns
+        assert 0 <= call.called_ns < returned_ns(call)
     by_process = [[call for call in load.history if call.process == process] for process in range(CONTENDING)]
     for calls in by_process:
-        assert all(before.returned_ns <= after.called_ns for before, after in pairwise(calls))
+        assert all(returned_ns(before) <= after.called_ns for before, after in pairwise(calls))
     overlaps = sum(
-        one.called_ns < other.returned_ns and other.called_ns < one.returned_ns
+        one.called_ns < returned_ns(other) and other.called_ns < returned_ns(one)
         for one in load.history
         for other in load.history
         if one.process < other.process

@@ -46,11 +46,11 @@ class Hosts:
                 for destination in [GROUP] if multicast else [host_address(other) for other in range(3) if other != source]:
                     sock.sendto(b"%d" % source, (destination, 7000))
         arrived: dict[tuple[int, int], int] = {}
-        for destination, sock in enumerate(self.sockets):
+        for receiver, sock in enumerate(self.sockets):
             try:
                 while True:
                     source = int(sock.recv(10))
-                    arrived[source, destination] = arrived.get((source, destination), 0) + 1
+                    arrived[source, receiver] = arrived.get((source, receiver), 0) + 1
             except TimeoutError:
                 continue
         return arrived
