@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "catalog": {"core", "protocols", "apps", "verify"},
     "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need
     "__main__": {"cli"},
-    "evaluation": {"bench", "simulation", "network", "testbed", "runtime", "core", "verify", "catalog"},
+    "reproduction": {"bench", "simulation", "network", "testbed", "runtime", "core", "verify", "catalog"},
     "bench": ANYTHING,
     "mutants": ANYTHING,
     "cli": ANYTHING,

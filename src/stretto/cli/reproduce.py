@@ -16,9 +16,9 @@ from stretto.cli.options import json_option, print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stretto.evaluation.experiment import Experiment
-    from stretto.evaluation.report import Chapter
-    from stretto.evaluation.runner import Job, Plan
+    from stretto.reproduction.experiment import Experiment
+    from stretto.reproduction.report import Chapter
+    from stretto.reproduction.runner import Job, Plan
 
 _DEFAULT_OUT = Path("reproduction")
 
@@ -53,16 +53,16 @@ def command(
 
     from stretto.bench.machine import measured_on
     from stretto.bench.measure import ended_by_sigterm
-    from stretto.evaluation import experiments, reproduction, runner
-    from stretto.evaluation.experiment import Scope, protocols
-    from stretto.evaluation.rows import RowFile
+    from stretto.reproduction import experiments, runner, steps
+    from stretto.reproduction.experiment import Scope, protocols
+    from stretto.reproduction.rows import RowFile
 
     names = [name for name in (part.strip() for part in only.split(",")) if name]
     chosen = [experiments.experiment(name) for name in names or experiments.NAMES]
     console, machine = Console(stderr=True), measured_on()
     with closing(RowFile(out, fresh=not resume)) as file, ended_by_sigterm():
         with _progress(console, "calibrating") as show:
-            costs, costs_from = reproduction.costs_of(out, costs_file, not resume, lambda what, done: show(f"calibrating: {what}", done))
+            costs, costs_from = steps.costs_of(out, costs_file, not resume, lambda what, done: show(f"calibrating: {what}", done))
         scope = Scope(quick, seed, costs, protocols())
         plan = runner.plan(chosen, scope, file)
         workers = workers or os.cpu_count() or 1
@@ -73,10 +73,10 @@ def command(
             left = sum(job.key not in file.by_key for job in plan.jobs)
             console.print(f"ended; {left} points are left, all others are kept in {out}. The same command goes on with them.")
             raise click.Abort from None
-        run = reproduction.described(_words(quick, out, seed, costs_file, only), scope, costs, costs_from, machine)
-        chapters = reproduction.chapters_of(chosen, plan, file)
+        run = steps.described(_words(quick, out, seed, costs_file, only), scope, costs, costs_from, machine)
+        chapters = steps.chapters_of(chosen, plan, file)
         with _progress(console, "drawing the report") as show:
-            written = reproduction.write(out, run, chapters, lambda what: show(what, None))
+            written = steps.write(out, run, chapters, lambda what: show(what, None))
     _print(chapters, written, as_json)
     return 1 if any("error" in row for chapter in chapters for row in chapter.rows) else 0
 
@@ -95,7 +95,7 @@ def _announce(
     """What is going to be run, and how long that takes."""
     from rich.table import Table
 
-    from stretto.evaluation.runner import slowness
+    from stretto.reproduction.runner import slowness
 
     console.print(f"costs of simulated machines: {costs_from}", highlight=False)
     console.print(f"protocols: {', '.join(scope.protocols)}; first seed {scope.seed}; {dask or f'{workers} workers'}", highlight=False)
@@ -141,7 +141,7 @@ def _progress(console: Console, what: str) -> Iterator[Callable[[str, float | No
 
 
 def _print(chapters: Sequence[Chapter], written: Sequence[Path], as_json: bool) -> None:
-    from stretto.evaluation.report import summary
+    from stretto.reproduction.report import summary
 
     claims = [summary(verdict, chapter.experiment) for chapter in chapters for verdict in chapter.verdicts]
     if as_json:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from stretto.bench.costs import CostFile
-from stretto.evaluation import charts, experiment, points, styles
-from stretto.evaluation.experiment import Scope
-from stretto.evaluation.experiments import NAMES
-from stretto.evaluation.rows import Rows, flat
+from stretto.reproduction import charts, experiment, points, styles
+from stretto.reproduction.experiment import Scope
+from stretto.reproduction.experiments import NAMES
+from stretto.reproduction.rows import Rows, flat
 from stretto.simulation.world import Costs
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")

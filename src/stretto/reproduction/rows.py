@@ -14,12 +14,19 @@ from typing import Any
 import msgspec
 
 from stretto.core.errors import ConfigurationError
-from stretto.evaluation.points import Point
+from stretto.reproduction.points import Point
 
 Row = dict[str, Any]
 FILE_NAME = "rows.jsonl"
 
-_NOT_DECIDING = ("cli", "evaluation/experiments", "evaluation/report", "evaluation/charts", "evaluation/styles", "evaluation/claims")
+_NOT_DECIDING = (
+    "cli",
+    "reproduction/experiments",
+    "reproduction/report",
+    "reproduction/charts",
+    "reproduction/styles",
+    "reproduction/claims",
+)
 """Parts of the source that only present what there is: rows stay good when they change."""
 
 

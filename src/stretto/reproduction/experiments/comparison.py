@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from stretto.evaluation.charts import Table
-from stretto.evaluation.claims import NSDI15, OSDI16, AtLeast, AtMost, Claim, Finding
-from stretto.evaluation.experiment import Experiment, Scope, replicas_of
-from stretto.evaluation.points import AnyPoint, Simulated
-from stretto.evaluation.rows import Missing, Rows
-from stretto.evaluation.styles import in_order, label_of
+from stretto.reproduction.charts import Table
+from stretto.reproduction.claims import NSDI15, OSDI16, AtLeast, AtMost, Claim, Finding
+from stretto.reproduction.experiment import Experiment, Scope, replicas_of
+from stretto.reproduction.points import AnyPoint, Simulated
+from stretto.reproduction.rows import Missing, Rows
+from stretto.reproduction.styles import in_order, label_of
 from stretto.simulation.spec import SimulationSpec
 from stretto.simulation.world import Costs
 

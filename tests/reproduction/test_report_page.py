@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from stretto.evaluation.charts import Axis, Chart, Line, Table, draw
-from stretto.evaluation.claims import NSDI15, AtLeast, Claim, Finding, Near, judge
-from stretto.evaluation.experiment import Experiment
-from stretto.evaluation.report import Chapter, Run, page, results
-from stretto.evaluation.rows import Rows
-from stretto.evaluation.styles import in_order, style_of
+from stretto.reproduction.charts import Axis, Chart, Line, Table, draw
+from stretto.reproduction.claims import NSDI15, AtLeast, Claim, Finding, Near, judge
+from stretto.reproduction.experiment import Experiment
+from stretto.reproduction.report import Chapter, Run, page, results
+from stretto.reproduction.rows import Rows
+from stretto.reproduction.styles import in_order, style_of
 
 LINES = (
     Line("speculative", ((0.0, 5.0), (0.001, 4.0), (0.1, 1.0)), ((4.0, 6.0), (3.0, 5.0), (1.0, 1.0))),

@@ -12,9 +12,9 @@ import msgspec
 
 from stretto import catalog
 from stretto.bench.simulated import measure_simulated
-from stretto.evaluation.alternation import measure_alternation
-from stretto.evaluation.reconciliations import measure_reconciliations
 from stretto.network.experiment import Setting
+from stretto.reproduction.alternation import measure_alternation
+from stretto.reproduction.reconciliations import measure_reconciliations
 from stretto.simulation.spec import SimulationSpec
 
 Figures = dict[str, Any]
@@ -24,7 +24,7 @@ _ALTERNATING_OPS_S = 12_000
 _TESTBED = "reproduce"
 _CLIENT_HOSTS, _SESSIONS_ON_TESTBED = 3, 12
 _S_PER_OPERATION = 1.8e-5
-"""What an operation takes to simulate for each replica, about, on the machine of which `stretto.evaluation.runner` takes the speed as 1."""
+"""About how many seconds one operation takes to simulate for each replica, on a machine of speed 1 (see `runner.slowness`)."""
 
 
 class Point(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -75,7 +75,7 @@ class Reconciling(Point, frozen=True, tag="reconciling"):
     spec: SimulationSpec
 
     def run(self) -> Figures:
-        """See `stretto.evaluation.reconciliations.measure_reconciliations`."""
+        """See `stretto.reproduction.reconciliations.measure_reconciliations`."""
         return measure_reconciliations(self.spec, catalog.protocol_for(self.spec.config()))
 
     def command(self) -> str:
@@ -93,7 +93,7 @@ class Alternating(Point, frozen=True, tag="alternating"):
     spec: SimulationSpec
 
     def run(self) -> Figures:
-        """See `stretto.evaluation.alternation.measure_alternation`."""
+        """See `stretto.reproduction.alternation.measure_alternation`."""
         return measure_alternation(self.spec, catalog.protocol_for(self.spec.config()))
 
     def command(self) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stretto.evaluation.claims import NSDI15, AtLeast, AtMost, Claim, Finding, Near, Outcome, Rule, judge
-from stretto.evaluation.experiments import adaptive, comparison, disorder, experiment, fabric, messages
-from stretto.evaluation.rows import Missing, Rows
+from stretto.reproduction.claims import NSDI15, AtLeast, AtMost, Claim, Finding, Near, Outcome, Rule, judge
+from stretto.reproduction.experiments import adaptive, comparison, disorder, experiment, fabric, messages
+from stretto.reproduction.rows import Missing, Rows
 
 REPRODUCED, PARTLY, NOT = Outcome.REPRODUCED, Outcome.PARTLY, Outcome.NOT
 

@@ -8,8 +8,8 @@ import pytest
 
 from stretto import catalog
 from stretto.core.node import Replica
-from stretto.evaluation.experiment import IN_ORDER
-from stretto.evaluation.reconciliations import divergence, measure_reconciliations
+from stretto.reproduction.experiment import IN_ORDER
+from stretto.reproduction.reconciliations import divergence, measure_reconciliations
 from stretto.simulation.network import Delay, Links
 from stretto.simulation.spec import SimulationSpec
 from stretto.simulation.world import Costs

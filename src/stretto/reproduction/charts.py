@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import Any
 
-from stretto.evaluation.rows import Missing, Row, Rows
-from stretto.evaluation.styles import shades, style_of
+from stretto.reproduction.rows import Missing, Row, Rows
+from stretto.reproduction.styles import shades, style_of
 
 _INK = "#010203"
 _FAINT = "#010204"

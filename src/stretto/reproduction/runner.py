@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from stretto.bench.workers import work_off_in_any_order
-from stretto.evaluation.experiment import Experiment, Scope
-from stretto.evaluation.points import AnyPoint, Simulated
-from stretto.evaluation.rows import Row, RowFile, code_version, flat, key_of
+from stretto.reproduction.experiment import Experiment, Scope
+from stretto.reproduction.points import AnyPoint, Simulated
+from stretto.reproduction.rows import Row, RowFile, code_version, flat, key_of
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from stretto.evaluation.charts import Axis, Chart, Table, chart_or_none, line
-from stretto.evaluation.experiment import Experiment, Scope, replicas_of
-from stretto.evaluation.points import AnyPoint, Real, Simulated
-from stretto.evaluation.rows import Missing, Rows
-from stretto.evaluation.styles import in_order, label_of
+from stretto.reproduction.charts import Axis, Chart, Table, chart_or_none, line
+from stretto.reproduction.experiment import Experiment, Scope, replicas_of
+from stretto.reproduction.points import AnyPoint, Real, Simulated
+from stretto.reproduction.rows import Missing, Rows
+from stretto.reproduction.styles import in_order, label_of
 
 _SIZES = (3, 5)
 

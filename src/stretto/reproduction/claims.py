@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from stretto import catalog
-from stretto.evaluation.rows import Missing, Rows
+from stretto.reproduction.rows import Missing, Rows
 
 
 class Outcome(Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from stretto.core.errors import ConfigurationError
-from stretto.evaluation.experiment import Experiment
+from stretto.reproduction.experiment import Experiment
 
 NAMES = ("comparison", "load", "disorder", "adaptive", "messages", "fabric", "testbed", "reconciliation")
 

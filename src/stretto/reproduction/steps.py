@@ -16,12 +16,12 @@ from stretto.bench.costs import ROLES, CostFile
 from stretto.bench.machine import measured_on
 from stretto.bench.measure import Progress
 from stretto.core.errors import ConfigurationError
-from stretto.evaluation.claims import judge
-from stretto.evaluation.experiment import Experiment, Scope
-from stretto.evaluation.report import Chapter, Run, page, results
-from stretto.evaluation.rows import RowFile, Rows, to_csv
-from stretto.evaluation.runner import Plan
-from stretto.evaluation.styles import label_of
+from stretto.reproduction.claims import judge
+from stretto.reproduction.experiment import Experiment, Scope
+from stretto.reproduction.report import Chapter, Run, page, results
+from stretto.reproduction.rows import RowFile, Rows, to_csv
+from stretto.reproduction.runner import Plan
+from stretto.reproduction.styles import label_of
 
 _BUSY = 0.5
 """A machine whose load average is more than this part of its cores does something else too."""

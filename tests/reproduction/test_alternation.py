@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stretto import catalog
-from stretto.evaluation.alternation import Sample, measure_alternation, told
-from stretto.evaluation.experiment import IN_ORDER
+from stretto.reproduction.alternation import Sample, measure_alternation, told
+from stretto.reproduction.experiment import IN_ORDER
 from stretto.simulation.network import Links
 from stretto.simulation.spec import SimulationSpec
 from stretto.simulation.world import Costs

@@ -10,11 +10,11 @@ import msgspec
 
 from stretto import catalog
 from stretto.bench.costs import CostFile
-from stretto.evaluation.charts import Chart, Table
-from stretto.evaluation.claims import Claim
-from stretto.evaluation.points import AnyPoint
-from stretto.evaluation.rows import Rows
-from stretto.evaluation.styles import in_order
+from stretto.reproduction.charts import Chart, Table
+from stretto.reproduction.claims import Claim
+from stretto.reproduction.points import AnyPoint
+from stretto.reproduction.rows import Rows
+from stretto.reproduction.styles import in_order
 from stretto.simulation.network import Delay, Links
 from stretto.simulation.spec import SimulationSpec
 

@@ -10,8 +10,8 @@ import pytest
 from stretto.bench import costs
 from stretto.bench.costs import CostFile, Fit
 from stretto.cli.main import run
-from stretto.evaluation import experiments
-from stretto.evaluation.experiment import Scope
+from stretto.reproduction import experiments
+from stretto.reproduction.experiment import Scope
 from stretto.simulation.world import Costs
 
 
@@ -27,7 +27,7 @@ def costs_file(tmp_path: Path) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a few points of the experiment about messages, and small ones."""
     monkeypatch.setattr(Scope, "sized", lambda self, quick, full: 60)
-    monkeypatch.setattr("stretto.evaluation.experiments.messages._SESSIONS", 4)
+    monkeypatch.setattr("stretto.reproduction.experiments.messages._SESSIONS", 4)
 
 
 def test_a_reproduction(tmp_path: Path, costs_file: Path, tiny: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import log
 
-from stretto.evaluation.charts import Axis, Chart, Line, Table, chart_or_none, line
-from stretto.evaluation.claims import NSDI15, AtLeast, AtMost, Claim, Finding
-from stretto.evaluation.experiment import Experiment, Scope, replicas_of, replicated
-from stretto.evaluation.points import AnyPoint, Ordering, Simulated
-from stretto.evaluation.rows import Missing, Rows
-from stretto.evaluation.styles import in_order, label_of
 from stretto.network.designs import DESIGNS
 from stretto.network.experiment import Setting
+from stretto.reproduction.charts import Axis, Chart, Line, Table, chart_or_none, line
+from stretto.reproduction.claims import NSDI15, AtLeast, AtMost, Claim, Finding
+from stretto.reproduction.experiment import Experiment, Scope, replicas_of, replicated
+from stretto.reproduction.points import AnyPoint, Ordering, Simulated
+from stretto.reproduction.rows import Missing, Rows
+from stretto.reproduction.styles import in_order, label_of
 from stretto.simulation.fabric import Fabric
 
 _REPLICAS, _CLIENTS, _SESSIONS = 5, 8, 40

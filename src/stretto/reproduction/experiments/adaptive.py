@@ -7,13 +7,13 @@ from itertools import product
 
 import msgspec
 
-from stretto.evaluation.charts import Axis, Chart, Table, chart_or_none, line
-from stretto.evaluation.claims import STRETTO, AtLeast, AtMost, Claim, Finding, Rule
-from stretto.evaluation.experiment import IN_ORDER, Experiment, Scope, replicas_of, replicated
-from stretto.evaluation.experiments.disorder import LEVEL, NOT_ABOVE, no_cliff, no_view_change
-from stretto.evaluation.points import Alternating, AnyPoint, Real, Simulated
-from stretto.evaluation.rows import Rows
-from stretto.evaluation.styles import in_order, label_of
+from stretto.reproduction.charts import Axis, Chart, Table, chart_or_none, line
+from stretto.reproduction.claims import STRETTO, AtLeast, AtMost, Claim, Finding, Rule
+from stretto.reproduction.experiment import IN_ORDER, Experiment, Scope, replicas_of, replicated
+from stretto.reproduction.experiments.disorder import LEVEL, NOT_ABOVE, no_cliff, no_view_change
+from stretto.reproduction.points import Alternating, AnyPoint, Real, Simulated
+from stretto.reproduction.rows import Rows
+from stretto.reproduction.styles import in_order, label_of
 
 _ADAPTIVE, _SPECULATIVE, _PAXOS, _BATCHED = _COMPARED = ("adaptive", "speculative", "multipaxos", "multipaxos-batched")
 _REPLICAS, _SESSIONS = 3, 32

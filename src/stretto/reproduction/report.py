@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from stretto.evaluation.charts import Chart, Drawing, Table, draw, variable
-from stretto.evaluation.claims import Outcome, Paper, Verdict
-from stretto.evaluation.experiment import Experiment
-from stretto.evaluation.rows import Row, Rows, to_csv
-from stretto.evaluation.styles import label_of, shades
+from stretto.reproduction.charts import Chart, Drawing, Table, draw, variable
+from stretto.reproduction.claims import Outcome, Paper, Verdict
+from stretto.reproduction.experiment import Experiment
+from stretto.reproduction.rows import Row, Rows, to_csv
+from stretto.reproduction.styles import label_of, shades
 
 _MOST_COMMANDS = 400
 
@@ -83,7 +83,7 @@ def page(run: Run, chapters: Sequence[Chapter]) -> str:
             "</main></div>",
         ]
     )
-    style = files("stretto.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("stretto.reproduction").joinpath("report.css").read_text(encoding="utf-8")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += f"<title>Stretto: the papers' results, reproduced</title><style>{style}{_colours()}</style>"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stretto.evaluation.charts import Axis, Chart, Table, chart_or_none, line
-from stretto.evaluation.claims import NSDI15, AtMost, Claim, Finding
-from stretto.evaluation.experiment import Experiment, Scope, replicated
-from stretto.evaluation.points import AnyPoint, Switched, SwitchedOrdering
-from stretto.evaluation.rows import Missing, Rows
-from stretto.evaluation.styles import in_order, label_of
 from stretto.network.designs import DESIGNS
 from stretto.network.experiment import Setting
+from stretto.reproduction.charts import Axis, Chart, Table, chart_or_none, line
+from stretto.reproduction.claims import NSDI15, AtMost, Claim, Finding
+from stretto.reproduction.experiment import Experiment, Scope, replicated
+from stretto.reproduction.points import AnyPoint, Switched, SwitchedOrdering
+from stretto.reproduction.rows import Missing, Rows
+from stretto.reproduction.styles import in_order, label_of
 from stretto.testbed import probe
 
 _RATES = (300.0, 900.0, 3_000.0)

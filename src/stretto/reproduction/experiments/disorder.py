@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from stretto.evaluation.charts import Axis, Chart, Table, chart_or_none, line
-from stretto.evaluation.claims import NSDI15, OSDI16, STRETTO, AtLeast, AtMost, Claim, Finding, Near
-from stretto.evaluation.experiment import IN_ORDER, Experiment, Scope, replicas_of, replicated
-from stretto.evaluation.points import AnyPoint, Simulated
-from stretto.evaluation.rows import Missing, Rows
-from stretto.evaluation.styles import in_order, label_of
+from stretto.reproduction.charts import Axis, Chart, Table, chart_or_none, line
+from stretto.reproduction.claims import NSDI15, OSDI16, STRETTO, AtLeast, AtMost, Claim, Finding, Near
+from stretto.reproduction.experiment import IN_ORDER, Experiment, Scope, replicas_of, replicated
+from stretto.reproduction.points import AnyPoint, Simulated
+from stretto.reproduction.rows import Missing, Rows
+from stretto.reproduction.styles import in_order, label_of
 
 _REPLICAS, _SESSIONS = 5, 64
 _REORDER, _LOSS = "reorder", "loss"

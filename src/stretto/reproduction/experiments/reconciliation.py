@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from stretto.evaluation.charts import Axis, Chart, Line, Table, chart_or_none, line
-from stretto.evaluation.experiment import IN_ORDER, Experiment, Scope
-from stretto.evaluation.points import AnyPoint, Reconciling
-from stretto.evaluation.rows import Missing, Rows
-from stretto.evaluation.styles import label_of
+from stretto.reproduction.charts import Axis, Chart, Line, Table, chart_or_none, line
+from stretto.reproduction.experiment import IN_ORDER, Experiment, Scope
+from stretto.reproduction.points import AnyPoint, Reconciling
+from stretto.reproduction.rows import Missing, Rows
+from stretto.reproduction.styles import label_of
 
 _RATE = 1e-3
 _SIZES = (3, 5)

@@ -9,11 +9,11 @@ import pytest
 
 from stretto.bench.costs import CostFile
 from stretto.core.errors import ConfigurationError
-from stretto.evaluation import runner
-from stretto.evaluation.experiment import Experiment, Scope
-from stretto.evaluation.points import AnyPoint, Ordering, Simulated
-from stretto.evaluation.rows import FILE_NAME, RowFile, Rows, code_version, flat, key_of, to_csv
 from stretto.network.experiment import Setting
+from stretto.reproduction import runner
+from stretto.reproduction.experiment import Experiment, Scope
+from stretto.reproduction.points import AnyPoint, Ordering, Simulated
+from stretto.reproduction.rows import FILE_NAME, RowFile, Rows, code_version, flat, key_of, to_csv
 from stretto.simulation.world import Costs
 
 
@@ -97,9 +97,9 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_point_of_every_experiment_makes_sense_and_can_be_repeated() -> None:
-    from stretto.evaluation import experiments
-    from stretto.evaluation.experiment import protocols
-    from stretto.evaluation.points import Reconciling
+    from stretto.reproduction import experiments
+    from stretto.reproduction.experiment import protocols
+    from stretto.reproduction.points import Reconciling
 
     for quick in (True, False):
         scope = Scope(quick, 1, COSTS, protocols())
@@ -116,8 +116,8 @@ def test_every_point_of_every_experiment_makes_sense_and_can_be_repeated() -> No
 
 def test_there_is_time_for_all_of_it() -> None:
     """The plan, on two workers of the usual speed, keeps to its time."""
-    from stretto.evaluation import experiments
-    from stretto.evaluation.experiment import protocols
+    from stretto.reproduction import experiments
+    from stretto.reproduction.experiment import protocols
 
     for quick, most_s in ((True, 300), (False, 3_600)):
         scope = Scope(quick, 1, COSTS, protocols())
