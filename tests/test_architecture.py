@@ -30,8 +30,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "catalog": {"core", "protocols", "apps", "verify"},
     "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need
     "__main__": {"cli"},
-    "reproduction": {"bench", "simulation", "network", "testbed", "runtime", "core", "verify", "catalog"},
-    "bench": ANYTHING,
+    "bench": {"core", "apps", "network", "verify", "runtime", "simulation", "testbed", "catalog"},
+    "calibration": {"core", "replication", "protocols", "runtime", "simulation", "catalog", "bench"},
+    "reproduction": {"core", "network", "simulation", "testbed", "catalog", "bench", "calibration"},
     "mutants": ANYTHING,
     "cli": ANYTHING,
 }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stretto.bench import costs
-from stretto.bench.costs import CostFile, Fit
+from stretto.calibration import costs
+from stretto.calibration.costs import CostFile, Fit
 from stretto.cli.main import run
 from stretto.reproduction import experiments
 from stretto.reproduction.experiment import Scope

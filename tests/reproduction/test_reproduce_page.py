@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stretto.bench.costs import CostFile
+from stretto.calibration.costs import CostFile
 from stretto.reproduction import charts, experiment, points, styles
 from stretto.reproduction.experiment import Scope
 from stretto.reproduction.experiments import NAMES

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stretto.bench.costs import CostFile
+from stretto.calibration.costs import CostFile
 from stretto.core.errors import ConfigurationError
 from stretto.network.experiment import Setting
 from stretto.reproduction import runner

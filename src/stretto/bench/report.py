@@ -201,7 +201,7 @@ def _megabytes(metrics: Metrics | None) -> float | None:
 
 _SPREAD = (
     *("throughput_ops_s", "latency_us", "wait_us", "replica_cpu_us_per_op", "client_cpu_us_per_op"),
-    *("datagrams_per_op", "longest_gap_ms", "floor_us", "kill"),
+    *("datagrams_per_op", "longest_gap_ms", "latency_floor_us", "kill"),
 )
 _NO_FIGURES = ("seed", "leader", "latency_histogram")
 

@@ -127,9 +127,9 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "latency", _latency(figures["latency_us"])
     if figures["wait_us"] is not None:
         yield "of that", f"{_latency(figures['wait_us'])} from when an operation was due until it was sent"
-    if figures["floor_us"] is not None:
-        times = f", p50 is {figures['latency_us']['p50'] / figures['floor_us']:.2f} times that" if figures["operations"] else ""
-        yield "bare echo", f"p50 {figures['floor_us']:.0f} us{times}"
+    if figures["latency_floor_us"] is not None:
+        times = f", p50 is {figures['latency_us']['p50'] / figures['latency_floor_us']:.2f} times that" if figures["operations"] else ""
+        yield "latency floor", f"p50 {figures['latency_floor_us']:.0f} us{times}"
     each = ", ".join("-" if cpu is None else f"{cpu:.2f}" for cpu in figures["replica_cpu_us_per_op"])
     yield "processor time", f"{each} us an operation at the replicas, {_number(figures['client_cpu_us_per_op'], 2)} at the clients"
     yield "datagrams", f"{_number(figures['datagrams_per_op'], 3)} an operation"

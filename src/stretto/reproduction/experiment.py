@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from stretto import catalog
-from stretto.bench.costs import CostFile
+from stretto.calibration.costs import CostFile
 from stretto.reproduction.charts import Chart, Table
 from stretto.reproduction.claims import Claim
 from stretto.reproduction.points import AnyPoint

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from stretto import catalog
-from stretto.bench import costs
-from stretto.bench.calibration import calibrate, loads_of, sample_all
-from stretto.bench.costs import ROLES, CostFile
 from stretto.bench.machine import measured_on
 from stretto.bench.measure import Progress
+from stretto.calibration import costs
+from stretto.calibration.costs import ROLES, CostFile
+from stretto.calibration.fit import calibrate
+from stretto.calibration.loads import loads_of, sample_all
 from stretto.core.errors import ConfigurationError
 from stretto.reproduction.claims import judge
 from stretto.reproduction.experiment import Experiment, Scope

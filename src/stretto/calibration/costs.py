@@ -1,4 +1,4 @@
-"""The file that `stretto calibrate` writes and simulations read: what the runtime spends on one machine, and how well that is known.
+"""The file that `stretto calibrate` writes and simulations read: the costs of the runtime on one machine, and how well they fit.
 
 {"format": "stretto costs 1",
  "replica": {"receive_datagram_ns": ..., "receive_message_ns": ..., ...},     see stretto.simulation.world.Costs
@@ -25,7 +25,7 @@ REPLICA, CLIENT = ROLES = ("replica", "client")
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How well costs explain the `samples` that they were found by: root mean square and greatest of the relative errors."""
+    """How well the costs explain the samples. `rms`, `worst`: the root mean square and the greatest of the relative errors."""
 
     samples: int
     rms: float
@@ -33,9 +33,12 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CostFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the file has. `receive_message_ns`: by protocol and role, since protocols do different things with what they receive; that of
-    `replica` and `client` is for protocols that are not there. `crowding_ns`: what a burst costs more where processes share a core, which
-    no simulated machine does."""
+    """The content of the file.
+
+    `receive_message_ns`: by protocol and role, because protocols do different work for a message; a protocol that is not listed has that
+    of `replica` and `client`. `crowding_ns`: by role, the additional cost of a burst where processes share a core, which simulated
+    machines never do. `measured_on`: see `stretto.bench.machine.measured_on`.
+    """
 
     replica: Costs
     client: Costs
@@ -46,19 +49,19 @@ class CostFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["stretto costs 1"] = "stretto costs 1"
 
     def of(self, spec: SimulationSpec) -> SimulationSpec:
-        """The same run with machines that spend this."""
+        """The same run on machines that have these costs."""
         replica, client = (self.costs(role, spec.protocol) for role in ROLES)
         return msgspec.structs.replace(spec, costs=replica, client_costs=client)
 
     def costs(self, role: str, protocol: str) -> Costs:
-        """What a machine of that role spends with that protocol."""
+        """The costs of a machine of that role with that protocol."""
         general: Costs = getattr(self, role)
         own = self.receive_message_ns.get(protocol, {}).get(role, general.receive_message_ns)
         return msgspec.structs.replace(general, receive_message_ns=own)
 
 
 def load(file: str | Path) -> CostFile:
-    """Read and check a file of costs. Raises ConfigurationError with the file, the key and what would be right."""
+    """Read and check a file of costs. Raises ConfigurationError with the file, the key and what is accepted."""
     try:
         text = Path(file).read_bytes()
     except OSError as error:
@@ -85,7 +88,7 @@ def load(file: str | Path) -> CostFile:
 
 
 def _check(role: str, given: dict[str, Any], costs: Costs) -> None:
-    """Costs have no defaults in a file: one that is forgotten would be nothing at all."""
+    """In a file no cost has a default, because a forgotten one would count as zero."""
     for name in costs.__struct_fields__:
         least = 0 if name.endswith("_ns") else 1
         if name.endswith("_ns") and name not in given:
@@ -95,7 +98,7 @@ def _check(role: str, given: dict[str, Any], costs: Costs) -> None:
 
 
 def save(costs: CostFile, file: Path) -> None:
-    """Write it as a whole or not at all. Raises ConfigurationError if that cannot be."""
+    """Write the file, all of it or nothing. Raises ConfigurationError if it cannot be written."""
     beside = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=2) + b"\n")

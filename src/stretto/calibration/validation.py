@@ -1,9 +1,9 @@
-"""How far simulation and measurement agree: the same loads on real processes, and in simulation with calibrated costs.
+"""How far simulation and measurement differ: the same loads on real processes, and in simulation with calibrated costs.
 
-Compared are messages, datagrams, bursts and processor time an operation, at the leader and at the followers. Where processes share cores,
-a burst costs more than on a machine of one's own; the simulated machines are charged that too then (`crowding_ns`), so that like is
-compared with like. Between the two stands what the costs make of the *measured* bursts, datagrams and messages: how far that is from the
-measured time is the error of the costs, and the rest of the difference is that simulated machines have other bursts.
+Messages, datagrams, bursts and processor time of one operation are compared, at the leader and at the followers. Where processes share
+cores, a burst costs more; the simulated machines are then charged that too (`crowding_ns`), so that both sides have the same conditions.
+Between the two stands a third figure: the costs multiplied by the *measured* bursts, datagrams and messages. Its distance from the
+measured time is the error of the costs. The rest of the difference comes from a simulation that counts other bursts, datagrams or messages.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 
 from stretto import catalog
-from stretto.bench.calibration import CROWDING, Load, Sample, crowded
-from stretto.bench.costs import CLIENT, REPLICA, CostFile
 from stretto.bench.report import Figures
 from stretto.bench.simulated import measure_simulated
+from stretto.calibration.costs import CLIENT, REPLICA, CostFile
+from stretto.calibration.loads import CROWDING, Load, Sample, crowded
 from stretto.runtime.local_cluster import LOOPBACK_DATAGRAM_BYTES
 from stretto.simulation.network import Delay, Links
 from stretto.simulation.spec import SimulationSpec
@@ -34,14 +34,14 @@ ROLES = ("leader", "follower")
 
 
 def loads_to_compare(protocols: Sequence[str], quick: bool) -> list[Load]:
-    """The loads by which agreement is judged."""
+    """The loads of a validation."""
     return [Load(name, *shape) for shape in (_SHAPES[::3] if quick else _SHAPES) for name in protocols]
 
 
 def measured(samples: Iterable[Sample], costs: CostFile) -> Figures:
-    """Processor time, bursts, messages and datagrams an operation, from samples of one load: medians over replicas and repeats.
+    """Processor time, bursts, messages and datagrams of one operation, from the samples of one load: medians over replicas and repetitions.
 
-    `charged_us` is the processor time that the costs make of the counts.
+    `charged_us` is the processor time that follows from the costs and the counts.
     """
     found: dict[str, dict[str, list[float]]] = {role: defaultdict(list) for role in ROLES}
     for sample in samples:
@@ -62,11 +62,11 @@ _FLOWS = {
     "datagrams_received": "receive_datagram_ns",
     "datagrams_sent": "send_datagram_ns",
 }
-"""Each figure with the cost that is paid for it."""
+"""The cost of each figure, by which the samples count it."""
 
 
 def simulated(load: Load, costs: CostFile, replicas: int) -> Figures:
-    """The same figures of the same load in simulation, on machines that spend these costs."""
+    """The same figures of the same load in simulation, on machines with these costs."""
     crowding = costs.crowding_ns if crowded(load, replicas) else {}
     messages = LOOPBACK_DATAGRAM_BYTES // _REQUEST_BYTES
 
@@ -92,20 +92,24 @@ def simulated(load: Load, costs: CostFile, replicas: int) -> Figures:
 
 
 def _of_role(figures: Figures, role: str) -> dict[str, float]:
-    flows = {f"{unit}_{way}": figures[f"{unit}_per_op"][role][way] for unit in ("messages", "datagrams") for way in ("received", "sent")}
+    flows = {
+        f"{unit}_{direction}": figures[f"{unit}_per_op"][role][direction]
+        for unit in ("messages", "datagrams")
+        for direction in ("received", "sent")
+    }
     return {"cpu_us": figures["cpu_us_per_op"][role], "bursts": figures["bursts_per_op"][role]} | flows
 
 
 def compare(load: Load, samples: Sequence[Sample], costs: CostFile) -> dict[str, Any]:
-    """One load: what was measured, what was simulated, and the processor time that was charged and simulated, divided by the measured."""
+    """One load, measured and simulated. `charged_ratio`, `simulated_ratio`: processor time divided by that which was measured."""
     replicas = max(sample.index for sample in samples if sample.role == REPLICA) + 1
-    seen, foretold = measured(samples, costs), simulated(load, costs, replicas)
+    seen, forecast = measured(samples, costs), simulated(load, costs, replicas)
     return {
         **asdict(load),
         "replicas": replicas,
         "crowded": crowded(load, replicas),
         "measured": {**seen, "throughput_ops_s": median(sample.throughput_ops_s for sample in samples)},
-        "simulated": foretold,
+        "simulated": forecast,
         "charged_ratio": {role: seen[role]["charged_us"] / seen[role]["cpu_us"] for role in seen},
-        "simulated_ratio": {role: foretold[role]["cpu_us"] / seen[role]["cpu_us"] for role in seen},
+        "simulated_ratio": {role: forecast[role]["cpu_us"] / seen[role]["cpu_us"] for role in seen},
     }

@@ -1,7 +1,7 @@
-"""What datagrams and messages cost in one process: the parts that loads on real processes hardly tell apart.
+"""The costs of datagrams, messages and operations in one process, each measured alone: for what loads on real clusters cannot separate.
 
-In most protocols a replica receives a request, executes it and sends a reply, always as often, so their costs are seen only together. Here
-each is done alone, again and again. Caches are warm and no other process disturbs: so these are proportions, not amounts.
+In most protocols a replica receives a request, executes it and sends a reply, always as often, so a load shows only the sum of their
+costs. Here each step is repeated by itself. Caches are warm and no other process runs, so only the proportions of the results are used.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ _ENOUGH = 1 << 40
 
 
 @dataclass(frozen=True)
-class Anchors:
-    """Processor time in nanoseconds: of a datagram that is received and of one that is sent, many in one call; of a message that is
-    decoded and handled, and of one that is encoded; of an operation that is executed, which means appended to the log too."""
+class Microbenchmarks:
+    """Processor times in nanoseconds.
+
+    `receive_datagram_ns`, `send_datagram_ns`: of one datagram where a call takes many. `receive_message_ns`: to decode a message and to
+    handle it. `send_message_ns`: to encode it. `execute_ns`: to execute an operation and to append it to the log.
+    """
 
     receive_datagram_ns: float
     send_datagram_ns: float
@@ -46,7 +49,7 @@ class Anchors:
 
 
 class _Port:
-    """The port of a server that nobody hears."""
+    """A port that keeps what is sent and does nothing else."""
 
     address: Address = 0
     now_ns = 0
@@ -81,8 +84,8 @@ class _Port:
         pass
 
 
-def measure_anchors() -> Anchors:
-    """Measure them, which takes a tenth of a second."""
+def run_microbenchmarks() -> Microbenchmarks:
+    """Run all microbenchmarks. This takes a tenth of a second."""
     requests = [Request(_CLIENT, 1, number, 1_700_000_000_000_000_000 + number, number, b"") for number in range(1, _REQUESTS + 1)]
     framing = Framing(bytes(CLUSTER_BYTES), _CLIENT, UNREPLICATED.message_types, 65_507)
     datagrams = [framing.pack(requests[first : first + _TOGETHER])[0][0] for first in range(0, _REQUESTS, _TOGETHER)]
@@ -93,11 +96,11 @@ def measure_anchors() -> Anchors:
     executed_ns = _per_item(_executor, requests)
     decoded_ns = _per_item(lambda: framing.unpack, datagrams) / _TOGETHER
     encoded_ns = _per_item(lambda: framing.pack, batches) / _TOGETHER
-    alone = [framing.pack([request])[0][0] for request in requests[:_DATAGRAMS]]
-    unpacked_ns = _per_item(lambda: framing.unpack, alone) - decoded_ns
+    single = [framing.pack([request])[0][0] for request in requests[:_DATAGRAMS]]
+    unpacked_ns = _per_item(lambda: framing.unpack, single) - decoded_ns
     packed_ns = _per_item(lambda: framing.pack, [[reply] for reply in replies]) - encoded_ns
-    received_ns, sent_ns = _datagrams(alone)
-    return Anchors(
+    received_ns, sent_ns = _datagrams(single)
+    return Microbenchmarks(
         receive_datagram_ns=received_ns + max(0.0, unpacked_ns),
         send_datagram_ns=sent_ns + max(0.0, packed_ns),
         receive_message_ns=decoded_ns + max(0.0, handled_ns - executed_ns),
@@ -123,7 +126,7 @@ _OPENING = Request(_CLIENT, OPEN_SESSION, 1, 1_700_000_000_000_000_000, 0, b"")
 
 
 def _per_item(fresh: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> float:
-    """The median over rounds, each with a fresh function that is called with each item, of the processor time for one item."""
+    """The processor time for one item: the median over rounds, each of which calls a new function of `fresh` with every item."""
     rounds = []
     for _ in range(_ROUNDS):
         act = fresh()
@@ -135,7 +138,7 @@ def _per_item(fresh: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -
 
 
 def _datagrams(datagrams: list[bytes]) -> tuple[float, float]:
-    """The medians of the processor time to receive and to send one of these over the loopback interface."""
+    """The processor time to receive and to send one of these datagrams over the loopback interface: medians over rounds."""
     received, sent = [], []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
         sink.bind(("127.0.0.1", 0))

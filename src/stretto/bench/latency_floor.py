@@ -1,4 +1,4 @@
-"""The floor of latency: a bare multicast echo of the same sizes, by as many processes, with nothing of Stretto in between."""
+"""The latency floor: the time of a bare multicast echo, with datagrams of the same sizes and as many processes, but no protocol."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ _NUMBER_BYTES = 8
 _DEADLINE_S = 60.0
 
 
-def floor_us(config: ClusterConfig, operation: bytes) -> float:
+def latency_floor_us(config: ClusterConfig, operation: bytes) -> float:
     """The median time from one multicast to the last of the answers of `config.n` blocking processes, in microseconds.
 
-    The processes use the sockets of `config`, so the cluster must not run yet. Datagrams are as long as those of `operation`.
+    The processes use the sockets of `config`, so the cluster must not run yet. Datagrams are as long as those of `operation`. Raises
+    LoadFailure if a process does not start or does not finish.
     """
     request_bytes, reply_bytes = datagram_sizes(config, operation)
     spawn = multiprocessing.get_context("spawn")
@@ -49,11 +50,11 @@ def floor_us(config: ClusterConfig, operation: bytes) -> float:
                 processes.append(spawn.Process(target=_echo, args=(echo_up, config, index, reply_bytes), daemon=True))
                 processes[-1].start()
                 echo_up.close()
-                _expect(up, "the echo did not start")
+                _expect(up, "an echo process did not start")
             processes.append(spawn.Process(target=_probe, args=(theirs, config, request_bytes), daemon=True))
             processes[-1].start()
             theirs.close()
-        rounds = np.frombuffer(_expect(ours, "the echo did not end"), np.int64)
+        rounds = np.frombuffer(_expect(ours, "the echo measurement did not finish"), np.int64)
     finally:
         end(processes)
     middle = percentile_us(rounds, 0.5)
@@ -74,7 +75,7 @@ def _echo(pipe: Connection, config: ClusterConfig, index: int, reply_bytes: int)
     """Answer each datagram to the group."""
     sockets = open_member_sockets(config, index)
     heard = sockets.group or sockets.datagrams
-    heard.settimeout(_LONGEST_IDLE_S)  # so that it ends by itself if nobody is left to end it
+    heard.settimeout(_LONGEST_IDLE_S)  # it ends by itself if its parent died
     sockets.datagrams.setblocking(True)
     filler = bytes(max(0, reply_bytes - _NUMBER_BYTES))
     pipe.send(None)
@@ -84,7 +85,7 @@ def _echo(pipe: Connection, config: ClusterConfig, index: int, reply_bytes: int)
 
 
 def _probe(pipe: Connection, config: ClusterConfig, request_bytes: int) -> None:
-    """Measure rounds of one multicast and all its answers. A round that loses a datagram does not count."""
+    """Measure rounds of one multicast and all answers to it. A round in which a datagram is lost does not count."""
     sock = open_client_sockets(config).datagrams
     sock.settimeout(_PATIENCE_S)
     group = config.multicast
@@ -108,16 +109,17 @@ def _probe(pipe: Connection, config: ClusterConfig, request_bytes: int) -> None:
     pipe.send(times_ns[WARM_UP_ROUNDS:].tobytes())
 
 
-# How long the datagrams are: found by letting the protocol's own nodes have the exchange in memory
+# The sizes of the datagrams, found by one exchange between the protocol's own nodes in memory
 
 
 class _Wire:
-    """The port of one node in memory: everything arrives at once and in order, and no timer ever fires."""
+    """The port of one node in memory: every message arrives at once and in order, and no timer fires."""
 
     def __init__(self, address: Address, members: range, sent: deque[tuple[Address, Address, Message]]) -> None:
         self.address = address
         self.now_ns = 0
         self.random = Random(0)
+        self.durable = False
         self._members = members
         self._sent = sent
 
@@ -134,8 +136,6 @@ class _Wire:
     def cancel_timer(self, name: str) -> None:
         pass
 
-    durable = False
-
     def persist(self, record: Message) -> None:
         pass
 
@@ -150,7 +150,7 @@ class _Wire:
 
 
 def datagram_sizes(config: ClusterConfig, operation: bytes) -> tuple[int, int]:
-    """How long the datagrams are that carry one request of `operation`, and one answer to it. Counters in them are still small."""
+    """The bytes of the datagrams that carry one request of `operation`, and one answer to it. Counters in them are still small."""
     definition = protocol_for(config)
     make_machine = service(config.service)
     sent: deque[tuple[Address, Address, Message]] = deque()
@@ -168,7 +168,7 @@ def datagram_sizes(config: ClusterConfig, operation: bytes) -> tuple[int, int]:
         if address in (source, destination):
             last[source == address] = message
         nodes[destination].on_message(source, message)
-    assert results, f"{definition.name} answers nobody before a timer has fired"
+    assert results, f"{definition.name} answers no request before a timer fires"
     framing = Framing(config.digest(), address, definition.message_types, config.limits.max_datagram_bytes)
     request, reply = (sum(map(len, framing.pack([last[from_client]])[0])) for from_client in (True, False))
     return request, reply

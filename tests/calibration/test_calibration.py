@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stretto.bench import agreement, calibration, costs
-from stretto.bench.agreement import compare, simulated
-from stretto.bench.anchors import Anchors, measure_anchors
-from stretto.bench.calibration import Load, Sample, fit, nonnegative_least_squares, typical
-from stretto.bench.costs import CostFile, Fit
+from stretto.calibration import costs, loads, validation
+from stretto.calibration.costs import CostFile, Fit
+from stretto.calibration.fit import fit, nonnegative_least_squares
+from stretto.calibration.loads import Load, Sample, typical
+from stretto.calibration.microbenchmarks import Microbenchmarks, run_microbenchmarks
+from stretto.calibration.validation import compare, simulated
 from stretto.cli.main import run
 from stretto.core.errors import ConfigurationError
 from stretto.simulation.spec import SimulationSpec
@@ -60,21 +61,21 @@ def test_least_squares_without_negative_costs() -> None:
 def test_the_fit_finds_the_costs_that_samples_are_made_of() -> None:
     random = Random(1)
     samples = [sample(b, b * d, b * d * m, b * d * m) for b in (10, 100) for d in (1, 4, 16) for m in (1, 8, 64)]
-    anchors = Anchors(**{name: cost / 2 for name, cost in TRUE.items() if name != "burst_ns"})
-    found, quality = fit(samples, anchors)
+    microbenchmarks = Microbenchmarks(**{name: cost / 2 for name, cost in TRUE.items() if name != "burst_ns"})
+    found, quality = fit(samples, microbenchmarks)
     found["receive_message_ns"] = found.pop("receive_message_ns of speculative")
     assert found == pytest.approx(TRUE, rel=0.02)
     assert quality.samples == 18
     assert quality.worst < 0.01
     noisy = [sample(b, b * d, b * d * m, b * d * m, random.uniform(0.9, 1.1)) for b in (10, 100) for d in (1, 4, 16) for m in (1, 8, 64)]
-    found, quality = fit(noisy, anchors)
+    found, quality = fit(noisy, microbenchmarks)
     assert found["burst_ns"] == pytest.approx(TRUE["burst_ns"], rel=0.25)
     assert 0.01 < quality.rms < 0.1
 
 
-def test_what_loads_cannot_tell_apart_is_shared_out_like_the_anchors() -> None:
+def test_what_loads_cannot_tell_apart_is_divided_in_the_proportions_of_the_microbenchmarks() -> None:
     samples = [sample(b, b * d, b * d * m, b * d * m) for b in (10, 100) for d in (1, 4) for m in (1, 64)]
-    found, _ = fit(samples, Anchors(1_000, 2_000, receive_message_ns=300, send_message_ns=100, execute_ns=600))
+    found, _ = fit(samples, Microbenchmarks(1_000, 2_000, receive_message_ns=300, send_message_ns=100, execute_ns=600))
     assert found["execute_ns"] == pytest.approx(2 * found["receive_message_ns of speculative"], rel=0.1)
     together = sum(found[name] for name in ("receive_message_ns of speculative", "send_message_ns", "execute_ns"))
     assert together == pytest.approx(1_200 + 60 + 1_100, rel=0.02)
@@ -85,10 +86,10 @@ def test_the_median_of_repeats_stands_for_a_process() -> None:
     assert [chosen.cpu_ns for chosen in typical(repeats)] == [repeats[2].cpu_ns, repeats[5].cpu_ns]
 
 
-def test_anchors_are_measured() -> None:
-    anchors = measure_anchors()
-    assert min(vars(anchors).values()) > 0
-    assert anchors.execute_ns > anchors.send_message_ns
+def test_microbenchmarks_are_measured() -> None:
+    microbenchmarks = run_microbenchmarks()
+    assert min(vars(microbenchmarks).values()) > 0
+    assert microbenchmarks.execute_ns > microbenchmarks.send_message_ns
 
 
 def test_a_file_is_what_was_saved(tmp_path: Path) -> None:
@@ -163,8 +164,8 @@ def test_processes_that_share_cores_are_simulated_so(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.xdist_group("processes")
 def test_a_calibration_and_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(calibration, "_QUICK_SHAPES", ((1, 1, False), (16, 2, True)))
-    monkeypatch.setattr(agreement, "_SHAPES", ((4, 1, False),))
+    monkeypatch.setattr(loads, "_QUICK_SHAPES", ((1, 1, False), (16, 2, True)))
+    monkeypatch.setattr(validation, "_SHAPES", ((4, 1, False),))
     file = tmp_path / "costs.json"
     short = ["--protocol", "unreplicated", "--quick", "--seconds", "0.1", "--json"]
     assert run(["calibrate", "--out", str(file), *short]) == 0
