@@ -104,7 +104,6 @@ def _throughput_ratio(one: str, other: str) -> Callable[[Rows], Finding]:
             host = throughput(rows, one.removesuffix(_SWITCH)) / throughput(rows, other)
             reason += f" With the sequencer on a host, whose messages share datagrams under load, it is {host:.2f} times."
         return Finding(ratio, text, reason)
-        return Finding(ratio, text, reason)
 
     return find
 
