@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from stretto.reproduction.charts import Axis, Chart, Line, Table, draw
+from stretto.reproduction.charts import Axis, Chart, Line, Table
 from stretto.reproduction.claims import NSDI15, AtLeast, Claim, Finding, Near, judge
+from stretto.reproduction.drawing import draw
 from stretto.reproduction.experiment import Experiment
 from stretto.reproduction.report import Chapter, Run, page, results
 from stretto.reproduction.rows import Rows

@@ -56,10 +56,10 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     Starts a cluster on this machine and ends it. What replicas keep on disk is in the directory for temporary files (TMPDIR). Exit
     status 1 if a call failed.
     """
-    from stretto.bench.measure import ended_by_sigterm
     from stretto.bench.plan import Plan
     from stretto.bench.report import combined
     from stretto.bench.run import own_config, run
+    from stretto.cli.interrupts import ended_by_sigterm
     from stretto.core.config import load
 
     plan = Plan(**{name: options[name] for name in OF_PLAN})

@@ -41,10 +41,10 @@ def command(
     measured and simulated with the costs of a file, and their processor time, messages and datagrams an operation stand side by side.
     """
     from stretto.bench.machine import measured_on
-    from stretto.bench.measure import ended_by_sigterm
     from stretto.calibration import costs
     from stretto.calibration.loads import loads_of
     from stretto.calibration.validation import loads_to_compare
+    from stretto.cli.interrupts import ended_by_sigterm
 
     for name in protocols:
         catalog.protocol(name)

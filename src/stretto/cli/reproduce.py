@@ -52,7 +52,7 @@ def command(
     from rich.console import Console
 
     from stretto.bench.machine import measured_on
-    from stretto.bench.measure import ended_by_sigterm
+    from stretto.cli.interrupts import ended_by_sigterm
     from stretto.reproduction import experiments, runner, steps
     from stretto.reproduction.experiment import Scope, protocols
     from stretto.reproduction.rows import RowFile

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from stretto.reproduction.charts import Chart, Drawing, Table, draw, variable
+from stretto.reproduction.charts import Chart, Table
 from stretto.reproduction.claims import Outcome, Paper, Verdict
+from stretto.reproduction.drawing import Drawing, draw, variable
 from stretto.reproduction.experiment import Experiment
 from stretto.reproduction.rows import Row, Rows, to_csv
 from stretto.reproduction.styles import label_of, shades

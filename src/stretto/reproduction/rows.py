@@ -24,6 +24,7 @@ _NOT_DECIDING = (
     "reproduction/experiments",
     "reproduction/report",
     "reproduction/charts",
+    "reproduction/drawing",
     "reproduction/styles",
     "reproduction/claims",
 )
