@@ -114,8 +114,11 @@ def test_without_a_follower_speculative_paxos_reconciles(capsys: pytest.CaptureF
 
 
 def test_a_killed_replica_that_is_started_again(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = bench(capsys, "--kill", "follower", "--restart", "--memory", "--sessions", "8", "--seconds", "6")
-    check(figures)
+    for seconds in ("6", "15", "40"):  # a busy machine takes longer to start the replica again
+        figures = bench(capsys, "--kill", "follower", "--restart", "--memory", "--sessions", "8", "--seconds", seconds)
+        check(figures)
+        if figures["kill"]["back_in_service_ms"] is not None:
+            break
     assert figures["kill"]["back_in_service_ms"] > 0
     assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]].index(True) == figures["kill"]["replica"]
     samples = figures["memory"]
@@ -172,8 +175,8 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         (["--seconds", "nan"], "--seconds"),
         (["--warm-up", "-1"], "--warm-up"),
         (["--protocol", "unreplicated", "--kill", "leader"], "--kill"),
-        (["--rate", "0"], "--rate: 0 operations a second is no rate; more than 0, at most 1,000,000"),
-        (["--restart"], "--restart: starts a killed replica again; say which one is killed with --kill"),
+        (["--rate", "0"], "--rate: 0 operations a second is not a valid rate; more than 0, at most 1,000,000"),
+        (["--restart"], "--restart: restarts the replica that was killed; name it with --kill"),
         (["--config", "no.toml"], "no.toml"),
         (["--operation", "sql"], "'sql'"),
     ],

@@ -74,13 +74,13 @@ def _expect(pipe: Connection, what: str) -> Any:
 def _echo(pipe: Connection, config: ClusterConfig, index: int, reply_bytes: int) -> None:
     """Answer each datagram to the group."""
     sockets = open_member_sockets(config, index)
-    heard = sockets.group or sockets.datagrams
-    heard.settimeout(_LONGEST_IDLE_S)  # it ends by itself if its parent died
+    listening = sockets.group or sockets.datagrams
+    listening.settimeout(_LONGEST_IDLE_S)  # so the process ends by itself if its parent has died
     sockets.datagrams.setblocking(True)
     filler = bytes(max(0, reply_bytes - _NUMBER_BYTES))
     pipe.send(None)
     while True:
-        request, source = heard.recvfrom(65_536)
+        request, source = listening.recvfrom(65_536)
         sockets.datagrams.sendto(request[:_NUMBER_BYTES] + filler, source)
 
 

@@ -1,4 +1,4 @@
-"""`stretto calibrate`: what the runtime spends on this machine, for simulations, and how far these agree with it."""
+"""`stretto calibrate`: the costs of the runtime on this machine, for simulations, and the validation of simulations by measurement."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 
 @click.command("calibrate")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("costs.json"), show_default=True, help="Where costs are written.")
-@click.option("--check", "check_file", type=click.Path(path_type=Path), help="Compare simulation by this file to measurement.")
-@click.option("--protocol", "protocols", multiple=True, help="Put this protocol under load; may be given several times.  [default: all]")
-@click.option("--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="For each load.  [default: 1, or 0.5 with --quick]")
-@click.option("--repeat", type=click.IntRange(1, 100), help="How often to measure each.  [default: 3, or 1 with --quick]")
-@click.option("--quick", is_flag=True, help="Fewer loads, less often, for less time: good to a quarter or so.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("costs.json"), show_default=True, help="The file for the costs.")
+@click.option(
+    "--check", "check_file", type=click.Path(path_type=Path), help="Compare simulations with the costs of this file to measurements."
+)
+@click.option("--protocol", "protocols", multiple=True, help="A protocol to put under load; may be given several times.  [default: all]")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="The measured time of each load.  [default: 1, or 0.5 with --quick]"
+)
+@click.option("--repeat", type=click.IntRange(1, 100), help="Number of measurements of each load.  [default: 3, or 1 with --quick]")
+@click.option("--quick", is_flag=True, help="Fewer, shorter measurements of fewer loads: accurate to about 25%.")
 @json_option
 def command(
     out: Path,
@@ -35,10 +39,10 @@ def command(
     quick: bool,
     as_json: bool,
 ) -> int:
-    """Measure what the runtime's processes spend on this machine, and write it to a file that simulations read.
+    """Measure the costs of the runtime on this machine, and write them to a file that simulations read.
 
-    Clusters of three replicas are started on this machine and put under many loads. With --check, nothing is written: fewer loads are
-    measured and simulated with the costs of a file, and their processor time, messages and datagrams an operation stand side by side.
+    Clusters of three replicas are started on this machine and put under many loads. With --check, no file is written. Fewer loads are
+    measured, and simulated with the costs of the given file; the table compares processor time, messages and datagrams of one operation.
     """
     from stretto.bench.machine import measured_on
     from stretto.calibration import costs
@@ -131,7 +135,7 @@ def _print_validation(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = "An operation: processor time measured, charged for what was counted, simulated; what was counted, measured / simulated"
+    title = "For one operation: processor time measured, charged (costs times counts), simulated; counts as measured / simulated"
     table = Table(box=None, title=title, title_justify="left")
     words = ("protocol", "sessions", "processes", "shared", "replica")
     for column in (*words, "CPU us", "charged", "simulated", "bursts", "messages", "datagrams", "operations/s"):

@@ -1,4 +1,4 @@
-"""`stretto reproduce`: every experiment of the papers, and one report of what came of it."""
+"""`stretto reproduce`: the experiments of the papers, and one report of their results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ _DEFAULT_OUT = Path("reproduction")
 
 @click.command("reproduce")
 @click.option("--quick", is_flag=True, help="Fewer points and seeds: about five minutes instead of an hour, on two cores.")
-@click.option("--out", type=click.Path(path_type=Path), default=_DEFAULT_OUT, show_default=True, help="The directory for report and data.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The first seed; it decides every simulation.")
-@click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="What stretto calibrate wrote.  [default: calibrate now]")
-@click.option("--only", default="", metavar="NAME,...", help="These experiments alone.")
-@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with the rows that DIR has, or begin anew.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=_DEFAULT_OUT, show_default=True, help="The directory for the report and its data."
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The first seed; it determines every simulation.")
+@click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="A file of stretto calibrate.  [default: calibrate now]")
+@click.option("--only", default="", metavar="NAME,...", help="Run only these experiments.")
+@click.option("--resume/--fresh", default=True, show_default=True, help="Keep the rows in the directory, or start from nothing.")
 @click.option("--workers", type=click.IntRange(1), help="Processes that simulate.  [default: all cores]")
 @click.option("--dask", metavar="ADDRESS", help="Simulate on the Dask cluster whose scheduler is at this address.")
 @json_option
@@ -44,10 +46,10 @@ def command(
     dask: str | None,
     as_json: bool,
 ) -> int:
-    """Run the experiments of the papers, and write one page that tells what was reproduced, with the data beside it.
+    """Run the experiments of the papers, and write a page that says which claims were reproduced, with the data.
 
-    Every row is kept in DIR as soon as it is there: after Ctrl-C the same command goes on. Exit status 1 if a point failed; a claim
-    that was not reproduced is a result like any other.
+    Every row is stored as soon as it is there, so after Ctrl-C the same command continues. The exit status is 1 if a point failed. A claim
+    that is not reproduced is a result and no failure.
     """
     from rich.console import Console
 
@@ -71,7 +73,7 @@ def command(
             _run(console, plan, lambda done: runner.run(plan.jobs, file, workers, dask, done))
         except KeyboardInterrupt:
             left = sum(job.key not in file.by_key for job in plan.jobs)
-            console.print(f"ended; {left} points are left, all others are kept in {out}. The same command goes on with them.")
+            console.print(f"ended; {left} points are left, all others are stored in {out}. The same command continues with the rest.")
             raise click.Abort from None
         run = steps.described(_words(quick, out, seed, costs_file, only), scope, costs, costs_from, machine)
         chapters = steps.chapters_of(chosen, plan, file)
@@ -82,7 +84,7 @@ def command(
 
 
 def _words(quick: bool, out: Path, seed: int, costs_file: Path | None, only: str) -> str:
-    """The command line of this run, as far as it decides what is run."""
+    """The command line of this run, with the options that determine its results."""
     words = ["stretto", "reproduce", *(["--quick"] if quick else []), "--seed", str(seed)]
     words += ["--out", str(out)] if out != _DEFAULT_OUT else []
     words += ["--costs", str(costs_file)] if costs_file is not None else []
@@ -92,7 +94,7 @@ def _words(quick: bool, out: Path, seed: int, costs_file: Path | None, only: str
 def _announce(
     console: Console, chosen: Sequence[Experiment], plan: Plan, scope: Any, costs_from: str, workers: int, dask: str | None
 ) -> None:
-    """What is going to be run, and how long that takes."""
+    """Print what will be run, and how long it takes."""
     from rich.table import Table
 
     from stretto.reproduction.runner import slowness
@@ -116,7 +118,7 @@ def _duration(seconds: float) -> str:
 
 
 def _run(console: Console, plan: Plan, run: Callable[[Callable[[Job], None]], None]) -> None:
-    """Run, with a bar for each experiment, by the time that its points are expected to take."""
+    """Run all jobs, with a progress bar for each experiment."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -130,7 +132,7 @@ def _run(console: Console, plan: Plan, run: Callable[[Callable[[Job], None]], No
 
 @contextmanager
 def _progress(console: Console, what: str) -> Iterator[Callable[[str, float | None], None]]:
-    """One line that says what goes on."""
+    """A line that shows the present step."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     with Progress(TextColumn("{task.description}"), BarColumn(), console=console, auto_refresh=False, transient=True) as bar:
