@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stretto import catalog
-from stretto.reproduction.alternation import Sample, measure_alternation, told
+from stretto.reproduction.alternation import Sample, figures_of, measure_alternation
 from stretto.reproduction.experiment import IN_ORDER
 from stretto.simulation.network import Links
 from stretto.simulation.spec import SimulationSpec
@@ -14,17 +14,17 @@ from stretto.simulation.world import Costs
 SPELL_NS = 4_000_000
 
 
-def samples(ordering: str, rates: tuple[int, ...] = (9, 9, 2, 1, 2, 1)) -> list[Sample]:
-    """A sample each millisecond, of spells of 4; `ordering`: at which of them the leader orders; `rates`: operations in each interval."""
+def samples(active: str, rates: tuple[int, ...] = (9, 9, 2, 1, 2, 1)) -> list[Sample]:
+    """A sample each millisecond, of spells of 4. `active`: where the slow path is active. `rates`: operations in each interval."""
     found, completed = [], 0
-    for index, mark in enumerate(ordering):
+    for index, mark in enumerate(active):
         completed += rates[index // 4]
         found.append(Sample((index + 1) * 1_000_000, completed, mark == "x"))
     return found
 
 
 def test_the_first_two_spells_do_not_count() -> None:
-    figures = told(samples("....xxxx..........xx...x"), SPELL_NS)
+    figures = figures_of(samples("....xxxx..........xx...x"), SPELL_NS)
     assert figures["operations"] == 4 * (2 + 1 + 2 + 1)
     assert figures["good_ops_s"] == 2_000
     assert figures["bad_ops_s"] == 1_000
@@ -32,24 +32,24 @@ def test_the_first_two_spells_do_not_count() -> None:
 
 
 def test_times_are_from_the_beginning_of_the_spell() -> None:
-    figures = told(samples("....xxxxx....xxxxx...xxx"), SPELL_NS)
-    assert figures["ordering_after_ms"] == 2
-    assert figures["resting_after_ms"] == 2.5
-    assert figures["ordering_share"] == 9 / 16
+    figures = figures_of(samples("....xxxxx....xxxxx...xxx"), SPELL_NS)
+    assert figures["slow_path_after_ms"] == 2
+    assert figures["fast_path_after_ms"] == 2.5
+    assert figures["slow_path_share"] == 9 / 16
     assert figures["activations_per_bad_spell"] == 1
 
 
 def test_beginning_again_within_a_spell_is_flapping() -> None:
-    assert told(samples("............x.x.......x."), SPELL_NS)["activations_per_bad_spell"] == 1.5
+    assert figures_of(samples("............x.x.......x."), SPELL_NS)["activations_per_bad_spell"] == 1.5
 
 
-def test_what_never_adapts_has_no_times() -> None:
-    figures = told(samples("." * 24), SPELL_NS)
-    assert figures["ordering_after_ms"] is figures["resting_after_ms"] is None
+def test_a_protocol_that_never_adapts_has_no_times() -> None:
+    figures = figures_of(samples("." * 24), SPELL_NS)
+    assert figures["slow_path_after_ms"] is figures["fast_path_after_ms"] is None
 
 
 def test_a_spell_that_was_cut_short_does_not_count() -> None:
-    assert told(samples("." * 22), SPELL_NS)["operations"] == 4 * (2 + 1 + 2)
+    assert figures_of(samples("." * 22), SPELL_NS)["operations"] == 4 * (2 + 1 + 2)
 
 
 @pytest.mark.parametrize("protocol", ["adaptive", "speculative"])
@@ -59,5 +59,5 @@ def test_bad_spells_are_bad(protocol: str) -> None:
     spec = SimulationSpec(protocol, clients=4, links=links, fault_ns=60_000_000, costs=costs, client_costs=costs)
     figures = measure_alternation(spec, catalog.protocol(protocol))
     assert figures["bad_ops_s"] < figures["good_ops_s"] / 2
-    assert (figures["ordering_share"] > 0) == (protocol == "adaptive")
+    assert (figures["slow_path_share"] > 0) == (protocol == "adaptive")
     assert figures["view_changes"] == 0

@@ -104,7 +104,7 @@ def test_it_has_claims_with_verdicts_reasons_and_rules(html: str) -> None:
     assert "because of the rows" in html
     assert AtLeast(2.6).words in html
     assert "There is no protocol raft" in html
-    assert html.index("reproduced</h2>") < html.index("An experiment</h2>") < html.index("How it was done</h2>")
+    assert html.index("reproduced</h2>") < html.index("An experiment</h2>") < html.index("Method</h2>")
 
 
 def test_it_has_failures_commands_machine_and_costs(html: str) -> None:

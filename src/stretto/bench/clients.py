@@ -46,7 +46,7 @@ _UNCOUNTED_NS = 100_000_000
 
 
 class LoadFailure(StrettoError):
-    """A client process failed, or did not do in time what it was told."""
+    """A client process failed, or did not answer in time."""
 
 
 @dataclass(frozen=True)

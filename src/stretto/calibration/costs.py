@@ -99,10 +99,10 @@ def _check(role: str, given: dict[str, Any], costs: Costs) -> None:
 
 def save(costs: CostFile, file: Path) -> None:
     """Write the file, all of it or nothing. Raises ConfigurationError if it cannot be written."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=2) + b"\n")
-        beside.replace(file)
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=2) + b"\n")
+        unfinished.replace(file)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise ConfigurationError(f"cannot be written: {error.strerror}", file=file) from None

@@ -1,4 +1,4 @@
-"""What a protocol makes of a network that is good and bad in turns: how much it does in each, and how soon it has adapted."""
+"""A protocol on a network that alternates between good and bad spells: its throughput in each, and how soon it adapts."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ from stretto.simulation.run import Simulation
 from stretto.simulation.spec import SimulationSpec
 
 _SLICE_NS = 250_000
-"""How often it is looked."""
+"""The interval between two samples."""
 
 _FIRST_SPELL = 2
-"""The first that counts: sessions are opened and queues fill before."""
+"""The first spell that counts. Before it, sessions are opened and queues fill."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What there is to see at a moment: how many operations have ended, and whether some leader sends its order all the time."""
+    """The state at one time: how many operations have completed, and whether the slow path is active at some leader."""
 
     now_ns: int
     completed: int
-    ordering: bool
+    slow_path: bool
 
 
 def measure_alternation(spec: SimulationSpec, protocol: ProtocolDefinition) -> dict[str, Any]:
-    """Run a specification with `links.spell_ns` for `fault_ns`, without observers, and tell spells apart.
+    """Run a specification with `links.spell_ns` for `fault_ns`, without observers, and measure good and bad spells separately.
 
     - `operations`, `throughput_ops_s`: over all spells but the first good and the first bad one; `good_ops_s`, `bad_ops_s`: of each kind;
-    - `ordering_after_ms`: from the beginning of a bad spell until the leader sends its order, the median; `resting_after_ms`: from that of
-      a good one until it has ceased. Spells that begin so, or never come to it, do not count; None if none does;
-    - `ordering_share`: of the time; `activations_per_bad_spell`: how often it began, for each bad spell: more than one is flapping;
-    - `view_changes`: the most that any replica counted.
+    - `slow_path_after_ms`: the median time from the start of a bad spell until the slow path is active; `fast_path_after_ms`: from the
+      start of a good spell until it is no longer active. Spells that start in the new state, or do not reach it, do not count; None if no
+      spell counts;
+    - `slow_path_share`: the part of the time in which the slow path is active; `activations_per_bad_spell`: how often it becomes active,
+      divided by the number of bad spells: more than one is flapping;
+    - `view_changes`: the greatest count of any replica.
+
+    Raises ConfigurationError if the specification is invalid.
     """
     simulation = Simulation(msgspec.structs.replace(spec.validate(), checks=False), protocol, NullMachine, short_bytes)
     simulation.load.begin(1 << 62)
@@ -47,30 +51,30 @@ def measure_alternation(spec: SimulationSpec, protocol: ProtocolDefinition) -> d
         simulation.world.run(simulation.world.now_ns + _SLICE_NS, 1 << 40)
         metrics = [machine.node.metrics() for machine in simulation.lives.replicas]
         samples.append(Sample(simulation.world.now_ns, simulation.load.completed, any(of.get("ordering") for of in metrics)))
-    return told(samples, spec.links.spell_ns) | {"view_changes": max(of.get("view_changes", 0) for of in metrics)}
+    return figures_of(samples, spec.links.spell_ns) | {"view_changes": max(of.get("view_changes", 0) for of in metrics)}
 
 
-def told(samples: Sequence[Sample], spell_ns: int) -> dict[str, Any]:
-    """The figures of samples taken at equal intervals, all of the whole spells among them that count."""
+def figures_of(samples: Sequence[Sample], spell_ns: int) -> dict[str, Any]:
+    """The figures of samples at equal intervals. Only complete spells count, and not the first two."""
     spells: dict[int, list[Sample]] = {}
     for sample in samples:
-        # What is seen at the very end of a spell belongs to it.
+        # A sample at the very end of a spell belongs to it.
         spells.setdefault((sample.now_ns - 1) // spell_ns, []).append(sample)
     whole = {number: spells[number] for number in spells if number >= _FIRST_SPELL and spells[number][-1].now_ns == (number + 1) * spell_ns}
     done = {number: spell[-1].completed - spells[number - 1][-1].completed for number, spell in whole.items()}
     good, bad = ([number for number in whole if number % 2 == kind] for kind in (0, 1))
     first, last = spells[min(whole) - 1][-1], whole[max(whole)][-1]
-    counted = [sample.ordering for spell in whole.values() for sample in spell]
-    begun = sum(later and not earlier for earlier, later in zip([first.ordering, *counted], counted, strict=False))
+    active = [sample.slow_path for spell in whole.values() for sample in spell]
+    begun = sum(later and not earlier for earlier, later in zip([first.slow_path, *active], active, strict=False))
 
     def rate(numbers: Sequence[int]) -> float:
         return sum(done[number] for number in numbers) / (len(numbers) * spell_ns / 1e9)
 
-    def after_ms(numbers: Sequence[int], ordering: bool) -> float | None:
+    def after_ms(numbers: Sequence[int], slow_path: bool) -> float | None:
         waits = []
         for number in numbers:
-            reached = [sample.now_ns for sample in whole[number] if sample.ordering == ordering]
-            if spells[number - 1][-1].ordering != ordering and reached:
+            reached = [sample.now_ns for sample in whole[number] if sample.slow_path == slow_path]
+            if spells[number - 1][-1].slow_path != slow_path and reached:
                 waits.append((reached[0] - number * spell_ns) / 1e6)
         return float(median(waits)) if waits else None
 
@@ -79,8 +83,8 @@ def told(samples: Sequence[Sample], spell_ns: int) -> dict[str, Any]:
         "throughput_ops_s": rate(list(whole)),
         "good_ops_s": rate(good),
         "bad_ops_s": rate(bad),
-        "ordering_after_ms": after_ms(bad, True),
-        "resting_after_ms": after_ms(good, False),
-        "ordering_share": sum(counted) / len(counted),
+        "slow_path_after_ms": after_ms(bad, True),
+        "fast_path_after_ms": after_ms(good, False),
+        "slow_path_share": sum(active) / len(active),
         "activations_per_bad_spell": begun / len(bad),
     }

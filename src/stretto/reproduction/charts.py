@@ -12,7 +12,7 @@ from stretto.reproduction.styles import style_of
 
 @dataclass(frozen=True)
 class Axis:
-    """`zero`: where 0 stands on a logarithmic axis, if it is there; `least`: where a linear one begins; `marks`: its only numbers."""
+    """`zero`: the position of 0 on a logarithmic axis, if it is shown; `least`: the start of a linear axis; `marks`: its ticks."""
 
     label: str
     log: bool = False
@@ -24,7 +24,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """Points with their spread. `style` is the name of a protocol or a design; `suffix` tells lines of one style apart."""
+    """Points with their spread. `style` is the name of a protocol or a design; `suffix` distinguishes lines of one style."""
 
     style: str
     points: tuple[tuple[float, float], ...]
@@ -35,13 +35,13 @@ class Line:
 
     @property
     def label(self) -> str:
-        """What the legend says."""
+        """The text in the legend."""
         return style_of(self.style).label + (f", {self.suffix}" if self.suffix else "")
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture. `note` says what it is of; `upright` lines stand at a place, with a word on each."""
+    """A chart. `note` describes it. `upright`: vertical lines, each with its x and a label."""
 
     name: str
     title: str
@@ -52,7 +52,7 @@ class Chart:
     upright: tuple[tuple[float, str], ...] = ()
 
     def rows(self) -> list[Row]:
-        """What is drawn, as a table."""
+        """The drawn points as rows."""
         found = []
         for line in self.lines:
             for index, (x, y) in enumerate(line.points):
@@ -65,7 +65,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` are cells of text or numbers; `note` stands below."""
+    """A table. `rows` contain text or numbers; `note` is shown below."""
 
     name: str
     title: str
@@ -75,7 +75,7 @@ class Table:
 
 
 def line(rows: Rows, style: str, x: str, y: str, suffix: str = "", by: str | None = None, **looks: Any) -> Line | None:
-    """The medians of `y` over rows with one value of `by` (by default `x`), with their spread if there are several; None of nothing.
+    """The medians of `y` over rows with the same value of `by` (by default `x`), with their spread. None if there are no rows.
 
     If `by` is another column, x is a median too, as in latency against throughput.
     """
@@ -96,6 +96,6 @@ def line(rows: Rows, style: str, x: str, y: str, suffix: str = "", by: str | Non
 
 
 def chart_or_none(name: str, title: str, x: Axis, y: Axis, lines: Sequence[Line | None], note: str = "", **more: Any) -> Chart | None:
-    """A chart of the lines that there are; None if there are none."""
+    """A chart of the lines that are not None; None if all are."""
     there = tuple(each for each in lines if each is not None)
     return Chart(name, title, x, y, there, note, **more) if there else None

@@ -1,7 +1,6 @@
-"""What papers claim, and what Stretto does, and the rules by which our figures are held against it. A verdict is computed from rows,
-and nowhere else.
+"""The claims of papers, and the rules that compare our figures with them. Verdicts are computed from rows only.
 
-Each rule is an object that has its words, so that a report states the very rule that was applied.
+Each rule is an object with a description of itself, so a report states exactly the rule that was applied.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from stretto.reproduction.rows import Missing, Rows
 
 
 class Outcome(Enum):
-    """How a claim fared here."""
+    """The result of the examination of a claim."""
 
     REPRODUCED = "reproduced"
     PARTLY = "partly"
@@ -25,19 +24,23 @@ class Outcome(Enum):
 
 
 class Rule(Protocol):
-    """Judges one number."""
+    """Judges one number of ours."""
 
     def judge(self, ours: float) -> Outcome:
-        """The outcome for our number."""
+        """The outcome for this number."""
 
     @property
     def words(self) -> str:
-        """The rule, for a reader."""
+        """The rule in words."""
 
 
 @dataclass(frozen=True)
 class AtLeast:
-    """More is better, and the claim says how much there is. `even` is where the direction turns; `slack` is what does not matter."""
+    """More is better.
+
+    `claimed`: the figure of the claim. `even`: the value below which the direction of the claim is wrong. `slack`: the relative difference
+    that is ignored.
+    """
 
     claimed: float
     even: float = 1.0
@@ -58,7 +61,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class AtMost:
-    """Less is better: the claim says how little there is."""
+    """Less is better. `claimed`, `even`, `slack`: see `AtLeast`; the direction is wrong above `even`."""
 
     claimed: float
     even: float = 1.0
@@ -79,7 +82,7 @@ class AtMost:
 
 @dataclass(frozen=True)
 class Near:
-    """The claim is a figure to be met, neither more nor less: within a factor, partly within a wider one."""
+    """The figure of the claim must be met within `factor`, up or down; the claim is partly reproduced within `wide`."""
 
     claimed: float
     factor: float
@@ -100,7 +103,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a claim stands."""
+    """The source of a claim."""
 
     short: str
     reference: str
@@ -116,12 +119,14 @@ OSDI16 = Paper(
 )
 
 
-STRETTO = Paper("Stretto", "Adaptive Speculative Paxos, which comes with Stretto: docs/adaptive.md. No paper; held to what it is for.")
+STRETTO = Paper(
+    "Stretto", "Adaptive Speculative Paxos, which comes with Stretto: docs/adaptive.md. There is no paper; the claims are its design goals."
+)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Our side: a number, how it is said, and what explains it, all from rows."""
+    """Our result for a claim, computed from rows: a number, its text, and the explanation."""
 
     value: float
     text: str
@@ -130,10 +135,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of a paper, and how to find our side of it.
+    """A statement of a paper, and how to find our result for it.
 
-    `words` stand in the paper as they are if `quoted`, and are its sense otherwise; `number` is its figure; `protocols` must be there
-    for it to be examined; `subject` is a title. `find` gives our side, and raises Missing if rows lack.
+    `subject` is a title. `words` are a quotation if `quoted`, and a paraphrase otherwise. `number` is the figure of the claim.
+    Without one of the `protocols` the claim cannot be examined. `find` computes our result, and raises Missing if rows are missing.
     """
 
     name: str
@@ -150,7 +155,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim with what became of it."""
+    """A claim with its outcome."""
 
     claim: Claim
     outcome: Outcome
@@ -160,7 +165,7 @@ class Verdict:
 
 
 def judge(claim: Claim, rows: Rows) -> Verdict:
-    """Hold a claim against the rows of its experiment."""
+    """Examine a claim with the rows of its experiment."""
     known = catalog.protocol_names()
     if lacking := [name for name in claim.protocols if name not in known]:
         return Verdict(claim, Outcome.OPEN, "-", f"There is no protocol {' and '.join(lacking)} to examine it with.")

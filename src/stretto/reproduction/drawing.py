@@ -1,4 +1,4 @@
-"""How a chart is drawn: as SVG that takes the colours of the page around it, and as files of their own."""
+"""Charts drawn as SVG that takes its colours from the page around it, and as SVG and PNG files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from stretto.reproduction.styles import shades, style_of
 
 _INK = "#010203"
 _FAINT = "#010204"
-"""Stand for the page's colours of text and of lines until the drawing is put into the page."""
+"""Placeholders for the page's colours of text and of grid lines, replaced when the drawing is put into the page."""
 
 _FEW_DECADES = 1_000
-"""Axes that span less have marks at 2 and 5 as well."""
+"""Logarithmic axes that span less have ticks between the powers of ten as well."""
 
 _SIZE = (7.6, 4.6)
 _FONT = ("DejaVu Sans",)
@@ -28,7 +28,7 @@ _FONT = ("DejaVu Sans",)
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart as it goes into the page, and as two files."""
+    """A drawn chart: the SVG element for the page, and the content of two files."""
 
     inline: str
     svg: bytes
@@ -36,7 +36,7 @@ class Drawing:
 
 
 def draw(chart: Chart) -> Drawing:
-    """Draw a chart once, and give it in three forms."""
+    """Draw a chart in all three forms."""
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": chart.name, "font.family": _FONT, "font.size": 10}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=_SIZE, layout="constrained")
@@ -56,13 +56,13 @@ def _saved(figure: Any, kind: str) -> bytes:
 
 
 def _with_colours(svg: bytes) -> bytes:
-    """A file of its own has white below it."""
+    """The SVG file has a white background and fixed colours."""
     text = svg.decode().replace(_INK, "#1f2933").replace(_FAINT, "#d5d9de")
     return re.sub(r"(<svg [^>]*)>", r'\1 style="background:#ffffff">', text, count=1).encode()
 
 
 def _for_page(svg: str, chart: Chart) -> str:
-    """The element alone, with names that no other chart has, and colours that are the page's."""
+    """The SVG element, with identifiers that are unique in the page, and the colours of the page."""
     text = svg[svg.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{chart.name}-', text)
     text = re.sub(r"url\(#", f"url(#{chart.name}-", text).replace('href="#', f'href="#{chart.name}-')
@@ -76,7 +76,7 @@ def _for_page(svg: str, chart: Chart) -> str:
 
 
 def variable(light: str) -> str:
-    """The name of the page's variable for a colour."""
+    """The name of the CSS variable of a colour."""
     return f"--c-{light[1:]}"
 
 
@@ -161,13 +161,13 @@ class _Drawer:
 
 
 def is_decade(value: float) -> bool:
-    """Whether a number is a power of ten, but for rounding."""
+    """Whether a number is a power of ten, up to rounding."""
     digits = f"{value:.6e}".partition("e")[0]
     return float(digits) == 1.0
 
 
 def short(value: float) -> str:
-    """A number for an axis: 1200000 as 1.2M."""
+    """A number for an axis, as 1.2M for 1200000."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"

@@ -1,4 +1,4 @@
-"""An experiment as data: what is asked, what is run for it, and how rows become something to read."""
+"""An experiment as data: its question, what is run for it, and how rows become charts, tables and verdicts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from stretto.simulation.spec import SimulationSpec
 Value = TypeVar("Value")
 
 IN_ORDER = Links(transit=Delay("uniform", 20_000, 5_000), skew=Delay("constant"))
-"""A multicast reaches all replicas in one order, as through one switch that serialises it."""
+"""Multicasts reach all replicas in one order, as if one switch serialised them."""
 
 _MOST_VIRTUAL_NS = 400_000_000
-"""How long a point may take in virtual time; a protocol that does little until then has done what it can."""
+"""The longest a point may take in virtual time. A slow protocol completes fewer operations in it."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What holds for all experiments of a run: how thorough it is, the first seed, what machines spend, the protocols that there are."""
+    """What all experiments of a run share: whether it is quick, the first seed, the costs of machines, and the protocols."""
 
     quick: bool
     seed: int
@@ -37,19 +37,19 @@ class Scope:
     protocols: tuple[str, ...]
 
     def seeds(self, quick: int, full: int) -> range:
-        """So many seeds."""
+        """This number of seeds, for a quick or a full run."""
         return range(self.seed, self.seed + (quick if self.quick else full))
 
     def sized(self, quick: int, full: int) -> int:
-        """A number of operations."""
+        """A number of operations, for a quick or a full run."""
         return quick if self.quick else full
 
     def chosen(self, quick: Iterable[Value], full: Iterable[Value]) -> tuple[Value, ...]:
-        """The values of a factor."""
+        """The values of a factor, for a quick or a full run."""
         return tuple(quick if self.quick else full)
 
     def spec(self, protocol: str, replicas: int, sessions: int, operations: int, **more: object) -> SimulationSpec:
-        """A simulated cluster on a network that keeps order, with each session on a machine of its own unless `more` says otherwise."""
+        """A simulated cluster on a network that keeps order, with each session on a machine of its own. `more` overrides fields."""
         settings = {"clients": sessions, "links": IN_ORDER, "fault_ns": _MOST_VIRTUAL_NS, "checks": False} | more
         spec = SimulationSpec(
             protocol,
@@ -60,13 +60,13 @@ class Scope:
             **settings,  # type: ignore[arg-type]
         )
         spec = self.costs.of(spec)
-        # A sequencer is a process on a host like the others.
+        # A sequencer is a process on a host, with the costs of a replica.
         return msgspec.structs.replace(spec, sequencer_costs=spec.costs)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question. `points` are what is run for it in a scope; `show` makes charts and tables of the rows that came of them."""
+    """One question. `points` gives what is run for it in a scope; `show` makes charts and tables from the rows."""
 
     name: str
     title: str
@@ -78,15 +78,15 @@ class Experiment:
 
 
 def protocols() -> tuple[str, ...]:
-    """The protocols that there are, in the order of legends."""
+    """All protocols, in the order of the legends."""
     return tuple(in_order(list(catalog.protocol_names())))
 
 
 def replicas_of(protocol: str, wanted: int) -> int:
-    """So many replicas, or as many as the protocol can use."""
+    """This number of replicas, or the limit of the protocol if that is less."""
     return min(wanted, catalog.protocol(protocol).max_replicas or wanted)
 
 
 def replicated(names: Iterable[str]) -> list[str]:
-    """Those that use more than one replica."""
+    """The protocols among these that use more than one replica."""
     return [name for name in names if replicas_of(name, 3) > 1]

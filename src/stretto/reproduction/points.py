@@ -1,6 +1,6 @@
-"""What an experiment can have run: each kind of point knows how to run itself, how long it takes about, and the command that repeats it.
+"""What an experiment can run. Each kind of point can run itself, estimate how long that takes, and name the command that repeats it.
 
-A point is plain data and decides everything about its run, so that equal points give equal rows, whoever runs them.
+A point is plain data and determines its run completely, so equal points give equal rows on every worker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stretto.simulation.spec import SimulationSpec
 
 Figures = dict[str, Any]
 _ALTERNATING_OPS_S = 12_000
-"""What a session does on an alternating network, about."""
+"""About how many operations a session completes per second on an alternating network."""
 
 _TESTBED = "reproduce"
 _CLIENT_HOSTS, _SESSIONS_ON_TESTBED = 3, 12
@@ -30,29 +30,29 @@ _S_PER_OPERATION = 1.8e-5
 class Point(msgspec.Struct, frozen=True, tag_field="kind"):
     """Something to run once.
 
-    `factors` say which point of an experiment it is: a protocol, a number of replicas, a rate; they become columns of its row.
+    `factors` identify the point in its experiment: a protocol, a number of replicas, a rate. They become columns of its row.
     """
 
     factors: dict[str, Any]
 
     alone: ClassVar[bool] = False
-    """Whether nothing else may run on this machine meanwhile, because time is measured and not simulated."""
+    """Whether nothing else may run on this machine at the same time, because real time is measured."""
 
     def run(self) -> Figures:
-        """Run it, and say what came of it."""
+        """Run the point and return its figures."""
         raise NotImplementedError
 
     def command(self) -> str:
-        """The command line that runs this once more."""
+        """The command line that repeats this point."""
         raise NotImplementedError
 
     def expected_s(self) -> float:
-        """How many seconds it takes, about, on a machine of speed 1."""
+        """About how many seconds it takes on a machine of speed 1."""
         raise NotImplementedError
 
 
 class Simulated(Point, frozen=True, tag="simulated"):
-    """A cluster in virtual time, each node on a machine of its own."""
+    """A cluster in virtual time, with each node on a machine of its own."""
 
     spec: SimulationSpec
 
@@ -65,12 +65,12 @@ class Simulated(Point, frozen=True, tag="simulated"):
         return self.spec.command()
 
     def expected_s(self) -> float:
-        """By operations and replicas."""
+        """Estimated from the numbers of operations and replicas."""
         return _expected_s(self.spec)
 
 
 class Reconciling(Point, frozen=True, tag="reconciling"):
-    """The same, watched for its reconciliations."""
+    """A simulated cluster whose reconciliations are measured."""
 
     spec: SimulationSpec
 
@@ -83,12 +83,12 @@ class Reconciling(Point, frozen=True, tag="reconciling"):
         return self.spec.command()
 
     def expected_s(self) -> float:
-        """Logs that differ are rolled back and sent about."""
+        """Longer than without reconciliations, which send logs and roll operations back."""
         return 2.5 * _expected_s(self.spec)
 
 
 class Alternating(Point, frozen=True, tag="alternating"):
-    """The same, on a network that is good and bad in turns."""
+    """A simulated cluster on a network that alternates between good and bad spells."""
 
     spec: SimulationSpec
 
@@ -97,19 +97,19 @@ class Alternating(Point, frozen=True, tag="alternating"):
         return measure_alternation(self.spec, catalog.protocol_for(self.spec.config()))
 
     def command(self) -> str:
-        """A run with the same specification, of as many operations as it may come to."""
+        """A run with the same specification, with the estimated number of operations."""
         return msgspec.structs.replace(self.spec, operations=round(self._operations())).command()
 
     def _operations(self) -> float:
         return self.spec.fault_ns / 1e9 * self.spec.sessions * _ALTERNATING_OPS_S
 
     def expected_s(self) -> float:
-        """By the virtual time that it takes."""
+        """Estimated from the virtual time of the run."""
         return self._operations() * self.spec.replicas * _S_PER_OPERATION
 
 
 class Ordering(Point, frozen=True, tag="ordering"):
-    """Multicasts through the packet-level model of a network, without any protocol: how much order they keep."""
+    """Multicasts through the packet-level model of a network, without a protocol: how many arrive out of order."""
 
     setting: Setting
 
@@ -131,12 +131,12 @@ class Ordering(Point, frozen=True, tag="ordering"):
         return shlex.join(words)
 
     def expected_s(self) -> float:
-        """By the messages, and what other traffic each of them meets."""
+        """Estimated from the number of messages and the load of other traffic."""
         return self.setting.messages * (1 + 8 * self.setting.load) * 2.8e-4
 
 
 class Real(Point, frozen=True, tag="real"):
-    """Replicas and clients as processes on this machine, on its clock. The others are options of `stretto bench`."""
+    """Replicas and clients as processes on this machine. The fields are options of `stretto bench`."""
 
     protocol: str
     replicas: int
@@ -150,7 +150,7 @@ class Real(Point, frozen=True, tag="real"):
     alone = True
 
     def run(self) -> Figures:
-        """Start a cluster, put it under load, and end it."""
+        """Start a cluster, measure it under load, and end it."""
         from stretto.bench.plan import Plan
         from stretto.bench.report import cpu_of_followers_us, cpu_of_leader_us
         from stretto.bench.run import own_config, run
@@ -178,12 +178,12 @@ class Real(Point, frozen=True, tag="real"):
         return shlex.join(map(str, words))
 
     def expected_s(self) -> float:
-        """The time that is measured, and what comes before and after."""
+        """The measured time, and the start and the end of the processes."""
         return self.seconds + self.warm_up_s + 1 + 0.2 * self.client_processes
 
 
 class SwitchedOrdering(Point, frozen=True, tag="switched-ordering"):
-    """Multicasts over the switches of a testbed, and the same in the model."""
+    """Multicasts over the switches of a testbed, and the same multicasts in the model."""
 
     setting: Setting
 
@@ -216,7 +216,7 @@ class SwitchedOrdering(Point, frozen=True, tag="switched-ordering"):
         return shlex.join(words)
 
     def expected_s(self) -> float:
-        """The messages, those by which switches are timed, and bringing the testbed up and down."""
+        """The messages, those that measure the delay of switches, and the start and the end of the testbed."""
         return self.setting.messages / self.setting.rate + 6
 
 
@@ -253,7 +253,7 @@ class Switched(Point, frozen=True, tag="switched"):
         return shlex.join(map(str, words))
 
     def expected_s(self) -> float:
-        """The time that is measured, and bringing everything up and down."""
+        """The measured time, and the start and the end of the testbed and the cluster."""
         return self.seconds + 7
 
 
@@ -267,4 +267,4 @@ def _expected_s(spec: SimulationSpec) -> float:
 
 
 def _silent(_what: str, _done: float | None) -> None:
-    """Progress is shown by the point, not within it."""
+    """Progress is shown for each point, not within a point."""

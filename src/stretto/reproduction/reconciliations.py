@@ -1,4 +1,4 @@
-"""What reconciliations do to a simulated cluster: how long each takes, and how much of the logs it undoes."""
+"""The cost of reconciliations in a simulated cluster: how long each takes, and how many operations it rolls back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from stretto.simulation.spec import SimulationSpec
 
 @dataclass
 class _Reconciliation:
-    """One view that was started. `sent`: messages of all replicas before it, then during it; `entered`: the replicas that are in it."""
+    """One reconciliation, which is the start of a view.
+
+    `divergence`: in operations, see the function `divergence`. `sent`: the number of messages that all replicas had sent before it; after
+    its end, the number that they sent during it. `entered`: the replicas that have entered the new view.
+    """
 
     began_ns: int
     divergence: int
@@ -30,15 +34,15 @@ class _Reconciliation:
 
 
 def measure_reconciliations(spec: SimulationSpec, protocol: ProtocolDefinition) -> dict[str, Any]:
-    """Run a specification without observers, and tell of the reconciliations that came to an end.
+    """Run a specification without observers, and measure the reconciliations that were completed.
 
-    - `reconciliations`: how many there were; `operations`, `virtual_seconds`, `throughput_ops_s` of the whole run;
-    - `divergence`: the median of how far logs had come apart when the first replica started one, see `divergence`;
-    - `duration_us`: the median of the time from then until the last replica had entered the view;
-    - `rolled_back_per_reconciliation`: operations that were undone, all replicas together;
-    - `messages_per_reconciliation`: what all replicas sent while one was under way, the median.
+    - `reconciliations`: their number; `operations`, `virtual_seconds`, `throughput_ops_s`: of the whole run;
+    - `divergence`: the median distance between the logs when the first replica started a reconciliation, see `divergence`;
+    - `duration_us`: the median time from then until the last replica entered the view;
+    - `rolled_back_per_reconciliation`: the number of operations rolled back, over all replicas;
+    - `messages_per_reconciliation`: the median number of messages that all replicas sent during one.
 
-    Medians are None if there was none.
+    Medians are None without a reconciliation. Raises ConfigurationError if the specification is invalid.
     """
     simulation = Simulation(msgspec.structs.replace(spec.validate(), checks=False), protocol, NullMachine, short_bytes)
     watch = _Watch(simulation, spec.replicas)
@@ -60,13 +64,13 @@ def measure_reconciliations(spec: SimulationSpec, protocol: ProtocolDefinition) 
 
 
 def divergence(replicas: Sequence[Replica]) -> int:
-    """From the last position at which all logs are equal to the end of the longest, in operations."""
+    """The number of operations from the last position at which all logs are equal to the end of the longest log."""
     first, last = max(replica.base for replica in replicas), min(replica.tip for replica in replicas)
 
     def differ(position: int) -> bool:
         return len({replica.hash_at(position) for replica in replicas}) > 1
 
-    # Logs that differ somewhere differ from there on.
+    # Hashes cover everything before, so logs that differ at a position differ at every later one.
     positions = range(first, last + 1)
     equal = first + bisect(positions, False, key=differ) - 1
     return max(replica.tip for replica in replicas) - equal
@@ -77,7 +81,7 @@ def _median(values: list[Any]) -> float | None:
 
 
 class _Watch:
-    """Hears what replicas report."""
+    """Follows the view changes that replicas report."""
 
     def __init__(self, simulation: Simulation, replicas: int) -> None:
         self.ended: list[_Reconciliation] = []

@@ -1,4 +1,4 @@
-"""The report: one page of HTML that needs nothing else, and what it shows as CSV and JSON."""
+"""The report: one self-contained HTML page, and its content as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -23,33 +23,36 @@ from stretto.reproduction.styles import label_of, shades
 _MOST_COMMANDS = 400
 
 _LEAD = (
-    "State machine replication on networks that deliver mostly in one order: every experiment run again with Stretto, and each claim "
-    "beside what came of it."
+    "State machine replication on networks that deliver messages mostly in one order: every experiment run again with Stretto, and each "
+    "claim beside its result."
 )
 _BUSY = (
-    '<p class="warning">This machine was busy with something else when the run began. What is measured on it, real processes and a '
-    "calibration, is worth little; simulations with costs from a quiet machine are what they always are.</p>"
+    '<p class="warning">This machine was busy with something else when the run began. Measurements on it, of real processes and in a '
+    "calibration, are not reliable. Simulations with costs from a quiet machine are not affected.</p>"
 )
-_NO_HAND = "Verdicts are computed from the rows of the experiments, by the rules that stand with each claim; none is written by hand."
+_NO_HAND = "Verdicts are computed from the rows of the experiments, by the rule that is printed with each claim; none is written by hand."
 _METHOD = """
-<p>All protocols run on the same core, transports, codecs and load. In simulation, the very replicas and clients that run in production
-are driven in virtual time: each is a machine with one processor, which spends what the costs below say to receive, handle and send; what
-arrives meanwhile waits, and messages to one destination share datagrams. The seed decides everything, so with the same costs the same
-command gives the same figures anywhere. Real processes are measured with the clock of this machine, while nothing else of this report
-runs.</p>
-<p>Where several seeds or runs were made, figures are medians, and bands reach from the least to the greatest.</p>
+<p>All protocols run on the same core, transports, codecs and load. Simulations run the replicas and clients of production in virtual time.
+Each is a machine with one processor, which takes the time given by the costs below to receive, handle and send messages; what arrives in
+the meantime waits, and messages to one destination share datagrams. The seed determines everything, so with the same costs the same
+command gives the same figures on every machine. Real processes are measured with the clock of this machine, while nothing else of this
+report runs.</p>
+<p>Figures of several seeds or runs are medians, and bands reach from the least to the greatest.</p>
 """
 _VERDICTS = """
-<p>Each claim has one number of ours that is held against it by a rule: at least, at most, or near a figure. “Reproduced” means that the
-figure is met; “partly”, that the direction is right and the figure is not met; “not reproduced”, that the direction is not right either;
-“not examined”, that a protocol is missing or its points gave nothing.</p>
+<p>For each claim, one number of ours is compared with its figure by a rule: at least, at most, or near. “Reproduced” means that the
+figure is met; “partly”, that the direction is right and the figure is not met; “not reproduced”, that the direction is wrong too;
+“not examined”, that a protocol is missing or its points gave no result.</p>
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a report is about: `facts` say when, where and with what settings; `costs` are those of the simulated machines, `costs_miss`
-    says by how much they miss what was measured; `busy`: the machine had other things to do."""
+    """The run that a report describes.
+
+    `facts`: time, machine and settings. `costs`: of the simulated machines; `costs_from`: their source; `costs_miss`: their error in the
+    calibration. `busy`: the machine had other work.
+    """
 
     command: str
     facts: dict[str, str]
@@ -62,7 +65,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Chapter:
-    """An experiment with what came of it."""
+    """An experiment with its results."""
 
     experiment: Experiment
     rows: Rows
@@ -71,7 +74,7 @@ class Chapter:
 
 
 def page(run: Run, chapters: Sequence[Chapter]) -> str:
-    """The whole report."""
+    """The report as HTML."""
     verdicts = [verdict for chapter in chapters for verdict in chapter.verdicts]
     body = "\n".join(
         [
@@ -91,7 +94,7 @@ def page(run: Run, chapters: Sequence[Chapter]) -> str:
 
 
 def _colours() -> str:
-    """The colours of protocols as variables, on white and on black."""
+    """The colours of protocols as CSS variables, for light and dark backgrounds."""
     light = "".join(f"{variable(on_white)}:{on_white};" for on_white in shades())
     dark = "".join(f"{variable(on_white)}:{on_black};" for on_white, on_black in shades().items())
     return f":root{{{light}}}@media (prefers-color-scheme: dark){{:root{{{dark}}}}}"
@@ -100,12 +103,12 @@ def _colours() -> str:
 def _contents(chapters: Sequence[Chapter]) -> str:
     links = [("claims", "What was reproduced")]
     links += [(chapter.experiment.name, chapter.experiment.title) for chapter in chapters]
-    links += [("method", "How it was done"), ("machine", "Machine and costs"), ("rules", "Verdicts"), ("papers", "Papers")]
+    links += [("method", "Method"), ("machine", "Machine and costs"), ("rules", "Verdicts"), ("papers", "Papers")]
     items = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title in links)
     return f'<nav aria-label="Contents"><strong>Contents</strong><ol>{items}</ol></nav>'
 
 
-# The beginning: all claims in one table
+# The first section: all claims in one table
 
 
 def _opening(run: Run, verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -140,7 +143,7 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
     yield f'<section aria-labelledby="{experiment.name}"><h2 id="{experiment.name}">{escape(experiment.title)}</h2>'
     yield f'<p class="question">{escape(experiment.question)}</p><p>{escape(experiment.method)}</p>'
     if not chapter.shown:
-        yield "<p>There is nothing to show: no point gave a result.</p>"
+        yield "<p>No point gave a result.</p>"
     for shown in chapter.shown:
         yield _figure(shown) if isinstance(shown, Chart) else _table(shown)
     for words, verdicts in groupby(chapter.verdicts, key=lambda verdict: verdict.claim.words):
@@ -151,7 +154,7 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
 
 
 def _claims(words: str, verdicts: Sequence[Verdict]) -> str:
-    """A sentence of a paper, and all that it claims."""
+    """A statement of a paper, and all claims in it."""
     quoted = verdicts[0].claim.quoted
     said = f"“{escape(words)}”" if quoted else f'{escape(words)} <span class="soft">(in our words)</span>'
     return f'<div class="claim"><blockquote>{said}</blockquote>{"".join(map(_claim, verdicts))}</div>'
@@ -229,22 +232,22 @@ def _commands(experiment: Experiment, rows: Rows) -> str:
     shown = "\n".join(commands[:_MOST_COMMANDS])
     rest = f"\n# and {len(commands) - _MOST_COMMANDS} more, in {experiment.name}.csv" if len(commands) > _MOST_COMMANDS else ""
     summary = f"Commands that repeat single points ({len(commands)})"
-    note = "Figures of a simulation as a whole have its beginning in them, which those of this report leave out."
+    note = "These commands give figures of the whole simulation. The figures in this report leave out the warm-up."
     return f'<details><summary>{summary}</summary><p class="note">{note}</p><pre>{escape(shown + rest)}</pre></details>'
 
 
-# The end: how, where, by which rules
+# The last sections: method, machine, rules, papers
 
 
 def _method(run: Run, chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> Iterator[str]:
-    yield '<section aria-labelledby="method"><h2 id="method">How it was done</h2>'
+    yield '<section aria-labelledby="method"><h2 id="method">Method</h2>'
     yield _METHOD
     yield f"<pre>{escape(run.command)}</pre>"
     counts = [(c.experiment.title, len(c.rows.all), f"{sum(row['seconds'] for row in c.rows):,.0f}") for c in chapters]
     yield _table(Table("points", "What was run", ("experiment", "points", "seconds of work"), tuple(counts)))
     yield '</section><section aria-labelledby="machine"><h2 id="machine">Machine and costs</h2>'
     yield _table(Table("machine-facts", "Where and when", ("", " "), tuple(run.facts.items())))
-    yield f"<p>What simulated machines spend comes from {escape(run.costs_from)}. It misses the processor times that it was found from by "
+    yield f"<p>The costs of simulated machines come from {escape(run.costs_from)}. They miss the processor times of the calibration by "
     yield f"{escape(run.costs_miss)} (root mean square).</p>"
     names = list(next(iter(run.costs.values()), {}))
     costs = tuple((name, *(one.get(name, "-") for one in run.costs.values())) for name in names)
@@ -260,7 +263,7 @@ def _method(run: Run, chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) 
 
 
 def results(run: Run, chapters: Sequence[Chapter]) -> dict[str, Any]:
-    """What the report says, for programs."""
+    """The content of the report as plain data."""
     verdicts = [summary(verdict, chapter.experiment) for chapter in chapters for verdict in chapter.verdicts]
     rows: list[Row] = [row for chapter in chapters for row in chapter.rows]
     about = {"command": run.command, "facts": run.facts, "costs": run.costs, "costs_from": run.costs_from, "busy": run.busy}
@@ -268,7 +271,7 @@ def results(run: Run, chapters: Sequence[Chapter]) -> dict[str, Any]:
 
 
 def summary(verdict: Verdict, experiment: Experiment) -> dict[str, Any]:
-    """A verdict in plain values."""
+    """A verdict as plain data."""
     claim = verdict.claim
     value = verdict.value if verdict.value is not None and abs(verdict.value) != float("inf") else None
     return {

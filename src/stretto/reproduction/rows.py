@@ -1,6 +1,6 @@
-"""What points gave: a flat row each, kept in a file as it comes, so that a run that was interrupted goes on where it was.
+"""The results of points: a flat row for each, stored in a file at once, so that an interrupted run can continue.
 
-A row belongs to a point by its key, a hash of everything that decides it: the experiment, all settings, and the code that ran it.
+The key of a row is a hash of everything that determines it: the experiment, all settings, and the code that ran it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _NOT_DECIDING = (
     "reproduction/styles",
     "reproduction/claims",
 )
-"""Parts of the source that only present what there is: rows stay good when they change."""
+"""Parts of the source that only present results. Rows stay valid when they change."""
 
 
 class Missing(Exception):
-    """There is no row for what was asked."""
+    """There is no row with the requested value."""
 
 
 class Rows:
-    """Rows to choose from."""
+    """A selection of rows."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.all = list(rows)
@@ -48,40 +48,40 @@ class Rows:
         return bool(self.all)
 
     def where(self, **factors: Any) -> Rows:
-        """Those that have these values."""
+        """The rows with these values."""
         return Rows(row for row in self.all if all(row.get(name) == value for name, value in factors.items()))
 
     def good(self) -> Rows:
-        """Those of points that did not fail."""
+        """The rows of points that did not fail."""
         return Rows(row for row in self.all if "error" not in row)
 
     def values(self, name: str) -> list[Any]:
-        """The different values of a column, in the order in which they come."""
+        """The distinct values of a column, in the order of the rows."""
         return list(dict.fromkeys(row[name] for row in self.all if row.get(name) is not None))
 
     def median(self, name: str) -> float:
-        """The median of a column. Raises Missing if no row has it."""
+        """The median of a column. Raises Missing if no row has the column."""
         found = [row[name] for row in self.all if row.get(name) is not None]
         if not found:
             raise Missing(name)
         return float(median(found))
 
     def spread(self, name: str) -> tuple[float, float]:
-        """The least and the greatest of a column. Raises Missing."""
+        """The least and the greatest value of a column. Raises Missing if no row has the column."""
         found = [float(row[name]) for row in self.all if row.get(name) is not None]
         if not found:
             raise Missing(name)
         return min(found), max(found)
 
     def best(self, name: str, by: str) -> Rows:
-        """Of the values of the column `by`, the rows of the one whose median of `name` is greatest. Raises Missing."""
+        """The rows with that value of the column `by` whose median of `name` is greatest. Raises Missing."""
         if not self.all:
             raise Missing(name)
         return max((self.where(**{by: value}) for value in self.values(by)), key=lambda rows: rows.median(name))
 
 
 def flat(figures: dict[str, Any], prefix: str = "") -> Row:
-    """Nested figures under dotted names: what a table can hold."""
+    """Nested figures as a flat row with dotted names."""
     row: Row = {}
     for name, value in figures.items():
         if isinstance(value, dict):
@@ -92,7 +92,7 @@ def flat(figures: dict[str, Any], prefix: str = "") -> Row:
 
 
 def code_version() -> str:
-    """A hash of the source that decides what points give."""
+    """A hash of the source that determines the results of points."""
     package = Path(__file__).parents[1]
     digest = blake2b(digest_size=8)
     for file in sorted(package.rglob("*.py")):
@@ -103,12 +103,15 @@ def code_version() -> str:
 
 
 def key_of(experiment: str, point: Point, version: str) -> str:
-    """What a row has in common with its point and with no other."""
+    """The key of the row of a point."""
     return blake2b(msgspec.json.encode([experiment, version, point]), digest_size=10).hexdigest()
 
 
 class RowFile:
-    """The rows of a directory, by key; new ones are appended."""
+    """The rows in a directory, by key; new ones are appended.
+
+    `fresh`: delete the former ones. Raises ConfigurationError if the file cannot be read or written.
+    """
 
     def __init__(self, directory: Path, fresh: bool) -> None:
         self._path = directory / FILE_NAME
@@ -122,7 +125,7 @@ class RowFile:
             raise ConfigurationError(f"cannot be written: {error.strerror}", file=error.filename or directory) from None
 
     def _read(self) -> dict[str, Row]:
-        """What is there. A line that was cut short by the end of its process does not count."""
+        """The stored rows. A last line that its process did not finish is removed."""
         if not self._path.exists():
             return {}
         text = self._path.read_bytes()
@@ -135,27 +138,27 @@ class RowFile:
                 row = msgspec.json.decode(line, type=dict[str, Any])
                 found[row["key"]] = row
             except (msgspec.DecodeError, KeyError):
-                raise ConfigurationError(f"line {number} is not a row; begin anew with --fresh", file=self._path) from None
+                raise ConfigurationError(f"line {number} is not a row; start again with --fresh", file=self._path) from None
         return found
 
     def add(self, row: Row) -> None:
-        """Keep a row."""
+        """Store a row."""
         self._file.write(msgspec.json.encode(row) + b"\n")
         self._file.flush()
         self.by_key[row["key"]] = row
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
-    """All names, in the order in which they come."""
+    """The names of all columns, in the order of their first row."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Rows as comma-separated values, with a line of names first."""
+    """Rows as comma-separated values, with the names of the columns in the first line."""
     import csv
     import io
 

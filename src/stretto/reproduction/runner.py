@@ -1,4 +1,4 @@
-"""Runs the points of experiments: what is simulated on all workers, what is measured one after the other, and every row kept at once."""
+"""Runs the points of experiments: simulations on all workers, measurements one after another. Every row is stored at once."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run consists of: `keys` of all points by experiment, and the `jobs` that are left to do."""
+    """The content of a run: the `keys` of all points by experiment, and the `jobs` that are left."""
 
     keys: dict[str, list[str]]
     jobs: list[Job]
 
     def expected_s(self, slowness: float, workers: int) -> float:
-        """How long the rest takes, about, on `workers` that are so many times slower than the machine that points are reckoned for."""
+        """About how many seconds the jobs take on `workers` workers. `slowness`: see the function of that name."""
         alone = sum(job.point.expected_s() for job in self.jobs if job.point.alone)
         return alone + slowness / workers * sum(job.point.expected_s() for job in self.jobs if not job.point.alone)
 
 
 def plan(experiments: Iterable[Experiment], scope: Scope, file: RowFile) -> Plan:
-    """All points of the experiments, less those that have a row which is no failure."""
+    """A plan of all points of the experiments. A point has a job unless it has a row that is not a failure."""
     version = code_version()
     keys: dict[str, list[str]] = {}
     jobs = []
@@ -49,7 +49,7 @@ def plan(experiments: Iterable[Experiment], scope: Scope, file: RowFile) -> Plan
 
 
 def slowness(scope: Scope) -> float:
-    """How many times longer simulations take here and now than points reckon with: measured, in less than a second."""
+    """How many times longer simulations take on this machine than the estimates of points, measured in less than a second."""
     spec = scope.spec(scope.protocols[0], 1, 4, 3_000)
     point = Simulated({}, spec)
     began = time.perf_counter()
@@ -58,20 +58,20 @@ def slowness(scope: Scope) -> float:
 
 
 def perform(job: Job) -> Row:
-    """Run a point; the answer is its row, which says so if it failed."""
+    """Run a point and return its row, which has an `error` if the point failed."""
     point = job.point
     row: Row = {"key": job.key, "experiment": job.experiment, "kind": type(point).__struct_config__.tag, **point.factors}
     began = time.perf_counter()
     try:
-        row |= flat(point.run()) | point.factors  # which may name a variant of a protocol
-    except Exception as error:  # one point that fails, for whatever reason, must not end all others
+        row |= flat(point.run()) | point.factors  # factors win: they may name a variant of a protocol
+    except Exception as error:  # a point that fails must not end the run
         row["error"] = f"{type(error).__name__}: {error}"
     return row | {"command": point.command(), "seconds": round(time.perf_counter() - began, 3)}
 
 
 def run(jobs: list[Job], file: RowFile, workers: int, dask: str | None, done: Callable[[Job], None]) -> None:
-    """Do all jobs, and tell of each that is done. Raises StrettoError if there is no Dask cluster at that address."""
-    # The longest first, so that no worker is left with one when all others have ended.
+    """Run all jobs, and call `done` after each. Raises StrettoError if no Dask scheduler answers at that address."""
+    # The longest first, so that all workers end at about the same time.
     others = sorted((job for job in jobs if not job.point.alone), key=lambda job: -job.point.expected_s())
     if others:
         for position, row in work_off_in_any_order(perform, others, min(workers, len(others)), dask):

@@ -1,4 +1,4 @@
-"""One reproduction from costs to report: the steps that `stretto reproduce` shows the progress of."""
+"""The steps of one reproduction, from costs to report. `stretto reproduce` calls them and shows their progress."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ from stretto.reproduction.runner import Plan
 from stretto.reproduction.styles import label_of
 
 _BUSY = 0.5
-"""A machine whose load average is more than this part of its cores does something else too."""
+"""A machine whose load average is more than this part of its cores counts as busy with other work."""
 
 REPORT, RESULTS, COSTS = "report.html", "results.json", "costs.json"
 
 
 def costs_of(directory: Path, given: Path | None, fresh: bool, progress: Progress) -> tuple[CostFile, str]:
-    """What simulated machines spend, and where that comes from: the file that is given, else the calibration of an earlier run in this
-    directory, else a new one, which starts clusters on this machine and takes about a minute. Raises ConfigurationError."""
+    """The costs of simulated machines, and a description of their source.
+
+    They come from the file `given`, else from the calibration of an earlier run in `directory` unless `fresh`, else from a new quick
+    calibration, which starts clusters on this machine and takes about a minute. Raises ConfigurationError if a file cannot be read or
+    written.
+    """
     if given is not None:
         return costs.load(given), f"the file {given}"
     kept = directory / COSTS
@@ -46,7 +50,7 @@ def costs_of(directory: Path, given: Path | None, fresh: bool, progress: Progres
 
 
 def chapters_of(experiments: Sequence[Experiment], plan: Plan, file: RowFile) -> list[Chapter]:
-    """What the rows of a plan say; points without a row are left out."""
+    """A chapter for each experiment, from the rows of its points. Points without a row are left out."""
     chapters = []
     for experiment in experiments:
         rows = Rows(file.by_key[key] for key in plan.keys[experiment.name] if key in file.by_key)
@@ -56,7 +60,7 @@ def chapters_of(experiments: Sequence[Experiment], plan: Plan, file: RowFile) ->
 
 
 def described(command: str, scope: Scope, found: CostFile, costs_from: str, machine: dict[str, Any]) -> Run:
-    """What there is to say of a run as a whole. `machine`: as `stretto.bench.machine` found it before the run."""
+    """The description of a run. `machine`: the result of `stretto.bench.machine.measured_on` before the run."""
     facts = {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "run": "quick" if scope.quick else "full",
@@ -78,7 +82,7 @@ def described(command: str, scope: Scope, found: CostFile, costs_from: str, mach
 
 
 def write(directory: Path, run: Run, chapters: Sequence[Chapter], progress: Callable[[str], Any]) -> list[Path]:
-    """Write the report, and all rows as CSV and JSON; the answer is what was written. Raises ConfigurationError if that cannot be."""
+    """Write the report, and all rows as CSV and JSON. Returns the written files. Raises ConfigurationError if one cannot be written."""
     contents = {f"{chapter.experiment.name}.csv": to_csv(chapter.rows.all) for chapter in chapters}
     contents[RESULTS] = msgspec.json.format(msgspec.json.encode(results(run, chapters)), indent=1).decode()
     progress("drawing the report")

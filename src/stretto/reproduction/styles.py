@@ -1,7 +1,7 @@
-"""Which colour and marker each protocol and each multicast design has, the same in every chart.
+"""The colour and marker of each protocol and each multicast design, the same in every chart.
 
-The colours are those of Okabe and Ito, which people with any kind of colour blindness tell apart; each has a second shade for dark
-backgrounds. Markers differ too, so that nothing is said by colour alone.
+The colours are those of Okabe and Ito, which can be distinguished with any kind of colour blindness. Each has a second shade for dark
+backgrounds. Markers differ too, so that a chart can be read without its colours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Style:
-    """How a line looks: its name in legends, a colour on white and on black, a marker as matplotlib has them, and a dash pattern."""
+    """The look of a line: its name in legends, colours for light and dark backgrounds, a marker and a dash pattern of matplotlib."""
 
     label: str
     light: str
@@ -48,12 +48,12 @@ _DESIGNS = {
 
 
 def style_of(name: str) -> Style:
-    """The style of a protocol (or a variant of one) or a design; one that is not known yet has its own name and a dotted grey line."""
+    """The style of a protocol, of a variant of one, or of a design. An unknown name is its own label and gets a dotted grey line."""
     return _PROTOCOLS.get(name) or _DESIGNS.get(name) or Style(name, *_GREY, "*", ":")
 
 
 def label_of(name: str) -> str:
-    """How a protocol or a design is called in text."""
+    """The name of a protocol or a design in text."""
     return style_of(name).label
 
 
@@ -64,5 +64,5 @@ def in_order(names: list[str]) -> list[str]:
 
 
 def shades() -> dict[str, str]:
-    """For each colour on white, the one on black."""
+    """The dark-background colour of each light-background colour."""
     return {style.light: style.dark for style in (*_PROTOCOLS.values(), *_DESIGNS.values())}

@@ -1,4 +1,4 @@
-"""The experiments, in the order of the report. A new one is a module with an `EXPERIMENT`, and its name here."""
+"""The experiments, in the order of the report. A new experiment is a module with an `EXPERIMENT`, listed in NAMES."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = ("comparison", "load", "disorder", "adaptive", "messages", "fabric", "te
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of that name. Raises ConfigurationError with the names that there are."""
+    """The experiment of that name. Raises ConfigurationError with all names if there is none."""
     if name not in NAMES:
         raise ConfigurationError(f"{name!r} is not an experiment; there are {', '.join(NAMES)}", key="--only")
     found: Experiment = import_module(f"{__name__}.{name}").EXPERIMENT

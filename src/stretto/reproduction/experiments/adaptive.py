@@ -1,4 +1,4 @@
-"""What Adaptive Speculative Paxos is for: networks and replicas that are not what the fast way needs, on their own and in turns."""
+"""Adaptive Speculative Paxos where the fast path does not hold: bad networks, dead or slow replicas, and alternating conditions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TROUBLES: dict[str, dict[str, int]] = {"none": {}, "one dead": {"dead": 1}, "on
 _SPELL_NS, _REORDERED, _FEW_SESSIONS = 150_000_000, 0.05, 4
 _SESSIONS_EACH = 64
 _DELAY_US = (IN_ORDER.transit.base_ns + IN_ORDER.transit.spread_ns) / 1e3
-"""What a message takes between two simulated machines, in the mean."""
+"""The mean time that a message takes between two simulated machines."""
 
 
 def _points(scope: Scope) -> Iterator[AnyPoint]:
@@ -77,16 +77,16 @@ def _real(scope: Scope, compared: list[str]) -> Iterator[AnyPoint]:
 
 
 def _one_delay(rows: Rows) -> Finding:
-    """By how many message delays it is later than Speculative Paxos where nothing is wrong."""
+    """How many message delays more than Speculative Paxos it needs on a perfect network."""
     alone = rows.where(part=_ALONE)
     ours, theirs = (alone.where(protocol=name).median("latency_us.p50") for name in (_ADAPTIVE, _SPECULATIVE))
     more = (ours - theirs) / _DELAY_US
-    reason = f"A single session has its answer after {ours:.1f} us, that of Speculative Paxos after {theirs:.1f} us, with "
-    return Finding(more, f"{more:.2f} message delays more", f"{reason}{_DELAY_US:g} us for a message.")
+    reason = f"A single session has its answer after {ours:.1f} us, with Speculative Paxos after {theirs:.1f} us; a message takes "
+    return Finding(more, f"{more:.2f} message delays more", f"{reason}{_DELAY_US:g} us.")
 
 
 def _in_trouble(rows: Rows) -> Finding:
-    """What it does of what batched Paxos does, in the worse of the two troubles."""
+    """Its throughput divided by that of batched Paxos, in the worse of the two cases."""
     ratios = {}
     for trouble in ("one dead", "one slow"):
         mine = rows.where(part=_TROUBLE, trouble=trouble)
@@ -97,17 +97,17 @@ def _in_trouble(rows: Rows) -> Finding:
 
 
 def _flapping(rows: Rows) -> Finding:
-    """How often the leader begins to send its order in one bad spell."""
+    """How often the slow path becomes active in one bad spell."""
     mine = rows.where(part=_SPELLS, protocol=_ADAPTIVE)
     times = mine.spread("activations_per_bad_spell")[1]
-    share = mine.median("ordering_share")
+    share = mine.median("slow_path_share")
     return Finding(
-        times, f"{times:.2f} times a bad spell", f"Half of the time is bad; the leader sent its order for {share:.0%} of it all."
+        times, f"{times:.2f} times a bad spell", f"Half of the time is bad; the slow path was active for {share:.0%} of all time."
     )
 
 
 def _spells(rows: Rows) -> Finding:
-    """What it does of what batched Paxos does, over good and bad spells."""
+    """Its throughput divided by that of batched Paxos, over good and bad spells."""
     ours, theirs = (rows.where(part=_SPELLS, protocol=name) for name in (_ADAPTIVE, _BATCHED))
     ratio = ours.median("throughput_ops_s") / theirs.median("throughput_ops_s")
     good, bad = (ours.median(name) / theirs.median(name) for name in ("good_ops_s", "bad_ops_s"))
@@ -119,13 +119,13 @@ def _processes(rows: Rows, protocol: str, processes: int) -> Rows:
 
 
 def _of_processes(column: str, ours: int, protocol: str, theirs: int) -> Callable[[Rows], Finding]:
-    """With so many client processes, against another protocol or another number of them."""
+    """A column with `ours` client processes, divided by that of a protocol with `theirs` client processes."""
 
     def find(rows: Rows) -> Finding:
         here, there = _processes(rows, _ADAPTIVE, ours).median(column), _processes(rows, protocol, theirs).median(column)
         ordered = rows.where(part=_PROCESSES, protocol=_ADAPTIVE, processes=ours, one_order=True).median(column)
         reason = f"{here:,.0f} operations/s against {there:,.0f}. Where client processes send one at a time, so that nothing is reordered, "
-        return Finding(here / there, f"{here / there:.2f} times", f"{reason}it is {ordered:,.0f}: more the processors do not give.")
+        return Finding(here / there, f"{here / there:.2f} times", f"{reason}it is {ordered:,.0f}, the limit of the processors.")
 
     return find
 
@@ -137,7 +137,7 @@ def _late(rows: Rows) -> Finding:
 
 
 def _kept(rows: Rows) -> float:
-    """The throughput after a kill at half time and the gap behind it, as a part of that before."""
+    """The throughput after a kill at half time and the gap that follows it, divided by the throughput before."""
     half_s = rows.median("kill.at_ms") / 1e3
     after_s = rows.median("operations") / rows.median("throughput_ops_s") - half_s
     after = rows.median("kill.throughput_ops_s") * after_s
@@ -152,7 +152,7 @@ def _gap(rows: Rows) -> Finding:
 
 
 def _goes_on(rows: Rows) -> Finding:
-    """How much of its throughput is left after a kill and the gap behind it."""
+    """The part of its throughput that is left after a kill and the gap that follows it."""
     kept = {target: _kept(rows.where(part=_KILLED, killed=target)) for target in ("leader", "follower")}
     least = min(kept.values())
     return Finding(least, f"{least:.0%}", " ".join(f"After the death of a {target}: {part:.0%}." for target, part in kept.items()))
@@ -175,7 +175,7 @@ def _show(rows: Rows) -> Iterator[Chart | Table | None]:
 
 
 def _table(rows: Rows, name: str, title: str, columns: dict[str, Callable[[Rows], str]], by: tuple[str, ...], note: str) -> Table | None:
-    """A line for each protocol and all values of the columns `by`."""
+    """A line for each protocol and each combination of values of the columns `by`."""
     table = []
     for protocol in in_order(rows.values("protocol")):
         for values in product(*(rows.values(column) for column in by)):
@@ -187,14 +187,16 @@ def _table(rows: Rows, name: str, title: str, columns: dict[str, Callable[[Rows]
 
 
 def _median(column: str, scale: float = 1, form: str = ",.0f") -> Callable[[Rows], str]:
-    """Says what it is, or that there is none."""
+    """A function from rows to the text of a median, or `-` if the column is missing."""
     return lambda rows: format(rows.median(column) / scale, form) if rows.values(column) else "-"
 
 
 def _troubles(rows: Rows) -> Table | None:
     columns = {"ops/s": _median("throughput_ops_s"), "median, us": _median("latency_us.p50"), "p99, us": _median("latency_us.p99")}
     slow_us = _TROUBLES["one slow"]["slow_ns"] / 1e3
-    note = f"Simulated, {_REPLICAS} replicas, {_SESSIONS} sessions. The slow one takes {slow_us:g} us more for each burst; neither leads."
+    note = (
+        f"Simulated, {_REPLICAS} replicas, {_SESSIONS} sessions. The slow replica takes {slow_us:g} us more for each burst. Neither leads."
+    )
     return _table(rows, "adaptive-trouble", "One replica dead, one replica slow", columns, ("trouble",), note)
 
 
@@ -203,12 +205,12 @@ def _alternation(rows: Rows) -> Table | None:
         "ops/s": _median("throughput_ops_s"),
         "in good spells": _median("good_ops_s"),
         "in bad spells": _median("bad_ops_s"),
-        "ordering after, ms": _median("ordering_after_ms", form=".2f"),
-        "resting after, ms": _median("resting_after_ms", form=".2f"),
+        "slow path after, ms": _median("slow_path_after_ms", form=".2f"),
+        "fast path after, ms": _median("fast_path_after_ms", form=".2f"),
         "activations a bad spell": _median("activations_per_bad_spell", form=".2f"),
     }
-    note = f"{_FEW_SESSIONS} sessions. Spells of {_SPELL_NS / 1e6:g} ms, good and bad in turns; in bad ones {_REORDERED:.0%} are reordered."
-    return _table(rows, "adaptive-spells", "A network that is good and bad in turns", columns, ("seed",), note)
+    note = f"{_FEW_SESSIONS} sessions. Good and bad spells of {_SPELL_NS / 1e6:g} ms alternate; in bad ones {_REORDERED:.0%} are reordered."
+    return _table(rows, "adaptive-spells", "A network with alternating good and bad spells", columns, ("seed",), note)
 
 
 def _of_real(rows: Rows) -> Table | None:
@@ -220,7 +222,7 @@ def _of_real(rows: Rows) -> Table | None:
     note = f"Processes on this machine, multicast on its loopback; {_SESSIONS_EACH} sessions in each client process. With one order, "
     note += "client processes send one at a time."
     by = ("processes", "one_order")
-    return _table(rows, "adaptive-processes", "Client processes whose multicasts cross", columns, by, note)
+    return _table(rows, "adaptive-processes", "Several client processes, whose multicasts arrive in different orders", columns, by, note)
 
 
 def _claim(
@@ -234,7 +236,7 @@ _CLAIMS = (
     *(
         _claim(
             f"{disturbance}-three-throughput", f"throughput against batching, three replicas, {disturbance}",
-            "It does at least what batched Paxos does, however bad the network is.", "at least as much", _BOTH,
+            "Its throughput is at least that of batched Paxos, however bad the network is.", "at least as much", _BOTH,
             LEVEL, no_cliff("throughput_ops_s", _BATCHED, min, part=_DISORDER, disturbance=disturbance),
         )
         for disturbance in _RATES
@@ -248,28 +250,29 @@ _CLAIMS = (
         for disturbance in _RATES
     ),
     _claim(
-        "delay", "latency on a perfect network", "Where nothing is wrong it is at most one message delay later than Speculative Paxos.",
+        "delay", "latency on a perfect network", "On a perfect network it needs at most one message delay more than Speculative Paxos.",
         "at most one delay more", (_ADAPTIVE, _SPECULATIVE), AtMost(1, even=2), _one_delay,
     ),
     _claim(
-        "trouble", "one replica dead, or slow", "With a dead or a slow follower it does at least what batched Paxos does.",
+        "trouble", "one replica dead, or slow", "With a dead or a slow follower its throughput is at least that of batched Paxos.",
         "at least as much", _BOTH, LEVEL, _in_trouble,
     ),
     _claim(
-        "spells", "a network good and bad in turns", "Over both it does at least what batched Paxos does.",
+        "spells", "alternating good and bad spells", "Over both its throughput is at least that of batched Paxos.",
         "at least as much", _BOTH, LEVEL, _spells,
     ),
     _claim(
-        "flapping", "how often it adapts", "The leader begins to send its order at most once in a bad spell.",
+        "flapping", "how often it adapts", "The slow path becomes active at most once in a bad spell.",
         "at most once", (_ADAPTIVE,), AtMost(1, even=2, slack=0), _flapping,
     ),
     _claim(
-        "processes", "four client processes against one", "Multicasts of four client processes cross; it keeps 60% of its throughput.",
+        "processes", "four client processes against one",
+        "Multicasts of four client processes arrive in different orders; it keeps 60% of its throughput.",
         "at least 60%", (_ADAPTIVE,), AtLeast(0.6, even=0.3, slack=0), _of_processes("throughput_ops_s", 4, _ADAPTIVE, 1),
     ),
     _claim(
         "processes-batched", "four client processes against batching",
-        "With four client processes it does at least what batched Paxos does.", "at least as much", _BOTH,
+        "With four client processes its throughput is at least that of batched Paxos.", "at least as much", _BOTH,
         AtLeast(1.0, even=0.5, slack=0), _of_processes("throughput_ops_s", 4, _BATCHED, 4),
     ),
     _claim(
@@ -285,18 +288,18 @@ _CLAIMS = (
         "70%", (_ADAPTIVE,), AtLeast(0.7, even=0.35, slack=0), _goes_on,
     ),
     _claim(
-        "views", "view changes", "No view changes but for a leader that has died.",
+        "views", "view changes", "The view changes only when a leader has died.",
         "none", (_ADAPTIVE,), AtMost(0, even=0), no_view_change,
     ),
 )  # fmt: skip
 
 EXPERIMENT = Experiment(
     "adaptive",
-    "Adaptive Speculative Paxos where the fast way does not hold",
-    "Does it do at least what batched Paxos does on bad networks and with replicas dead or slow, and how soon does it adapt?",
-    f"Simulated with {_REPLICAS} replicas: messages reordered and lost, a follower dead or slow, and a network that is good and bad in "
-    f"turns. On this machine: client processes whose multicasts cross, {_SESSIONS_EACH} sessions in each, and replicas that are killed. "
-    "The claims are Stretto's own.",
+    "Adaptive Speculative Paxos where the fast path does not hold",
+    "Is its throughput at least that of batched Paxos on bad networks and with dead or slow replicas, and how soon does it adapt?",
+    f"Simulated with {_REPLICAS} replicas: messages reordered and lost, a follower dead or slow, and a network with alternating good "
+    f"and bad spells. On this machine: client processes whose multicasts arrive in different orders, {_SESSIONS_EACH} sessions in "
+    "each, and replicas that are killed. The claims are Stretto's own.",
     _points,
     _show,
     _CLAIMS,

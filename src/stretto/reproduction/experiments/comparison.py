@@ -1,4 +1,4 @@
-"""Maximum throughput, and latency at low load: every protocol against Multi-Paxos, and why."""
+"""Maximum throughput, and latency at low load: every protocol against Multi-Paxos, and the reasons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stretto.simulation.world import Costs
 _REPLICAS = 5
 _SWITCH = "-switch"
 SHARED, SINGLE = "shared", "single"
-"""Messages to one destination share datagrams, as they do in Stretto; or each has one of its own, as in the papers' prototypes."""
+"""Whether messages to one destination share datagrams, as in Stretto, or each has its own, as in the prototypes of the papers."""
 
 
 def _points(scope: Scope) -> Iterator[AnyPoint]:
@@ -35,7 +35,7 @@ def _points(scope: Scope) -> Iterator[AnyPoint]:
 
 
 def _variants(spec: SimulationSpec) -> dict[str, SimulationSpec]:
-    """The protocol; and if it has a sequencer, also with one that takes no time, as a switch would."""
+    """The protocol, and if it has a sequencer, also a variant whose sequencer takes no time, as a switch would."""
     variants = {spec.protocol: spec}
     if spec.sequencers:
         variants[spec.protocol + _SWITCH] = msgspec.structs.replace(spec, sequencer_costs=Costs())
@@ -43,7 +43,7 @@ def _variants(spec: SimulationSpec) -> dict[str, SimulationSpec]:
 
 
 def _one_message_each(spec: SimulationSpec) -> SimulationSpec:
-    """The same with a datagram for each message."""
+    """The same run with a datagram for each message."""
     kinds = ("costs", "client_costs", "sequencer_costs")
     single = {kind: msgspec.structs.replace(getattr(spec, kind), datagram_messages=1) for kind in kinds}
     return msgspec.structs.replace(spec, **single)
@@ -53,12 +53,12 @@ def _one_message_each(spec: SimulationSpec) -> SimulationSpec:
 
 
 def _most(rows: Rows, protocol: str, datagrams: str = SHARED) -> Rows:
-    """The rows with that number of sessions at which a protocol does most."""
+    """The rows with the number of sessions at which the throughput of a protocol is greatest."""
     return rows.where(protocol=protocol, datagrams=datagrams).best("throughput_ops_s", by="sessions")
 
 
 def throughput(rows: Rows, protocol: str, datagrams: str = SHARED) -> float:
-    """The most that a protocol does, in operations a second. Raises Missing."""
+    """The maximum throughput of a protocol, in operations per second. Raises Missing."""
     return _most(rows, protocol, datagrams).median("throughput_ops_s")
 
 
@@ -68,22 +68,22 @@ def latency_us(rows: Rows, protocol: str, datagrams: str = SHARED) -> float:
 
 
 def _leader(rows: Rows, protocol: str, datagrams: str) -> tuple[float, float, float]:
-    """What the leader has with one operation at the highest throughput: messages, datagrams, microseconds of processor time."""
+    """The work of the leader for one operation at the highest throughput: messages, datagrams, microseconds of processor time."""
     most = _most(rows, protocol, datagrams)
 
-    def both_ways(unit: str) -> float:
-        return sum(most.median(f"{unit}_per_op.leader.{way}") for way in ("received", "sent"))
+    def both_directions(unit: str) -> float:
+        return sum(most.median(f"{unit}_per_op.leader.{direction}") for direction in ("received", "sent"))
 
-    return both_ways("messages"), both_ways("datagrams"), most.median("cpu_us_per_op.leader")
+    return both_directions("messages"), both_directions("datagrams"), most.median("cpu_us_per_op.leader")
 
 
 def _busy(rows: Rows, protocol: str, datagrams: str) -> float:
-    """The share of time that the leader works. What it is charged for at the end of the measured part may lie behind that end."""
+    """The share of time that the leader works. At most 1: the last work that it is charged for may end after the measured part."""
     return min(1.0, _most(rows, protocol, datagrams).median("utilisation.leader"))
 
 
 def _explained(rows: Rows, one: str, other: str, datagrams: str) -> str:
-    """Why one does more than the other: what the leaders have to do."""
+    """The work of both leaders, which explains the difference in throughput."""
     parts = []
     for protocol in (one, other):
         messages, carriers, cpu = _leader(rows, protocol, datagrams)
@@ -115,7 +115,9 @@ def _latency_ratio(one: str, other: str) -> Callable[[Rows], Finding]:
         change = f"{abs(1 - ratio):.0%} {'lower' if ratio < 1 else 'higher'}"
         cpu = [rows.where(protocol=name, datagrams=SHARED, sessions=1).median("cpu_us_per_op.leader") for name in (one, other)]
         reason = f"One call at a time takes {ours:.0f} us with {label_of(one)} and {theirs:.0f} us with {label_of(other)}; "
-        return Finding(ratio, change, reason + f"the leaders work {cpu[0]:.1f} and {cpu[1]:.1f} us for it, the rest is the way.")
+        return Finding(
+            ratio, change, reason + f"the leaders work {cpu[0]:.1f} and {cpu[1]:.1f} us for it, the rest is the network and the clients."
+        )
 
     return find
 
@@ -175,7 +177,7 @@ def _show(rows: Rows) -> Iterator[Table | None]:
         except Missing:
             continue
     columns = ("protocol", "most, ops/s", "of Multi-Paxos", "latency, us", "of Multi-Paxos", "99th percentile")
-    note = f"{_REPLICAS} replicas, datagrams shared. Latency is that of a single session; throughput is the most that any number gave."
+    note = f"{_REPLICAS} replicas, datagrams shared. Latency is that of a single session; throughput is the maximum over 1 to 256 sessions."
     yield Table("comparison", "Every protocol against Multi-Paxos", columns, tuple(table), note)
     yield _decomposition(rows, present)
 
@@ -213,9 +215,9 @@ def _decomposition(rows: Rows, present: list[str]) -> Table:
     columns = ("protocol", "datagrams", "messages/op", "datagrams/op", "CPU us/op", "1 s / CPU", "ops/s", "busy")
     note = (
         "At the leader, at the highest throughput. One second divided by its processor time for an operation bounds the throughput. "
-        "Where messages share datagrams, a busy leader sends and receives what belongs to several operations at once: this batching costs "
-        "no delay, is there in every protocol of Stretto, and is not in the papers' prototypes; lines “single” are without. A simulated "
-        "message costs the same whatever is in it, which flatters protocols that put many requests into one."
+        "Where messages share datagrams, a busy leader sends and receives the messages of several operations at once. This batching costs "
+        "no delay. Every protocol of Stretto has it, and the prototypes of the papers do not; lines “single” are without it. A simulated "
+        "message costs the same whatever its size, which favours protocols that put many requests into one message."
     )
     return Table("decomposition", "Where the throughput comes from", columns, tuple(table), note)
 
@@ -225,9 +227,9 @@ EXPERIMENT = Experiment(
     "Throughput and latency against Paxos",
     "How much faster is Speculative Paxos than Paxos, Fast Paxos, batching, NOPaxos and no replication, and why?",
     f"Simulated, {_REPLICAS} replicas, multicasts in one order, each client on a machine of its own. One session gives the latency at low "
-    "load; of 32, 128 and 256 sessions those count that give most throughput. Everything is run twice: with datagrams that messages share, "
-    "and with a datagram for each message. A sequencer is a process like a replica, and in a variant takes no time, as a switch would; "
-    "a message needs a delay to reach it and another from it all the same.",
+    "load; the throughput is the maximum over 32, 128 and 256 sessions. Everything is run twice: with datagrams that messages share, "
+    "and with a datagram for each message. A sequencer is a process with the costs of a replica, and in a variant takes no time, as a "
+    "switch would; in both, a message needs one delay to reach it and another from it.",
     _points,
     _show,
     _CLAIMS,

@@ -1,4 +1,4 @@
-"""Throughput as messages are reordered, and as they are lost."""
+"""Throughput and latency on networks that reorder or lose messages."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _REPLICAS, _SESSIONS = 5, 64
 _REORDER, _LOSS = "reorder", "loss"
 _WORDS = {_REORDER: "reordered", _LOSS: "lost"}
 _CLAIMED = {_REORDER: 1e-3, _LOSS: 1e-2}
-"""Where Speculative Paxos falls below Paxos, by the papers."""
+"""The rate at which Speculative Paxos falls below Paxos, according to the papers."""
 _HELD_TO = {_REORDER: 0.2, _LOSS: 0.05}
-"""How bad the network may be for Adaptive Speculative Paxos to keep up."""
+"""The rate up to which the claims of Adaptive Speculative Paxos hold."""
 _ZERO = 2e-6
 _PAXOS, _BATCHED, _ADAPTIVE = "multipaxos", "multipaxos-batched", "adaptive"
 _RATES = {
     _REORDER: ((0.0, 1e-4, 1e-3, 1e-2, 1e-1, 2e-1), (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 2e-1)),
     _LOSS: ((0.0, 1e-4, 1e-3, 1e-2, 5e-2, 1e-1), (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 5e-2, 1e-1)),
 }
-"""Of a quick run and of a full one."""
+"""For a quick run and for a full one."""
 
 
 def _points(scope: Scope) -> Iterator[AnyPoint]:
@@ -44,8 +44,10 @@ def _points(scope: Scope) -> Iterator[AnyPoint]:
 
 
 def crossing(rows: Rows, disturbance: str, protocol: str, other: str = _PAXOS) -> float | None:
-    """The rate at which the median throughput of `protocol` falls below that of `other`, interpolated between two rates on a logarithmic
-    scale; None if it does not. Raises Missing."""
+    """The rate at which the median throughput of `protocol` falls below that of `other`.
+
+    It is interpolated between two rates on a logarithmic scale. None if the throughput never falls below. Raises Missing.
+    """
     rows = rows.where(disturbance=disturbance)
     ratios: list[tuple[float, float]] = []
     for rate in sorted(rows.values("rate")):
@@ -74,15 +76,18 @@ def _crossing_found(disturbance: str) -> Callable[[Rows], Finding]:
         reason = f"With {highest:.0%} {_WORDS[disturbance]} Speculative Paxos reconciles {often:,.0f} times a second, keeps "
         reason += f"{worst / still:.0%} of its throughput, and has {worst / paxos:.2f} times that of Multi-Paxos."
         if at is None:
-            return Finding(float("inf"), f"never below Paxos up to {highest:.0%}", f"It holds out longer than claimed. {reason}")
-        sooner = "longer" if at > _CLAIMED[disturbance] else "less long"
-        return Finding(at, f"below Paxos from {at * 100:.2g}% on", f"It holds out {sooner} than claimed. {reason}")
+            return Finding(float("inf"), f"never below Paxos up to {highest:.0%}", f"It stays above longer than claimed. {reason}")
+        direction = "longer" if at > _CLAIMED[disturbance] else "less long"
+        return Finding(at, f"below Paxos from {at * 100:.2g}% on", f"It stays above {direction} than claimed. {reason}")
 
     return find
 
 
 def no_cliff(column: str, other: str, worst: Callable[[list[float]], float], **factors: Any) -> Callable[[Rows], Finding]:
-    """What Adaptive Speculative Paxos has of `column` against `other` in the rows with these factors, at the `worst` of the rates."""
+    """The ratio of a column of Adaptive Speculative Paxos to that of `other`, in the rows with these factors.
+
+    `worst`: chooses one ratio from those of all rates.
+    """
 
     def find(rows: Rows) -> Finding:
         chosen = rows.where(**factors)
@@ -101,7 +106,7 @@ def no_cliff(column: str, other: str, worst: Callable[[list[float]], float], **f
 
 
 def no_view_change(rows: Rows) -> Finding:
-    """How often the view changed under Adaptive Speculative Paxos, where no leader was killed."""
+    """How often the view changed under Adaptive Speculative Paxos in runs without a killed leader."""
     mine = Rows(row for row in rows.where(protocol=_ADAPTIVE) if row.get("killed") != "leader")
     most = mine.spread("view_changes")[1]
     operations = sum(row["operations"] for row in mine)
@@ -147,7 +152,7 @@ def _rate(at: float | None) -> str:
 
 
 LEVEL, NOT_ABOVE = AtLeast(1.0, even=0.8, slack=0.02), AtMost(1.0, even=1.25, slack=0.02)
-"""By how much medians of a few seeds differ does not count."""
+"""The slack is about the difference between medians of a few seeds."""
 
 _CLAIMS = (
     Claim(
@@ -164,7 +169,7 @@ _CLAIMS = (
     *(
         Claim(
             f"adaptive-{disturbance}-throughput", f"Adaptive: throughput against batching, messages {word}",
-            STRETTO, "no cliff", f"Up to {_HELD_TO[disturbance]:.0%} {word}, it does at least what batched Paxos does.",
+            STRETTO, "no cliff", f"Up to {_HELD_TO[disturbance]:.0%} {word}, its throughput is at least that of batched Paxos.",
             "at least as much", (_ADAPTIVE, _BATCHED), LEVEL, no_cliff("throughput_ops_s", _BATCHED, min, disturbance=disturbance),
         )
         for disturbance, word in _WORDS.items()
@@ -186,10 +191,10 @@ _CLAIMS = (
 EXPERIMENT = Experiment(
     "disorder",
     "Messages out of order, and messages lost",
-    "How fast is each protocol on a network that is worse, and from where on is it slower than Paxos?",
-    f"Simulated, {_REPLICAS} replicas, {_SESSIONS} sessions on machines of their own. Each copy of a multicast is held back by 50 to "
-    "150 us, or each copy of any datagram is lost, with the same probability and independently. What is not multicast is not held back: "
-    "no protocol rests on its order. A run ends after 0.4 s of virtual time.",
+    "How fast is each protocol on a bad network, and at which rate is it slower than Paxos?",
+    f"Simulated, {_REPLICAS} replicas, {_SESSIONS} sessions on machines of their own. Each copy of a multicast is delayed by 50 to "
+    "150 us, or each copy of any datagram is lost, with the same probability and independently. Only multicasts are delayed, because "
+    "no protocol depends on the order of other messages. A run ends after 0.4 s of virtual time.",
     _points,
     _show,
     _CLAIMS,

@@ -1,4 +1,4 @@
-"""Protocols over the packet-level model of twelve switches: four designs of multicast, more and more other traffic."""
+"""Protocols over the packet-level model of twelve switches: four multicast designs, with increasing other traffic."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _REPLICAS, _CLIENTS, _SESSIONS = 5, 8, 40
 _TWELVE = "testbed"
 _NETWORKS = {
     "even": ("datacentre", "per_root", "2,560 hosts whose links of 1 Gbit/s meet links of 10 Gbit/s everywhere"),
-    "slow pods": ("datacentre(pod_gbps=1)", "early", "2,560 hosts with 1 Gbit/s up to the aggregation switches, where ways merge"),
+    "slow pods": ("datacentre(pod_gbps=1)", "early", "2,560 hosts with 1 Gbit/s up to the aggregation switches, where paths merge"),
 }
-"""Topology, where ways over different roots merge, and how that is said. The papers publish neither rates nor merging."""
+"""Topology, where paths over different roots merge, and a description. The papers publish neither link rates nor merging."""
 _PLAIN_IN_PAPER = 0.1
 
 
@@ -44,7 +44,7 @@ def _points(scope: Scope) -> Iterator[AnyPoint]:
 
 
 def _improved(network: str) -> Callable[[Rows], Finding]:
-    """How many times fewer messages are out of order if multicast knows the topology."""
+    """How many times fewer messages are out of order with topology-aware multicast."""
 
     def find(rows: Rows) -> Finding:
         rows = rows.where(network=network)
@@ -58,14 +58,14 @@ def _improved(network: str) -> Callable[[Rows], Finding]:
         plain, aware, ahead = (overtaken(design, load) for design in ("plain", "topology_aware", "prioritised"))
         ratio = plain / aware if aware else float("inf")
         text = f"from {plain:.2%} to {aware:.2%}" + (f", {ratio:.3g} times fewer" if aware else "")
-        reason = f"On {_NETWORKS[network][2]}, with {load:.0%} of the links taken by other traffic: of the loads that were run, the one "
-        return Finding(ratio, text, f"{reason}where plain multicast is nearest to 10%. With priority as well, {ahead:.2%} remain.")
+        reason = f"On {_NETWORKS[network][2]}, with a link load of {load:.0%} by other traffic, the load of this run at "
+        return Finding(ratio, text, f"{reason}which plain multicast is nearest to 10%. With priority as well, {ahead:.2%} remain.")
 
     return find
 
 
 def _serial(rows: Rows) -> Finding:
-    """What is still out of order behind one switch that serialises."""
+    """The greatest share of messages out of order behind one switch that serialises."""
     mine = Rows(row for row in rows.where(design="serialised") if "network" in row)
     worst = mine.spread("overtaken")[1]
     loads = mine.values("load")
@@ -79,7 +79,7 @@ def _show(rows: Rows) -> Iterator[Chart | Table | None]:
     for network, (_, _, words) in _NETWORKS.items():
         mine = ordering.where(network=network)
         lines = [_above_zero(line(mine.where(design=design), design, "load", "overtaken")) for design in DESIGNS]
-        note = f"Multicasts alone, without a protocol: {words}. Points at zero are not drawn; a design without a line lost no order at all."
+        note = f"Multicasts alone, without a protocol: {words}. Points at zero are not drawn; a design without a line reordered nothing."
         title = f"Messages that receivers get in another order: {network}"
         y = Axis("messages overtaken", log=True, percent=True)
         yield chart_or_none(f"fabric-order-{network.split()[0]}", title, x, y, lines, note)
@@ -94,7 +94,7 @@ def _show(rows: Rows) -> Iterator[Chart | Table | None]:
 
 
 def _above_zero(drawn: Line | None) -> Line | None:
-    """What a logarithmic axis can show."""
+    """The points that a logarithmic axis can show."""
     points = tuple(point for point in drawn.points if point[1] > 0) if drawn is not None else ()
     return Line(drawn.style, points) if drawn is not None and points else None
 
@@ -116,12 +116,12 @@ def _table(runs: Rows) -> Table:
     return Table("fabric", "Operations a second (and reconciliations a second), by load", columns, tuple(table))
 
 
-_AWARE = "Multicast that knows the topology brings reordering from about 10% to about 0.1%."
+_AWARE = "Topology-aware multicast reduces reordering from about 10% to about 0.1%."
 _SECTION = "mostly-ordered multicast"
 _CLAIMS = (
     *(
         Claim(
-            f"topology-aware-{network.split()[0]}", f"Multicast that knows the topology: reordering, {network}", NSDI15, _SECTION, _AWARE,
+            f"topology-aware-{network.split()[0]}", f"Topology-aware multicast: reordering, {network}", NSDI15, _SECTION, _AWARE,
             "100 times fewer", (), AtLeast(100, even=2, slack=0.2), _improved(network),
         )
         for network in _NETWORKS
@@ -135,8 +135,8 @@ _CLAIMS = (
 EXPERIMENT = Experiment(
     "fabric",
     "Four designs of multicast on a data-centre network",
-    "How much order does each design of multicast keep, and what is that worth to each protocol?",
-    "The packet-level model moves every packet through the queues of its switches, among other traffic that comes in bursts. "
+    "How many messages does each multicast design reorder, and how does that affect each protocol?",
+    "The packet-level model moves every packet through the queues of its switches, among bursts of other traffic. "
     f"{_SESSIONS} sessions are spread over {_CLIENTS} machines, so requests of one machine share datagrams.",
     _points,
     _show,

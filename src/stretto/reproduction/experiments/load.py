@@ -1,4 +1,4 @@
-"""Latency against throughput, as ever more clients call."""
+"""Latency against throughput, with an increasing number of clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _show(rows: Rows) -> Iterator[Chart | Table | None]:
 
 
 def _real_ratios(real: Rows) -> Table:
-    """The same ratios as in simulation, on real processes, whatever they are."""
+    """The same ratios as in simulation, on real processes."""
 
     def most(protocol: str) -> float:
         return real.where(protocol=protocol).best("throughput_ops_s", by="sessions").median("throughput_ops_s")
@@ -78,8 +78,8 @@ EXPERIMENT = Experiment(
     "load",
     "Latency against throughput",
     "How does latency grow with load, and where does each protocol saturate?",
-    "Closed loops: each session makes its next call when the one before has returned. From point to point along a line there are more "
-    "sessions; throughput follows from them. Right and low is better. Multicasts arrive in one order everywhere and nothing is lost.",
+    "Closed loops: each session makes its next call when the one before has returned. Each point along a line has more sessions than the "
+    "one before. Right and low is better. Multicasts arrive in one order at all replicas, and nothing is lost.",
     _points,
     _show,
 )

@@ -1,4 +1,4 @@
-"""The number of replicas; messages for each operation, and message delays, beside the theory."""
+"""The number of replicas; messages for each operation, and message delays, compared with theory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LEADER_IN_THEORY: dict[str, tuple[str, Callable[[int], float]]] = {
     "nopaxos": ("2", lambda n: 2),
     "unreplicated": ("2", lambda n: 2),
 }
-"""Messages received and sent at the leader for an operation, with n replicas."""
+"""Messages that the leader receives and sends for an operation, with n replicas."""
 
 
 def _points(scope: Scope) -> Iterator[AnyPoint]:
@@ -52,20 +52,20 @@ def _points(scope: Scope) -> Iterator[AnyPoint]:
 
 
 def delays(rows: Rows, protocol: str) -> float:
-    """How many times a call waits for the network, from its start to its result. Raises Missing."""
+    """The number of message delays from the start of a call to its result. Raises Missing."""
     return rows.where(protocol=protocol, asked=_DELAYS).median("latency_us.p50") / (_HOP_NS / 1e3)
 
 
 def at_leader(rows: Rows, protocol: str, replicas: int, role: str = "leader") -> float:
     """Messages that the leader, or a follower, receives and sends for an operation. Raises Missing."""
     some = rows.where(protocol=protocol, replicas=replicas, asked=_THROUGHPUT)
-    return sum(some.median(f"messages_per_op.{role}.{way}") for way in ("received", "sent"))
+    return sum(some.median(f"messages_per_op.{role}.{direction}") for direction in ("received", "sent"))
 
 
 def _delays_found(protocol: str) -> Callable[[Rows], Finding]:
     def find(rows: Rows) -> Finding:
         found = delays(rows, protocol)
-        reason = f"With a network that takes {_HOP_NS // 1_000} us for each message, and processors that take nothing, a call takes "
+        reason = f"With {_HOP_NS // 1_000} us for each message on the network, and processors that take no time, a call takes "
         return Finding(found, f"{found:.2f} message delays", reason + f"{found * _HOP_NS / 1e3:.0f} us.")
 
     return find
@@ -75,8 +75,8 @@ def _messages_found(protocol: str, replicas: int) -> Callable[[Rows], Finding]:
     def find(rows: Rows) -> Finding:
         found = at_leader(rows, protocol, replicas)
         some = rows.where(protocol=protocol, replicas=replicas, asked=_THROUGHPUT)
-        ways = ", ".join(f"{some.median(f'messages_per_op.leader.{way}'):.2f} {way}" for way in ("received", "sent"))
-        return Finding(found, f"{found:.2f} messages", f"Counted at the leader of {replicas} replicas: {ways} for each operation.")
+        counts = ", ".join(f"{some.median(f'messages_per_op.leader.{direction}'):.2f} {direction}" for direction in ("received", "sent"))
+        return Finding(found, f"{found:.2f} messages", f"Counted at the leader of {replicas} replicas: {counts} for each operation.")
 
     return find
 
@@ -137,11 +137,11 @@ def _counts(rows: Rows, present: list[str]) -> Table:
         "Messages for each operation, received and sent, counted in the simulator; a multicast counts once where it is sent. Delays are "
         "those of a single call on a network that takes the same time for each message, with processors that cost nothing."
     )
-    return Table("messages", "Messages and delays beside the theory", columns, tuple(table), note)
+    return Table("messages", "Messages and delays compared with theory", columns, tuple(table), note)
 
 
 def _in_theory(rows: Rows, protocol: str, replicas: int) -> str:
-    """What the leader should have; with batches 2 + 2(n-1)/b, where their size b is what the leader's own messages tell."""
+    """The number of messages at the leader in theory: with batches 2 + 2(n-1)/b, where b is their mean size in this run."""
     if protocol in _LEADER_IN_THEORY:
         words, theory = _LEADER_IN_THEORY[protocol]
         return words if words.isdigit() else f"{theory(replicas):g} ({words})"
@@ -154,8 +154,8 @@ def _in_theory(rows: Rows, protocol: str, replicas: int) -> str:
 
 EXPERIMENT = Experiment(
     "messages",
-    "More replicas, and what each operation costs in messages",
-    "What do more replicas cost, and does each protocol send as many messages as its description says?",
+    "More replicas, and the messages of each operation",
+    "How does the number of replicas affect throughput, and does each protocol send as many messages as its description says?",
     "The simulator counts what each replica receives and sends.",
     _points,
     _show,

@@ -1,4 +1,4 @@
-"""What a reconciliation costs, by how far logs have come apart."""
+"""The cost of a reconciliation, by the divergence of the logs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,17 @@ def _points(scope: Scope) -> Iterator[AnyPoint]:
 
 def _show(rows: Rows) -> Iterator[Chart | Table | None]:
     measures = (
-        ("duration_us", "us from its start until all replicas work again", "How long a reconciliation takes"),
-        ("rolled_back_per_reconciliation", "operations undone, all replicas together", "How much a reconciliation undoes"),
-        ("messages_per_reconciliation", "messages that replicas sent meanwhile", "What is sent during a reconciliation"),
+        ("duration_us", "us from its start until all replicas are in the new view", "How long a reconciliation takes"),
+        (
+            "rolled_back_per_reconciliation",
+            "operations rolled back, all replicas together",
+            "How many operations a reconciliation rolls back",
+        ),
+        ("messages_per_reconciliation", "messages that replicas sent during it", "How many messages a reconciliation needs"),
     )
     for measure, words, title in measures:
         lines = [_line(rows, protocol, replicas, measure) for protocol in rows.values("protocol") for replicas in _SIZES]
-        x = Axis("operations from where logs differ to the end of the longest", log=True)
+        x = Axis("divergence: operations from where logs differ to the end of the longest", log=True)
         yield chart_or_none(f"reconciliation-{measure.partition('_')[0]}", title, x, Axis(words, log=True), lines, "Medians over seeds.")
     yield _table(rows)
 
@@ -72,10 +76,10 @@ def _table(rows: Rows) -> Table:
 
 EXPERIMENT = Experiment(
     "reconciliation",
-    "What a reconciliation costs",
-    "How long does a reconciliation take, how many operations does it undo, and how many messages does it need?",
-    f"Simulated; {_RATE:.1%} of the copies of multicasts are held back by 50 to 150 us. Logs come apart by as many operations as are "
-    "called before the conflict is found, so the number of sessions decides how far.",
+    "The cost of a reconciliation",
+    "How long does a reconciliation take, how many operations does it roll back, and how many messages does it need?",
+    f"Simulated; {_RATE:.1%} of the copies of multicasts are delayed by 50 to 150 us. Logs diverge by the operations that are "
+    "called before the conflict is found, so their divergence depends on the number of sessions.",
     _points,
     _show,
 )

@@ -1,4 +1,4 @@
-"""Multicasts and protocols over real switches on this machine: four designs, and the packet-level model beside them."""
+"""Multicasts and protocols over real switches on this machine: four designs, compared with the packet-level model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _points(scope: Scope) -> Iterator[AnyPoint]:
 
 
 def _serial(rows: Rows) -> Finding:
-    """What is out of order behind one switch that serialises."""
+    """The greatest share of messages out of order behind one switch that serialises."""
     mine = rows.where(kind="switched-ordering", design="serialised")
     worst = mine.spread("overtaken")[1]
     reason = f"The most over all rates, loads and seeds, of {_MESSAGES:,} messages each."
@@ -51,8 +51,8 @@ def _show(rows: Rows) -> Iterator[Chart | Table | None]:
         mine = ordering.where(**rest)
         for where, column in (("switches", "overtaken_percent"), ("model", "model_overtaken_percent")):
             lines = [line(mine.where(design=design), design, factor, column) for design in DESIGNS]
-            note = "Three senders, three receivers in racks of their own. One placement."
-            yield chart_or_none(f"testbed-{factor}-{where}", f"Messages that come in another order: {where}", axis, y, lines, note)
+            note = "Three senders and three receivers, each receiver in another rack. One placement."
+            yield chart_or_none(f"testbed-{factor}-{where}", f"Messages that arrive in another order: {where}", axis, y, lines, note)
     yield _table(rows.where(kind="switched"))
 
 
@@ -75,9 +75,9 @@ def _table(runs: Rows) -> Table | None:
 EXPERIMENT = Experiment(
     "testbed",
     "Four designs of multicast on real switches",
-    "Does what the model says of the designs hold on real switches, and does it reach the protocols?",
-    "Twelve Open vSwitches, sixteen hosts in network namespaces, on this machine. Two cores do the work of all of them, so shapes count "
-    "and not microseconds. Needs root and Open vSwitch; left out where that is missing, and of quick runs.",
+    "Do real switches behave as the model predicts, and what does that mean for the protocols?",
+    "Twelve Open vSwitches, sixteen hosts in network namespaces, on this machine. Two cores do the work of all of them, so the "
+    "shapes of curves are meaningful and microseconds are not. It needs root and Open vSwitch, and is not a part of quick runs.",
     _points,
     _show,
     (
