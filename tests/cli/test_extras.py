@@ -45,11 +45,14 @@ def without(packages: tuple[str, ...], arguments: list[str], directory: Path) ->
         ["verify", "--help"],
         ["explore", "--help"],
         ["torture", "--help"],
+        ["simulate", "--operations", "50"],
+        ["fuzz", "--help"],
+        ["mutants", "--help"],
         *([name, "--help"] for name in ("bench", "calibrate", "compare", "demo", "reproduce", "testbed")),
     ],
     ids=" ".join,
 )
-def test_a_cluster_needs_neither(arguments: list[str], tmp_path: Path) -> None:
+def test_clusters_and_plain_simulations_need_neither(arguments: list[str], tmp_path: Path) -> None:
     done = without((NUMPY, MATPLOTLIB), arguments, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -65,6 +68,7 @@ def test_a_cluster_needs_neither(arguments: list[str], tmp_path: Path) -> None:
         ((MATPLOTLIB,), ["demo", "--plot", "protocols.png"]),
         ((NUMPY, MATPLOTLIB), ["compare", "a.json", "b.json"]),
         ((NUMPY, MATPLOTLIB), ["network", "reorder"]),
+        ((NUMPY, MATPLOTLIB), ["simulate", "--topology", "testbed"]),
     ],
 )
 def test_a_command_that_needs_one_says_what_to_install_before_it_does_anything(
