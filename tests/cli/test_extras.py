@@ -30,7 +30,7 @@ sys.exit(run(sys.argv[2:]))
 def without(packages: tuple[str, ...], arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
     """The end of a command in a process where these packages cannot be imported."""
     command = [sys.executable, "-c", _RUN, ",".join(packages), *arguments]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False, env=os.environ)
 
 
 @pytest.mark.parametrize(

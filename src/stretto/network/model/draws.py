@@ -19,8 +19,8 @@ def generator(*parts: object) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(weight(*parts)))
 
 
-def none() -> Times:
-    """No packets."""
+def no_packets() -> Times:
+    """The arrivals where nothing arrives."""
     return np.zeros(0, np.int64)
 
 

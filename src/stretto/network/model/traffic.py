@@ -52,7 +52,7 @@ class Background(msgspec.Struct, frozen=True):
         from stretto.network.model import draws
 
         if not self.load or end_ps <= start_ps or (self.ports is not None and (node, port) not in self.ports):
-            return draws.none(), draws.none()
+            return draws.no_packets(), draws.no_packets()
         random = draws.generator("background", self.seed, node, port)
         sending_ps = [wire.transmission_ps(size) for size in SIZES_BYTES]
         if self.bursts == "poisson":
