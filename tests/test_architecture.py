@@ -35,8 +35,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "catalog": {"core", "services", "protocols", "apps", "verify"},
     "": {"core", "services", "client", "catalog"},  # stretto/__init__.py, which offers what users need
     "__main__": {"cli"},
-    "evaluation": {"bench", "simulation", "network", "testbed", "runtime", "core", "verify", "catalog"},
-    "bench": ANYTHING,
+    "bench": {"core", "apps", "network", "verify", "runtime", "simulation", "testbed", "catalog"},
+    "calibration": {"core", "replication", "protocols", "runtime", "simulation", "catalog", "bench"},
+    "reproduction": {"core", "network", "simulation", "testbed", "catalog", "bench", "calibration"},
     "mutants": ANYTHING,
     "cli": ANYTHING,
 }

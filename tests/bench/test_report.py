@@ -160,7 +160,7 @@ def test_several_runs_become_their_medians() -> None:
             "replica_cpu_us_per_op": [number, None],
             "longest_gap_ms": 1.0,
             "client_cpu_us_per_op": 2.0,
-            "floor_us": None,
+            "latency_floor_us": None,
             "protocol": "speculative",
             "batched_sockets": True,
             "kill": None,

@@ -48,7 +48,7 @@ def test_calls_reach_the_replicated_service(processes: Start, multicast: bool) -
         with pytest.raises(ApplicationError):
             store.increment(b"key", 1)
         assert client.metrics()["completed"] == 4
-    assert all(cluster.metrics(index)["tip"] >= 5 for index in range(3))
+    assert all(cluster.metrics(index)["last_position"] >= 5 for index in range(3))
     assert cluster.end() == [0, 0, 0]
 
 

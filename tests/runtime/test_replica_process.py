@@ -53,7 +53,7 @@ def test_metrics_can_be_asked_for(processes: Start) -> None:
     for index in range(3):
         metrics = cluster.metrics(index)
         assert metrics["pid"] == cluster.children[index].pid
-        assert {"view", "leader", "tip", "committed", "ignored_messages", "datagrams_received", "cpu_s", "rss_bytes"} <= set(metrics)
+        assert {"view", "leader", "last_position", "committed", "ignored_messages", "datagrams_received", "cpu_s", "rss_bytes"} <= set(metrics)
         assert metrics["rss_bytes"] > 1 << 20
         assert 0 < metrics["uptime_s"] < 60
     with pytest.raises(ClusterUnavailable, match="runs with another configuration"):

@@ -1,4 +1,4 @@
-"""A timer of the system that wakes an event loop to the microsecond. asyncio's own timers are rounded up to whole milliseconds by epoll."""
+"""A system timer that wakes an event loop to the microsecond. epoll rounds asyncio's own timers up to whole milliseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TFD_TIMER_ABSTIME = 1
 
 
 class _TimerSetting(ctypes.Structure):
-    """The C library's `itimerspec`: after which time again (never), and when."""
+    """The C library's `itimerspec`: the interval of a repeating timer (here 0), and the time of the first expiry."""
 
     _fields_ = (
         ("interval_s", ctypes.c_long),
@@ -24,9 +24,9 @@ class _TimerSetting(ctypes.Structure):
 
 
 class Alarm:
-    """Calls `rings` in the loop at the time it is set to, once. Python's `os` has these timers (timerfd) from 3.13 on.
+    """Calls `rings` in the loop once, at the time that was set. Python's `os` has these timers (timerfd) from version 3.13.
 
-    Raises OSError if the system has no timer left.
+    Raises OSError if the system has no more timers.
     """
 
     def __init__(self, loop: AbstractEventLoop, rings: Callable[[], None]) -> None:
@@ -39,13 +39,13 @@ class Alarm:
         loop.add_reader(self._fd, self._on_time)
 
     def set(self, at_ns: int) -> None:
-        """Ring at this time of the monotonic clock, at once if it has passed. A time that was set before is forgotten."""
+        """Ring at this time of the monotonic clock, or at once if it has passed. This replaces the time that was set before."""
         self._setting.at_s, self._setting.at_ns = divmod(at_ns, 10**9)
         if _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._setting), None):
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def close(self) -> None:
-        """Ring no more."""
+        """Cancel the timer and release it."""
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
 
@@ -53,5 +53,5 @@ class Alarm:
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
-            return  # set anew meanwhile
+            return  # it was set again before this event was handled
         self._rings()

@@ -1,13 +1,13 @@
-"""The client processes: each hosts one client node with its share of the sessions. This module has both ends of their pipes.
+"""The client processes. Each hosts one client node with its share of the sessions. This module has both ends of their pipes.
 
     coordinator                   client process
-         |<-----------Ready------------|  every session has had a result; the load goes on
-         |---(start_ns, end_ns)------->|  records, and reads its counters at both times
-         |----------Split------------->|  records what ends from then on separately
+         |<-----------Ready------------|  every session has had a result; the load continues
+         |---(start_ns, end_ns)------->|  it records between these times, and reads its counters at both
+         |----------Split------------->|  it records separately what ends at that time or later
          |---------- STOP ------------>|
-         |<---------ClientRun----------|  and ends
+         |<---------ClientRun----------|  it exits
 
-The clock is the machine's monotonic one, which all processes share. A client process ends by itself if its coordinator is gone.
+All processes use the monotonic clock of the machine. A client process exits by itself if its coordinator has died.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _STOP = None
 _GC_THRESHOLDS = (50_000, 50, 100)
 _COUNT_SECONDS = 0.02
 _UNCOUNTED_NS = 100_000_000
-"""What ended so recently is not counted yet, so that a split comes before it is."""
+"""Operations that ended less than this time ago are not counted yet, so that a split that is still on its way applies to them."""
 
 
 class LoadFailure(StrettoError):
-    """A client process could not make its load."""
+    """A client process failed, or did not answer in time."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ class Ready:
 
 @dataclass(frozen=True)
 class ClientRun:
-    """What one client process saw. `before` and `after`: its metrics."""
+    """The result of one client process.
+
+    `before`, `after`: its metrics at the start and at the end of the measured time. `oldest_call_ns`: how long the oldest call had been
+    outstanding when the load was stopped.
+    """
 
     before: dict[str, Any]
     after: dict[str, Any]
@@ -66,14 +70,14 @@ class ClientRun:
 
 @dataclass(frozen=True)
 class Split:
-    """Latencies of what ended at that time or later are to be told separately."""
+    """Tells a client process to record separately the latencies of operations that end at that time or later."""
 
     at_ns: int
 
 
 @dataclass(frozen=True)
 class ClientBug:
-    """The process stopped because of a bug in it."""
+    """A client process stopped because of this error."""
 
     text: str
 
@@ -87,13 +91,16 @@ def _client_process(pipe: Connection, config: ClusterConfig, plan: Plan, process
         with asyncio.Runner(loop_factory=DatagramLoop) as runner:
             runner.run(_serve(pipe, config, plan, process, send))
     except (EOFError, BrokenPipeError):
-        pass  # the coordinator is gone
+        pass  # the coordinator has died
     except StrettoError as error:
         pipe.send(ClientBug(str(error)))
 
 
 def _by_turns(turn: Lock) -> Send:
-    """Send while no other process that has the lock does: the loopback interface delivers within the call."""
+    """Send only while no other process with this lock does.
+
+    The loopback interface delivers within the call, so all receivers get the same order.
+    """
 
     def send(sock: socket.socket, datagrams: list[Datagram]) -> int:
         with turn:
@@ -178,22 +185,22 @@ class Clients:
     pipes: list[Connection]
 
     def wait_until_open(self) -> None:
-        """Until every session has had a result. Raises LoadFailure if that takes too long."""
+        """Wait until every session has had a result. Raises LoadFailure if that takes too long."""
         for pipe in self.pipes:
             self._receive(pipe, OPEN_SECONDS, "could not open its sessions")
 
     def measure(self, start_ns: int, end_ns: int) -> None:
-        """Let all read their counters at these times."""
+        """Tell all to record between these times, and to read their counters at both."""
         for pipe in self.pipes:
             pipe.send((start_ns, end_ns))
 
     def split(self, at_ns: int) -> None:
-        """Let all tell latencies of what ended from then on separately."""
+        """Tell all to record separately the latencies of what ends at that time or later."""
         for pipe in self.pipes:
             pipe.send(Split(at_ns))
 
     def check(self) -> None:
-        """Raise LoadFailure if a client process has ended or said something: during a measurement that can only be a failure."""
+        """Raise LoadFailure if a client process has died or sent a message. During a measurement, a message can only report a failure."""
         for pipe in self.pipes:
             if pipe.poll():
                 self._receive(pipe, 0, "ended")
@@ -201,10 +208,10 @@ class Clients:
             raise LoadFailure("a client process has died")
 
     def stop(self) -> list[ClientRun]:
-        """End the load and take what was recorded."""
+        """End the load and return what was recorded. Raises LoadFailure if a process does not answer in time."""
         for pipe in self.pipes:
             pipe.send(_STOP)
-        return [self._receive(pipe, ANSWER_SECONDS, "did not hand over what it recorded") for pipe in self.pipes]
+        return [self._receive(pipe, ANSWER_SECONDS, "did not send its recording") for pipe in self.pipes]
 
     def _receive(self, pipe: Connection, seconds: float, what: str) -> Any:
         index = self.pipes.index(pipe)
@@ -220,12 +227,12 @@ class Clients:
 
 
 OnHost = Callable[[int], AbstractContextManager[object]]
-"""Within it, what this thread starts is on the host of the client process of that index."""
+"""Given the index of a client process, a context in which this thread starts processes on the host of that client."""
 
 
 @contextmanager
 def client_processes(config: ClusterConfig, plan: Plan, on_host: OnHost = nullcontext) -> Iterator[Clients]:
-    """Start the client processes and end them, whatever happens."""
+    """Start the client processes, and end them on leaving the context."""
     spawn = multiprocessing.get_context("spawn")
     processes: list[SpawnProcess] = []
     pipes: list[Connection] = []

@@ -1,4 +1,4 @@
-"""Results of `stretto bench --json` side by side, and whether they differ by more than their runs do among themselves."""
+"""Results of `stretto bench --json` side by side, and whether they differ by more than their own runs differ from each other."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from stretto.bench.report import cpu_of_followers_us, cpu_of_leader_us
 from stretto.core.errors import ConfigurationError
 
 LEAST_RUNS = 3
-"""With fewer runs on either side nothing is said about a difference."""
+"""With fewer runs on either side, no verdict is given."""
 _HASH_TOLERANCE = 1.1
 
 
 class Machine(msgspec.Struct, kw_only=True):
-    """What a run was measured on; see `stretto.bench.machine.measured_on`."""
+    """The machine of a run; see `stretto.bench.machine.measured_on`."""
 
     processor: str | None
     cores: int
@@ -32,7 +32,7 @@ class Machine(msgspec.Struct, kw_only=True):
 
 
 class Kept(msgspec.Struct, kw_only=True):
-    """A histogram as it is kept in a file."""
+    """A histogram as it is stored in a file."""
 
     relative_error: float
     greatest_ns: int
@@ -45,14 +45,14 @@ class Kept(msgspec.Struct, kw_only=True):
 
 
 class Killed(msgspec.Struct, kw_only=True):
-    """Which replica was killed, and what followed."""
+    """Which replica was killed, and the longest time without results that followed."""
 
     target: str
     gap_ms: float
 
 
 class Run(msgspec.Struct, kw_only=True):
-    """The part of a run's figures that is compared. Results from before there were open loops can be read too."""
+    """The figures of a run that are compared. Files that were written before open loops existed can be read too."""
 
     protocol: str
     replicas: int
@@ -84,7 +84,7 @@ class _File(Run, kw_only=True):
 
 @dataclass(frozen=True)
 class Result:
-    """A file: its name in tables, its runs, and the histogram of all their operations, if there is one."""
+    """A file: its name in tables, its runs, and the histogram of all their operations if the file has one."""
 
     name: str
     runs: list[Run]
@@ -146,7 +146,7 @@ def _read(file: Path, name: str) -> Result:
 
 
 def _check(file: Path, kept: _File) -> None:
-    """What types do not say."""
+    """Check what the types do not."""
     for prefix, run in [("", kept), *((f"runs[{number}].", run) for number, run in enumerate(kept.runs))]:
         histogram = run.latency_histogram
         if histogram is not None and len(histogram.lowest_ns) != len(histogram.counts):
@@ -159,10 +159,10 @@ def _check(file: Path, kept: _File) -> None:
 def compare(results: list[Result]) -> dict[str, Any]:
     """The figures of all results, each beside that of the first.
 
-    `differences`: under which conditions they were measured, where these are not the same. `figures`: by name, of each result the median,
-    least and greatest of its runs; and of all but the first the `ratio` of the medians, and the `verdict`: `apart` if the ranges of the
-    runs do not overlap, `overlap` if they do, None with fewer than LEAST_RUNS. `by_chance`: how probable ranges apart are where nothing
-    differs; see `probability_apart`.
+    - `differences`: the conditions of the measurements that are not the same in all results;
+    - `figures`: by name, the median, least and greatest over the runs of each result. All results but the first also have the `ratio` of
+      the medians and a `verdict`: `apart` if the ranges of the runs do not overlap, `overlap` if they do, None with fewer than LEAST_RUNS;
+    - `by_chance`: the probability that ranges do not overlap although nothing differs, see `probability_apart`.
     """
     return {
         "results": [{"name": result.name, "protocol": result.runs[0].protocol, "runs": len(result.runs)} for result in results],
@@ -173,17 +173,18 @@ def compare(results: list[Result]) -> dict[str, Any]:
 
 
 def probability_apart(runs: int, others: int) -> float:
-    """How probable it is that so many runs are all above or all below so many others, if all come from one distribution.
+    """The probability that all of `runs` runs are above, or all below, `others` other runs, if all come from one distribution.
 
-    Of all the ways to choose which of the ordered runs are whose, two are like that (a permutation test). Runs must be independent.
+    Two of all possible assignments of the ordered runs to the two sides have this property (a permutation test). The runs must be
+    independent.
     """
     return 2 / comb(runs + others, runs)
 
 
 def differences(results: list[Result]) -> dict[str, list[Any]]:
-    """Conditions that are not the same in all results, by name, with the value in each. The protocol is none: it is what is compared.
+    """Conditions that are not the same in all results: by name, the value in each result. The protocol is not a condition.
 
-    `hash_ns`, the median over the runs, differs if the greatest is more than a tenth above the least.
+    `hash_ns` is the median over the runs. It counts as different if the greatest is more than a tenth above the least.
     """
     firsts = [result.runs[0] for result in results]
     found = {name: [getattr(run, name) for run in firsts] for name in _CONDITIONS}
@@ -200,7 +201,7 @@ def _by_chance(first: Result, other: Result) -> float | None:
 
 
 def _row(figure: _Figure, results: list[Result]) -> list[dict[str, Any] | None] | None:
-    """One figure of all results, None where a result has none; None if none has."""
+    """One figure of all results, with None for a result that does not have it. None if no result has it."""
     values = [[value for run in result.runs if (value := figure.of(run)) is not None] for result in results]
     if not any(values):
         return None

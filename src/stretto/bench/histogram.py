@@ -1,10 +1,11 @@
 """Latencies in bounded memory: counts in buckets whose width grows with the value, after Gil Tene's HdrHistogram.
 
-Up to 2,048 ns a bucket is one nanosecond wide, from there on each doubling is divided into 1,024. So whatever is read from the histogram
-is less than 1/1024 above what was recorded, from nanoseconds to an hour, in 34,000 counters. Histograms add up: over processes and runs.
+Up to 2,048 ns a bucket is one nanosecond wide. Above, each power of two is divided into 1,024 buckets. So a value that is read from the
+histogram is less than 1/1024 above the recorded one, from nanoseconds to an hour, with 34,000 counters. Histograms of several processes
+or runs can be added.
 
-The package `hdrhistogram` counts one value a call, in Python, and needs two more packages. Here numpy counts an array of them at once, so
-that a load generator pays little for each.
+The package `hdrhistogram` counts one value in each call, in Python, and needs two more packages. Here numpy counts an array of values at
+once, which costs a load generator little.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _STEPS_BITS = 10
 _STEPS = 1 << _STEPS_BITS
 _LARGEST_BITS = 42
 LARGEST_NS = (1 << _LARGEST_BITS) - 1
-"""What is longer, by 73 minutes and more, is counted as this; the maximum stays exact."""
+"""Longer latencies (above 73 minutes) are counted as this value; the maximum stays exact."""
 
 
 class Histogram:
-    """How often each latency was seen. `greatest_ns`: the greatest of all, exactly."""
+    """How often each latency was recorded. `greatest_ns`: the exact maximum."""
 
     def __init__(self) -> None:
         self.greatest_ns = 0
@@ -34,24 +35,25 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """How many were recorded."""
+        """The number of recorded latencies."""
         return int(self._counts.sum())
 
     def record(self, latencies_ns: Times) -> None:
-        """Count them all."""
+        """Count these latencies."""
         if len(latencies_ns):
             self.greatest_ns = max(self.greatest_ns, int(latencies_ns.max()))
             np.add.at(self._counts, _bucket_of(latencies_ns), 1)
 
     def add(self, other: Histogram) -> None:
-        """Count what another one has counted too."""
+        """Add the counts of another histogram."""
         self.greatest_ns = max(self.greatest_ns, other.greatest_ns)
         self._counts += other._counts
 
     def percentiles_us(self, fractions: list[float]) -> list[float | None]:
-        """For each fraction the latency that so much of all does not exceed (nearest rank), in microseconds; None if there is none.
+        """For each fraction, the latency that this part of all latencies does not exceed (nearest rank), in microseconds.
 
-        It is the upper end of the bucket in which that one was counted, so too great by less than 1/1024, and never too small.
+        It is the upper end of the bucket of that latency, so it is too great by less than 1/1024 and never too small. None if nothing was
+        recorded.
         """
         upto = np.cumsum(self._counts)
         if not upto[-1]:
@@ -62,12 +64,12 @@ class Histogram:
         return [min(int(value), self.greatest_ns) / 1e3 for value in highest]
 
     def summary_us(self) -> dict[str, float | None]:
-        """The usual percentiles and the maximum, in microseconds; None of none."""
+        """The usual percentiles and the maximum, in microseconds; None if nothing was recorded."""
         named = dict(zip(PERCENTILES, self.percentiles_us(list(PERCENTILES.values())), strict=True))
         return named | {"max": self.greatest_ns / 1e3 if self.total else None}
 
     def to_json(self) -> dict[str, Any]:
-        """The buckets that are not empty: the least latency of each, and its count. What `from_json` takes."""
+        """The least latency and the count of each bucket that is not empty, as `from_json` takes them."""
         filled = np.flatnonzero(self._counts)
         lowest, _ = _bounds(filled)
         return {
@@ -79,7 +81,7 @@ class Histogram:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Histogram:
-        """The histogram that `to_json` was called of."""
+        """The histogram that `to_json` described."""
         histogram = cls()
         histogram.greatest_ns = kept["greatest_ns"]
         np.add.at(histogram._counts, _bucket_of(np.array(kept["lowest_ns"], np.int64)), np.array(kept["counts"], np.int64))
@@ -87,7 +89,7 @@ class Histogram:
 
 
 def merged(histograms: list[Histogram]) -> Histogram:
-    """One that has counted what all of them have."""
+    """One histogram with the counts of all."""
     whole = Histogram()
     for histogram in histograms:
         whole.add(histogram)
@@ -103,7 +105,7 @@ def _bucket_of(values_ns: Times) -> Times:
 
 
 def _bounds(buckets: Times) -> tuple[Times, Times]:
-    """The least and the greatest value that is counted in each bucket."""
+    """The least and the greatest value of each bucket."""
     shift = np.maximum(buckets // _STEPS - 1, 0)
     lowest = (buckets - shift * _STEPS) << shift
     return lowest, lowest + (1 << shift) - 1

@@ -1,11 +1,11 @@
 """The load that one client process makes.
 
-Closed loop: each session makes one call at a time, and the next as soon as that has ended. So a slow cluster is asked for less, and what
-would have come while it was slow is never sent, nor seen in the latencies (Gil Tene calls that coordinated omission).
+Closed loop: each session makes one call at a time, and the next one as soon as it has ended. A slow cluster therefore gets fewer requests,
+and the latencies do not show the requests that were not sent in the meantime (Gil Tene calls this coordinated omission).
 
-Open loop: operations are due at times that do not depend on the cluster. Each waits for a session if none is free. Its latency counts from
-when it was due, whatever it waited for: a session, or a client process that was late itself (Schroeder, Wierman, Harchol-Balter, "Open
-versus closed: a cautionary tale", NSDI'06).
+Open loop: operations are due at times that do not depend on the cluster. An operation waits if no session is free. Its latency counts from
+the time when it was due, so it includes the wait for a session, and the delay of a client process that is itself late (Schroeder, Wierman,
+Harchol-Balter, "Open versus closed: a cautionary tale", NSDI'06).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOTHING_DUE = 1 << 63
 
 
 class Load(ABC):
-    """`count` sessions on one client node. `all_open` is done when each of them has had its first result, which is not recorded."""
+    """`count` sessions on one client node. `all_open` is done when each session has had its first result, which is not recorded."""
 
     def __init__(self, loop: AbstractEventLoop, host: ClientHost, count: int) -> None:
         self.recording = Recording()
@@ -45,11 +45,11 @@ class Load(ABC):
 
     @abstractmethod
     def oldest_call_ns(self) -> int:
-        """For how long the oldest operation without a result has been due."""
+        """How long the oldest operation without a result has been due."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what it holds. Its host is closed next."""
+        """Release what the load holds. Its host is closed next."""
 
     def _open(self) -> None:
         self._host.call(b"", self._on_first)
@@ -65,7 +65,7 @@ class Load(ABC):
 
 
 class ClosedLoops(Load):
-    """Sessions that go on from call to call, each from when it is open."""
+    """Sessions that make one call after another, each as soon as it is open."""
 
     def __init__(self, loop: AbstractEventLoop, host: ClientHost, count: int, operations: list[bytes]) -> None:
         super().__init__(loop, host, count)
@@ -73,7 +73,7 @@ class ClosedLoops(Load):
         self._sessions: list[_ClosedLoop] = []
 
     def opened(self) -> None:
-        """Make its first call."""
+        """Make the first call of this session."""
         session = _ClosedLoop(self._host, self._operations, self.recording)
         self._sessions.append(session)
         session.begin()
@@ -83,11 +83,11 @@ class ClosedLoops(Load):
         return monotonic_ns() - min(session.started_ns for session in self._sessions)
 
     def close(self) -> None:
-        """Nothing."""
+        """See `Load`. There is nothing to release."""
 
 
 class _ClosedLoop:
-    """One session. A call that fails is recorded as a failure, and followed by the next call like any other."""
+    """One session. A call that fails is recorded as a failure, and the next call follows."""
 
     __slots__ = ("_call", "_fail", "_on_return", "_operations", "_record_end", "_record_latency", "started_ns")
 
@@ -118,9 +118,9 @@ class _ClosedLoop:
 
 
 class OpenLoop(Load):
-    """Sessions that serve a stream of operations. `gaps_ns`: the times from when one is due until the next is, without end.
+    """Sessions that serve a stream of operations. `gaps_ns`: an endless stream of the times between one due operation and the next.
 
-    The stream is drawn as it is needed: those that are due and wait for a session are only its next ones, and take no memory.
+    Both streams are drawn when a session takes an operation, so operations that are due and wait for a session take no memory.
     """
 
     def __init__(self, loop: AbstractEventLoop, host: ClientHost, count: int, operations: list[bytes], gaps_ns: Iterator[int]) -> None:
@@ -133,7 +133,7 @@ class OpenLoop(Load):
         self._idle: list[_Server] = []
 
     def opened(self) -> None:
-        """The stream begins when all are open."""
+        """The stream begins when all sessions are open."""
         server = _Server(self)
         self._servers.append(server)
         self._idle.append(server)
@@ -153,7 +153,7 @@ class OpenLoop(Load):
         self._serve(monotonic_ns())
 
     def _serve(self, now_ns: int) -> None:
-        """Begin what is due, as far as there are sessions. The alarm is set to the next that is not due yet."""
+        """Send the operations that are due, as long as sessions are free. Then set the alarm for the next one that is not due yet."""
         idle, call = self._idle, self._host.call
         while idle and self._next_due_ns <= now_ns:
             server = idle.pop()
@@ -164,7 +164,7 @@ class OpenLoop(Load):
             self._alarm.set(self._next_due_ns)
 
     def ended(self, server: _Server, outcome: bytes | StrettoError) -> None:
-        """Record how a call ended. Its session takes what waits."""
+        """Record how a call ended. Its session takes the next operation that waits."""
         now_ns = monotonic_ns()
         recording = self.recording
         if isinstance(outcome, bytes):
@@ -180,7 +180,7 @@ class OpenLoop(Load):
 
 
 class _Server:
-    """One session: when its operation was due, if it has one, and when that was sent."""
+    """One session: when its present operation, if any, was due, and when it was sent."""
 
     __slots__ = ("due_ns", "returned", "sent_ns")
 

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""The machine that a measurement was made on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HASHES, _ROUNDS, _HASHED = 2_000, 5, bytes(62)
 
 
 def measured_on() -> dict[str, Any]:
-    """Version and commit of Stretto, Python, kernel, processor, and how busy the machine is already. What cannot be found out is None.
+    """Version and commit of Stretto, Python, kernel, processor, and the present load of the machine. Unknown values are None.
 
-    `hash_ns` is the processor time that one small hash takes now. Processor time is no fixed currency: a busy sibling core, a cold cache
-    or a lower clock make it twice as much, and all other figures with it.
+    `hash_ns` is the processor time that one small hash takes now. The same work takes up to twice the processor time with a busy sibling
+    core, a cold cache or a lower clock, and all other figures change with it.
     """
     return {
         "version": version("stretto"),
@@ -44,7 +44,7 @@ def _hash_ns() -> float:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree, marked if the source differs from it; None if this is no checkout."""
+    """The commit of the source tree, marked if the source differs from it; None outside a checkout."""
     source = Path(__file__).parents[1]
     try:
         head = _git(source, "rev-parse", "HEAD")

@@ -1,15 +1,13 @@
-"""One measurement, from the outside: the coordinator, which mostly sleeps while replicas and clients work."""
+"""One measurement, seen from the coordinator, which mostly sleeps while replicas and clients work."""
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
 from stretto.bench.clients import ClientRun, Clients, OnHost, client_processes
@@ -20,10 +18,10 @@ from stretto.runtime.local_cluster import ClusterFailure, LocalCluster
 from stretto.runtime.metrics import is_normal, metrics_or_none
 
 Progress = Callable[[str, float | None], None]
-"""Told what goes on, and how much of it is done, from 0 to 1, if that is known."""
+"""Called with the present step, and the part of it that is done, from 0 to 1; None if that is not known."""
 
 Strike = Callable[[], str]
-"""Ends a part of the network, and says which."""
+"""Stops a part of the network and returns its name."""
 
 _LEAD_NS = 20_000_000
 _WAKE_S = 0.25
@@ -31,16 +29,16 @@ _POLL_NS = 10_000_000
 _END_SECONDS = 5.0
 _PROBE_SECONDS = 0.25
 _MEMORY_INTERVAL = 1.05
-"""Memory is looked at less often as time goes by: each question leaves a little garbage behind, which the replica collects rarely."""
+"""Memory is sampled ever less often, because each sample leaves a little garbage in the replica, which rarely runs its collector."""
 
 Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Something was ended at that time: a replica, or the part of the network that `target` names.
+    """A replica, or the part of the network that `target` names, was stopped at that time.
 
-    `restarted_ns`: when the replica was started again; `back_ns`: when it said that it served.
+    `restarted_ns`: when the replica was started again. `back_ns`: when it first reported that it serves.
     """
 
     target: str
@@ -52,9 +50,10 @@ class Kill:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was seen from `start_ns` to `end_ns`. `before` and `after`: the replicas' metrics, None of one that did not answer.
+    """What was measured from `start_ns` to `end_ns`.
 
-    `memory`: how many operations the cluster had committed, and the resident bytes of each replica then.
+    `before`, `after`: the metrics of the replicas, None for a replica that did not answer. `memory`: samples of the number of operations
+    that the cluster had committed, and the resident bytes of each replica.
     """
 
     start_ns: int
@@ -75,11 +74,12 @@ def measure(
     on_host: OnHost = nullcontext,
     strike: Strike | None = None,
 ) -> Measurement:
-    """Put the cluster of `config`, which runs, under load and measure. `cluster` is given if it is ours, to watch and to kill in.
+    """Put the running cluster of `config` under load and measure it.
 
-    `on_host`: where each client process is started. `strike`: what happens to the network half-way, in place of the plan's kill.
+    `cluster`: given if this process started it; it is then watched, and replicas of it can be killed. `on_host`: where each client process
+    is started. `strike`: stops a part of the network half-way, instead of the kill in the plan.
 
-    Raises LoadFailure if a client fails, and ClusterFailure if a replica of ours dies.
+    Raises LoadFailure if a client fails, and ClusterFailure if a replica of `cluster` dies.
     """
     with client_processes(config, plan, on_host) as clients:
         progress("opening sessions", None)
@@ -101,7 +101,7 @@ def measure(
 
 
 class _Watch:
-    """Sees that all live, and does half-way what the plan says, end a replica and start it again, or what strikes the network."""
+    """Watches that all processes live. Half-way, it kills and restarts a replica if the plan says so, or strikes the network."""
 
     def __init__(self, plan: Plan, config: ClusterConfig, cluster: LocalCluster | None, clients: Clients, strike: Strike | None) -> None:
         self.kill: Kill | None = None
@@ -115,13 +115,13 @@ class _Watch:
         self._strike = strike
 
     def next_event_ns(self, elapsed_ns: int) -> int:
-        """When there is something to do, counted from the start."""
+        """When `look` has something to do next, counted from the start."""
         if (self._plan.kill or self._strike) and elapsed_ns < self._kill_after_ns:
             return self._kill_after_ns
         return elapsed_ns + _POLL_NS if self._awaited() is not None else 1 << 62
 
     def look(self, elapsed_ns: int) -> None:
-        """Raise if something has died that should not; do what is due."""
+        """Do what is due. Raises LoadFailure or ClusterFailure if a process died that was not killed here."""
         self._clients.check()
         if self._plan.memory and elapsed_ns >= self._next_memory_ns:
             self._look_at_memory()
@@ -141,13 +141,13 @@ class _Watch:
             self.kill = replace(self.kill, back_ns=time.monotonic_ns())
 
     def _awaited(self) -> int | None:
-        """The replica that was killed and started again, and is not back in service."""
+        """The replica that was killed and restarted and does not serve yet."""
         return self.kill.replica if self.kill and self.kill.restarted_ns is not None and self.kill.back_ns is None else None
 
     def _kill(self, cluster: LocalCluster, target: str) -> Kill:
         leader = leader_of(_all_metrics(self._config))
         if leader is None:
-            raise ClusterFailure("no replica answers, so none is known to lead")
+            raise ClusterFailure("no replica answers, so the leader is not known")
         replica = leader if target == "leader" else (leader + 1) % self._config.n
         cluster.kill(replica)
         kill = Kill(target, replica, time.monotonic_ns())
@@ -168,7 +168,7 @@ class _Watch:
 def own_cluster(
     config: ClusterConfig, progress: Progress, prefix: Callable[[int], Sequence[str]] = lambda address: ()
 ) -> Iterator[LocalCluster]:
-    """Start all members of `config` on this machine, and end them, whatever happens. `prefix`: see `LocalCluster`."""
+    """Start all members of `config` on this machine, and end them on leaving the context. `prefix`: see `LocalCluster`."""
     with TemporaryDirectory(prefix="stretto-bench-") as directory:
         cluster = LocalCluster.create(Path(directory), config, prefix)
         progress("starting replicas", None)
@@ -179,22 +179,8 @@ def own_cluster(
             cluster.stop()
 
 
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does: everything that it has started first."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
 def refuse_the_dead(cluster: LocalCluster, killed: int | None) -> None:
-    """Raise ClusterFailure if a replica has died that was not `killed`."""
+    """Raise ClusterFailure if a replica other than `killed` has died."""
     for index in range(cluster.config.n):
         if index != killed and cluster.state(index) == "died":
             raise ClusterFailure(f"replica {index} has died during the measurement: {cluster.last_line(index)}")
@@ -214,7 +200,7 @@ def _all_metrics(config: ClusterConfig) -> list[Metrics | None]:
 
 
 def leader_of(metrics: list[Metrics | None]) -> int | None:
-    """The leader, as the replica in the highest view says; None if no replica says."""
+    """The leader according to the replica in the highest view; None if no replica answered."""
     known = [one for one in metrics if one is not None]
     return int(max(known, key=lambda one: int(one["view"]))["leader"]) if known else None
 

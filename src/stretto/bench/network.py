@@ -1,6 +1,6 @@
-"""Runs of the network model on several cores or a Dask cluster, and how fast the model is.
+"""Runs of the network model on several cores or a Dask cluster, and the speed of the model.
 
-Runs are independent and decided by their settings, so the results are the same however many work on them.
+Runs are independent, and their settings determine them, so the number of workers does not change the results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _topology(name: str) -> Topology:
 
 
 def timed(setting: Setting) -> tuple[Outcome, float]:
-    """One run: its outcome, and the seconds of processor time that the model took, without set-up and measures."""
+    """One run: its outcome, and the processor time of the model in seconds, without its preparation and evaluation."""
     prepared = prepare(setting, _topology(setting.topology))
     started = time.process_time()
     deliveries = prepared.run()
@@ -33,14 +33,14 @@ def timed(setting: Setting) -> tuple[Outcome, float]:
 def sweep(settings: Iterable[Setting], workers: int, dask: str | None = None) -> Iterator[tuple[Outcome, float]]:
     """All runs, in the order of their settings, each as soon as it and all before it are done.
 
-    On `workers` local processes (1: in this one), or on the Dask cluster whose scheduler is at the address `dask`. Raises StrettoError
-    if that needs the extra `dask`, or if nobody answers there.
+    They run on `workers` local processes (1: in this process), or on the Dask cluster whose scheduler is at the address `dask`. Raises
+    StrettoError if the extra `dask` is not installed, or if no scheduler answers.
     """
     return work_off(timed, settings, workers, dask)
 
 
 def benchmark(messages: int = 2_000, topology: str = "datacentre") -> Iterator[dict[str, Any]]:
-    """Packet-hops per second of processor time, by queue discipline, kind of traffic and load; drawing the traffic is included."""
+    """Packet-hops per second of processor time, by queue discipline, kind of traffic and load. Drawing the traffic is included."""
     for bursts in ("poisson", "onoff"):
         for load in (0.3, 0.6, 0.9):
             for design in ("plain", "prioritised"):

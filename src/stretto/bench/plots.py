@@ -1,5 +1,6 @@
-"""Pictures of what was measured: latency by percentile, protocols side by side, protocols over designs of multicast. The file's ending says
-the format."""
+"""Plots of measurements: latency by percentile, protocols side by side, protocols over multicast designs. The suffix of the file determines
+the format.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _POINTS_A_DECADE = 50
 
 
 def check_plot_file(file: Path) -> None:
-    """Raise ConfigurationError if there can be no picture there; before the work that it would show is done."""
+    """Raise ConfigurationError if the file cannot hold a plot. Meant to be called before the measurement that it will show."""
     if file.suffix.lower() not in FORMATS:
         raise ConfigurationError(f"{file} ends in none of {', '.join(FORMATS)}", key="--plot")
     if not file.absolute().parent.is_dir():
@@ -26,10 +27,10 @@ def check_plot_file(file: Path) -> None:
 
 
 def plot_percentiles(file: Path, latencies: Sequence[tuple[str, Histogram, list[Histogram]]]) -> None:
-    """Latency by percentile, the higher ones ever further apart, as is usual for HDR histograms.
+    """Latency by percentile, on the axis that is usual for HDR histograms, which spreads the high percentiles.
 
-    Each curve has a name, the histogram of all runs, and those of each run, whose least and greatest are shaded. It ends where fewer than
-    one operation would be left. Raises ConfigurationError if the file cannot be written.
+    Each curve has a name, the histogram of all runs, and that of each run; the range of the runs is shaded. A curve ends at the percentile
+    above which less than one operation lies. Raises ConfigurationError if the file cannot be written.
     """
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.add_subplot()
@@ -102,7 +103,7 @@ def plot_designs(file: Path, rows: Sequence[dict[str, Any]], title: str) -> None
 
 
 def _curve(histogram: Histogram, fractions: list[float]) -> list[float]:
-    # What took no time at all has no place on a logarithmic axis: it is drawn at a nanosecond.
+    # A logarithmic axis has no zero; a latency of 0 is drawn as one nanosecond.
     return [np.nan if value is None else max(value, 1e-3) for value in histogram.percentiles_us(fractions)]
 
 

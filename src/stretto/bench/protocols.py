@@ -1,4 +1,4 @@
-"""All protocols on this machine, one after the other, under the same load."""
+"""Several protocols on this machine, one after another, under the same load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stretto.core.errors import StrettoError
 def measure_protocols(
     names: Sequence[str], plan: Plan, replicas: int, progress: Progress, *, multicast: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """Measure each protocol by the plan, with so many replicas or what it is limited to: a row of figures each, as soon as there is one.
+    """Measure each protocol by the plan, with `replicas` replicas or its limit if that is less. Yields a row of figures for each.
 
     A row has an `error` instead of figures if the protocol could not be measured.
     """

@@ -1,7 +1,7 @@
-"""What a client process keeps of its operations, in memory that does not grow with their number.
+"""What a client process records of its operations, in memory that does not grow with their number.
 
-When an operation ends, two numbers are put aside, which is all that the load pays for. A few times a second they are counted, many at
-once: latencies in histograms, ends in a timeline.
+When an operation ends, the load only appends two numbers to arrays. Many times a second these are counted together: latencies in
+histograms, end times in a timeline.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NEVER_NS = (1 << 63) - 1
 
 
 class Timeline:
-    """When operations ended: how many in each second, and the first and last in each millisecond.
+    """When operations ended: how many in each second, and the first and the last in each millisecond (slot).
 
-    A gap of more than a millisecond lies between the last end in one slot and the first in a later one, so it is known exactly, also
-    over several processes whose timelines were added up. 16 bytes a millisecond.
+    A gap of more than a millisecond lies between the last end in one slot and the first in a later one, so its length is exact, also
+    after the timelines of several processes were added. A timeline takes 16 bytes for each millisecond.
     """
 
     def __init__(self, start_ns: int, end_ns: int) -> None:
@@ -36,7 +36,7 @@ class Timeline:
         self.by_second = np.zeros(-((start_ns - end_ns) // _SECOND_NS), np.int64)
 
     def record(self, ended_ns: Times) -> None:
-        """Count ends, all of which are between start and end."""
+        """Count these end times, all of which are between start and end."""
         elapsed_ns = ended_ns - self.start_ns
         np.add.at(self.by_second, elapsed_ns // _SECOND_NS, 1)
         slots = elapsed_ns // SLOT_NS
@@ -44,13 +44,13 @@ class Timeline:
         np.maximum.at(self._last, slots, ended_ns)
 
     def add(self, other: Timeline) -> None:
-        """Count what another one of the same time has counted too."""
+        """Add the counts of another timeline with the same start and end."""
         self.by_second += other.by_second
         np.minimum(self._first, other._first, out=self._first)
         np.maximum(self._last, other._last, out=self._last)
 
     def longest_gap(self, after_ns: int = 0) -> tuple[int, int]:
-        """Where the longest time without the end of an operation ended, of those that ended `after_ns` or later; and its length."""
+        """The longest gap between ends of operations, of all gaps that ended at `after_ns` or later: when it ended, and its length."""
         filled = self._last >= 0
         begins = np.concatenate([[self.start_ns], self._last[filled]])
         ends = np.concatenate([self._first[filled], [self.end_ns]])
@@ -62,10 +62,10 @@ class Timeline:
 
 @dataclass
 class Recorded:
-    """What was counted of the operations that ended in the measured time.
+    """The counts of the operations that ended in the measured time.
 
-    `before` and `after`: latencies of those that ended before and after the split, if there was one. `waits`: in an open loop, how long
-    each was due before it was sent. `failures`: calls that failed, by error.
+    `before`, `after`: latencies of those that ended before the split, and at it or later; without a split, all are in `before`. `waits`: in
+    an open loop, how long each operation was due before it was sent. `failures`: the number of calls that failed, by error.
     """
 
     timeline: Timeline
@@ -75,7 +75,7 @@ class Recorded:
     failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Recorded) -> None:
-        """Count what another process recorded too."""
+        """Add the counts of another process."""
         self.timeline.add(other.timeline)
         self.before.add(other.before)
         self.after.add(other.after)
@@ -84,10 +84,10 @@ class Recorded:
 
 
 class Recording:
-    """Takes operations as they end, in nanoseconds of the machine's monotonic clock.
+    """Takes operations as they end. All times are nanoseconds of the machine's monotonic clock.
 
-    To be appended to, in the order of the ends: `ended_ns` and `latency_ns`, and in an open loop `wait_ns`. Until `measure` is called all
-    that is put aside is thrown away.
+    The load appends to `ended_ns` and `latency_ns`, and in an open loop to `wait_ns`, in the order in which operations end. What ends
+    before `measure` is called is discarded.
     """
 
     def __init__(self) -> None:
@@ -98,20 +98,20 @@ class Recording:
         self._split_ns = _NEVER_NS
 
     def measure(self, start_ns: int, end_ns: int) -> None:
-        """Count what ends in that time."""
+        """Count the operations that end in that time."""
         self.recorded = Recorded(Timeline(start_ns, end_ns))
 
     def split(self, at_ns: int) -> None:
-        """Count latencies of what ended at that time or later on their own, if it has not been counted yet."""
+        """Count separately the latencies of operations that ended at that time or later, as far as they are not counted yet."""
         self._split_ns = at_ns
 
     def fail(self, now_ns: int, error: StrettoError) -> None:
-        """A call has failed."""
+        """Count a call that failed."""
         if self.recorded is not None and self.recorded.timeline.start_ns <= now_ns < self.recorded.timeline.end_ns:
             self.recorded.failures[type(error).__name__] += 1
 
     def count(self, before_ns: int = _NEVER_NS) -> None:
-        """Count what was put aside and ended before that time."""
+        """Count the operations in the arrays that ended before that time."""
         ended_ns = _array(self.ended_ns)
         number = int(np.searchsorted(ended_ns, before_ns))
         ended_ns = ended_ns[:number]

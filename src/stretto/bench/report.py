@@ -1,4 +1,4 @@
-"""From what was seen to one flat object of figures, and from several of those to their medians."""
+"""From one measurement to a flat object of figures, and from several of these to their medians."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Figures = dict[str, Any]
 
 
 def percentile_us(latencies_ns: Times, fraction: float) -> float | None:
-    """The smallest recorded latency that at least this fraction of all does not exceed (nearest rank), in microseconds; None of none.
+    """The smallest latency that at least this fraction of all latencies does not exceed (nearest rank), in microseconds.
 
-    It is exact: nothing is put in buckets or interpolated.
+    It is exact: there are no buckets and no interpolation. None if there is no latency.
     """
     if not len(latencies_ns):
         return None
@@ -31,18 +31,18 @@ def percentile_us(latencies_ns: Times, fraction: float) -> float | None:
 
 
 def latencies(latencies_ns: Times) -> Figures:
-    """Exact percentiles and maximum, in microseconds, of latencies that are all at hand: those of a simulation."""
+    """Exact percentiles and maximum, in microseconds, of latencies that are all in memory, as those of a simulation are."""
     figures: Figures = {name: percentile_us(latencies_ns, fraction) for name, fraction in PERCENTILES.items()}
     return figures | {"max": percentile_us(latencies_ns, 1.0)}
 
 
 def cpu_of_leader_us(leader: int | None, of_replicas: Sequence[float | None]) -> float | None:
-    """The leader's processor time an operation, of that of all replicas; None if it is not known, or not known who leads."""
+    """The processor time of the leader for one operation, chosen from that of all replicas; None if it or the leader is not known."""
     return None if leader is None else of_replicas[leader]
 
 
 def cpu_of_followers_us(leader: int | None, of_replicas: Sequence[float | None]) -> float | None:
-    """The mean of what is known of the others; None of none."""
+    """The mean over the followers whose processor time is known; None if it is known of none."""
     known = [cpu for index, cpu in enumerate(of_replicas) if leader is not None and index != leader and cpu is not None]
     return fmean(known) if known else None
 
@@ -50,56 +50,26 @@ def cpu_of_followers_us(leader: int | None, of_replicas: Sequence[float | None])
 def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
     """All figures of one measurement.
 
-    An operation counts if its result came in the measured time. Counters of processes are read a little before and after; they become
-    rates by each process's own clock, so that this does not matter.
+    An operation counts if its result came in the measured time. The counters of a process are read a little before and a little after it;
+    its own clock turns them into rates, so this difference does not matter.
     """
     seconds = (seen.end_ns - seen.start_ns) / 1e9
     recorded = _recorded(seen)
     latency = merged([recorded.before, recorded.after])
-    operations = latency.total
     replicas = [_Rates(before, after, seconds) for before, after in zip(seen.before, seen.after, strict=True)]
     clients = [_Rates(run.before, run.after, seconds) for run in seen.clients]
-    reconciliations = _most(replicas, "reconciliations")
-
-    def per_operation(amount: float | None) -> float | None:
-        return None if amount is None or not operations else amount / operations
-
     return {
-        "protocol": config.protocol,
-        "replicas": config.n,
-        "durability": config.durability,
-        "client_processes": plan.client_processes,
-        "sessions": plan.sessions,
-        "rate_ops_s": plan.rate_ops_s,
-        "seed": plan.seed,
-        "warm_up_s": plan.warm_up_s,
-        "seconds": plan.seconds,
-        "operation": plan.operation,
-        "one_request_per_datagram": plan.one_request_per_datagram,
-        "one_order": plan.one_order,
-        "restart": plan.restart,
-        "operations": operations,
-        "throughput_ops_s": operations / seconds,
+        **_conditions(plan, config),
+        "operations": latency.total,
+        "throughput_ops_s": latency.total / seconds,
         "operations_by_second": recorded.timeline.by_second.tolist(),
         "latency_us": latency.summary_us(),
         "wait_us": None if plan.rate_ops_s is None else recorded.waits.summary_us(),
         "longest_gap_ms": recorded.timeline.longest_gap()[1] / 1e6,
         "oldest_call_ms": max(run.oldest_call_ns for run in seen.clients) / 1e6,
         "leader": leader_of(seen.after),
-        "replica_cpu_us_per_op": [per_operation(replica.cpu_us()) for replica in replicas],
-        "client_cpu_us_per_op": per_operation(_total(client.cpu_us() for client in clients)),
-        "replica_collections": [replica.increase("collections") for replica in replicas],
-        "fsyncs_per_op": [per_operation(replica.amount("fsyncs")) for replica in replicas],
-        "bytes_persisted_per_op": [per_operation(replica.amount("bytes_persisted")) for replica in replicas],
-        "fsync_us": [replica.after.get("fsync_us") for replica in replicas],
-        "longest_checkpoint_pause_us": [replica.after.get("longest_checkpoint_pause_us") for replica in replicas],
-        "datagrams_per_op": per_operation(_total(node.amount("datagrams_sent") for node in [*replicas, *clients])),
-        "view_changes": _most(replicas, "view_changes"),
-        "reconciliations": reconciliations,
-        "reconciliations_per_s": reconciliations / seconds,
-        "repairs": _most(replicas, "repairs"),
-        "rolled_back_operations": round(_total(replica.amount("rolled_back_operations") for replica in replicas) or 0),
-        "retransmissions": round(_total(client.amount("retransmissions") for client in clients) or 0),
+        **_work(replicas, clients, latency.total),
+        **_events(replicas, clients, seconds),
         "failures": dict(recorded.failures),
         "ignored_messages": _ignored(replicas),
         "ignored_messages_of_clients": _ignored(clients),
@@ -114,8 +84,58 @@ def figures_of(plan: Plan, config: ClusterConfig, seen: Measurement) -> Figures:
     }
 
 
+def _conditions(plan: Plan, config: ClusterConfig) -> Figures:
+    """The settings of a measurement."""
+    return {
+        "protocol": config.protocol,
+        "replicas": config.n,
+        "durability": config.durability,
+        "client_processes": plan.client_processes,
+        "sessions": plan.sessions,
+        "rate_ops_s": plan.rate_ops_s,
+        "seed": plan.seed,
+        "warm_up_s": plan.warm_up_s,
+        "seconds": plan.seconds,
+        "operation": plan.operation,
+        "one_request_per_datagram": plan.one_request_per_datagram,
+        "one_order": plan.one_order,
+        "restart": plan.restart,
+    }
+
+
+def _work(replicas: Sequence[_Rates], clients: Sequence[_Rates], operations: int) -> Figures:
+    """What processes did for one operation: processor time, disk writes, datagrams; and their longest interruptions."""
+
+    def per_operation(amount: float | None) -> float | None:
+        return None if amount is None or not operations else amount / operations
+
+    return {
+        "replica_cpu_us_per_op": [per_operation(replica.cpu_us()) for replica in replicas],
+        "client_cpu_us_per_op": per_operation(_total(client.cpu_us() for client in clients)),
+        "replica_collections": [replica.increase("collections") for replica in replicas],
+        "fsyncs_per_op": [per_operation(replica.amount("fsyncs")) for replica in replicas],
+        "bytes_persisted_per_op": [per_operation(replica.amount("bytes_persisted")) for replica in replicas],
+        "fsync_us": [replica.after.get("fsync_us") for replica in replicas],
+        "longest_checkpoint_pause_us": [replica.after.get("longest_checkpoint_pause_us") for replica in replicas],
+        "datagrams_per_op": per_operation(_total(node.amount("datagrams_sent") for node in [*replicas, *clients])),
+    }
+
+
+def _events(replicas: Sequence[_Rates], clients: Sequence[_Rates], seconds: float) -> Figures:
+    """How often the protocol left its normal case."""
+    reconciliations = _most(replicas, "reconciliations")
+    return {
+        "view_changes": _most(replicas, "view_changes"),
+        "reconciliations": reconciliations,
+        "reconciliations_per_s": reconciliations / seconds,
+        "repairs": _most(replicas, "repairs"),
+        "rolled_back_operations": round(_total(replica.amount("rolled_back_operations") for replica in replicas) or 0),
+        "retransmissions": round(_total(client.amount("retransmissions") for client in clients) or 0),
+    }
+
+
 def _recorded(seen: Measurement) -> Recorded:
-    """What all client processes recorded, as one."""
+    """The recordings of all client processes, added up."""
     whole = Recorded(Timeline(seen.start_ns, seen.end_ns))
     for run in seen.clients:
         whole.add(run.recorded)
@@ -123,7 +143,7 @@ def _recorded(seen: Measurement) -> Recorded:
 
 
 def _memory(samples: list[tuple[int, list[int | None]]]) -> list[Figures]:
-    """The replicas' resident memory when they had committed 1, 2, 5, 10, ... thousand operations, and the last that was seen."""
+    """The resident memory of the replicas when they had committed 1, 2, 5, 10, ... thousand operations, and at the last sample."""
     marks = (digit * 1_000 * 10**power for power in count() for digit in (1, 2, 5))
     mark = next(marks)
     kept = []
@@ -135,8 +155,11 @@ def _memory(samples: list[tuple[int, list[int | None]]]) -> list[Figures]:
 
 
 def _after_kill(kill: Kill, recorded: Recorded, seen: Measurement) -> Figures:
-    """`gap_ms`: the longest time without results that ended after the kill. `back_in_service_ms`: from the start of the replica's new
-    process until it served; None if there is none, or it did not. The rest is of the operations that ended after the kill.
+    """The figures of the time after a kill.
+
+    `gap_ms`: the longest time without results that ended after the kill. `back_in_service_ms`: the time from the start of the new process
+    of the replica until it serves; None if it was not restarted or did not serve again. Throughput and latency are those of the operations
+    that ended after the kill.
     """
     resumed_ns, gap_ns = recorded.timeline.longest_gap(kill.at_ns)
     return {
@@ -152,7 +175,10 @@ def _after_kill(kill: Kill, recorded: Recorded, seen: Measurement) -> Figures:
 
 
 class _Rates:
-    """What one process did in the measured time, from its metrics before and after; nothing if it was not there both times."""
+    """What one process did in the measured time, from its metrics before and after.
+
+    All amounts are unknown if the process did not answer both times, or was restarted in between.
+    """
 
     def __init__(self, before: Metrics | None, after: Metrics | None, seconds: float) -> None:
         self.before: Metrics = before or {}
@@ -165,27 +191,27 @@ class _Rates:
         return int(self.after.get(name, 0) - self.before.get(name, 0)) if self.known else 0
 
     def amount(self, name: str) -> float | None:
-        """By how much a counter grew in the measured time, to a small part."""
+        """By how much a counter grew in the measured time: its increase, scaled from the time between the readings."""
         return self.increase(name) * self._share if self.known else None
 
     def cpu_us(self) -> float | None:
-        """The processor time that was used."""
+        """The processor time that the process used, in microseconds; None if unknown."""
         return (self.after["cpu_s"] - self.before["cpu_s"]) * self._share * 1e6 if self.known else None
 
     def ignored(self) -> Counter[str]:
-        """Messages ignored, by reason."""
+        """The number of ignored messages by reason."""
         if not self.known:
             return Counter()
         return Counter(self.after.get("ignored_messages", {})) - Counter(self.before.get("ignored_messages", {}))
 
 
-def _most(replicas: list[_Rates], name: str) -> int:
-    """What happens to the group is counted by each replica that takes part: the one that saw most of it."""
+def _most(replicas: Sequence[_Rates], name: str) -> int:
+    """An event of the group is counted by each replica that takes part in it, so the greatest count is taken."""
     return max(replica.increase(name) for replica in replicas)
 
 
 def _total(amounts: Iterable[float | None]) -> float | None:
-    """The sum of what is known."""
+    """The sum of the amounts that are known; None if none is."""
     known = [amount for amount in amounts if amount is not None]
     return sum(known) if known else None
 
@@ -201,15 +227,15 @@ def _megabytes(metrics: Metrics | None) -> float | None:
 
 _SPREAD = (
     *("throughput_ops_s", "latency_us", "wait_us", "replica_cpu_us_per_op", "client_cpu_us_per_op"),
-    *("datagrams_per_op", "longest_gap_ms", "floor_us", "kill"),
+    *("datagrams_per_op", "longest_gap_ms", "latency_floor_us", "kill"),
 )
 _NO_FIGURES = ("seed", "leader", "latency_histogram")
 
 
 def combined(runs: list[Figures]) -> Figures:
-    """Several runs as one object: of each number the median, of the most important ones the least and greatest too, and the runs.
+    """Several runs as one object: the median of each number, the least and greatest of the main ones (`spread`), and the single `runs`.
 
-    The histogram is that of all operations of all runs, `leader` None unless it was always the same, `seed` that of the first run.
+    The histogram contains the operations of all runs. `leader` is None unless it was the same in all runs. `seed` is that of the first run.
     """
     if len(runs) == 1:
         return runs[0]
@@ -229,7 +255,7 @@ def combined(runs: list[Figures]) -> Figures:
 
 
 def _each(of_numbers: Any, values: list[Any]) -> Any:
-    """Apply a function to the corresponding numbers of equally built values; of anything else the first stands for all."""
+    """Apply a function to the corresponding numbers of values with the same structure. Of anything else, the first is taken."""
     first = values[0]
     if isinstance(first, dict):
         keys = dict.fromkeys(key for value in values for key in value)

@@ -1,10 +1,10 @@
-"""One measurement from plan to figures: what `stretto bench` repeats, and `stretto demo` does with every protocol."""
+"""One measurement from plan to figures. `stretto bench` repeats it; `stretto demo` makes it for every protocol."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 
-from stretto.bench.floor import floor_us
+from stretto.bench.latency_floor import latency_floor_us
 from stretto.bench.machine import measured_on
 from stretto.bench.measure import Progress, measure, own_cluster
 from stretto.bench.plan import SERVICES, Plan
@@ -17,9 +17,9 @@ from stretto.runtime.local_cluster import loopback_config
 def own_config(
     plan: Plan, protocol_name: str, replicas: int | None = None, *, durability: Durability = "memory", multicast: bool = True
 ) -> ClusterConfig:
-    """The configuration of a cluster on this machine that the plan can be made with, on ports that are free now.
+    """The configuration of a cluster on this machine that runs the service of the plan, on ports that are free now.
 
-    `replicas` is by default 3, or what the protocol is limited to. Raises ConfigurationError if there can be no such cluster.
+    `replicas` is by default 3, or the limit of the protocol if that is less. Raises ConfigurationError if no such cluster is possible.
     """
     definition = protocol(protocol_name)
     if replicas is None:
@@ -37,15 +37,15 @@ def own_config(
 
 
 def run(plan: Plan, config: ClusterConfig, progress: Progress, *, is_own: bool = True, with_floor: bool = False) -> Figures:
-    """Measure once. `is_own`: the cluster of `config` is started for it, and ended; else it runs already.
+    """Measure once. `is_own`: start the cluster of `config` for the measurement and end it; otherwise it runs already.
 
-    `with_floor`: first measure a bare echo, see `floor_us`. Raises StrettoError if a replica or client process fails.
+    `with_floor`: first measure the latency floor, see `latency_floor_us`. Raises StrettoError if a replica or client process fails.
     """
     machine = measured_on()
     floor = None
     if with_floor:
-        progress("measuring the floor", None)
-        floor = floor_us(config, plan.operations(0)[0])
+        progress("measuring the latency floor", None)
+        floor = latency_floor_us(config, plan.operations(0)[0])
     with own_cluster(config, progress) if is_own else nullcontext() as cluster:
         figures = figures_of(plan, config, measure(plan, config, cluster, progress))
-    return figures | {"floor_us": floor, "measured_on": machine}
+    return figures | {"latency_floor_us": floor, "measured_on": machine}

@@ -1,11 +1,11 @@
-"""Figures of a simulated cluster: each replica, and each client node, on a machine of its own that spends what `Costs` say.
+"""Figures of a simulated cluster. Each replica and each client node has a machine of its own, whose work takes the time that `Costs` say.
 
-A run has closed-loop sessions and two parts: a warm-up, in which sessions are opened and queues fill, and what is measured. Both end when
-so many operations have, not when the load runs dry, so that it is the same from the first measured moment to the last.
+A run has closed-loop sessions and two parts: a warm-up, in which sessions are opened and queues fill, and the measured part. Each ends when
+a given number of operations has completed while the load continues, so the load is the same throughout the measured part.
 
-`clients` of the specification says on how many machines the sessions are. With `one_machine_each` each session has its own, as the
-clients of the papers: no two requests share a datagram, and no client is ever busier than its one call makes it, so that the replicas
-set the limit, whatever `client_costs` are; what a client spends is a part of latency, as it is in reality.
+`clients` of the specification is the number of machines that share the sessions. With `one_machine_each` each session has its own, as the
+clients of the papers do: no two requests share a datagram, and a client has only one call to work for, so the replicas set the limit,
+whatever `client_costs` are. The time that a client spends is a part of latency, as it is in reality.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stretto.simulation.run import Simulation
 from stretto.simulation.spec import SimulationSpec
 
 _SLICE_NS = 1_000_000
-"""How often it is looked whether a part is over."""
+"""How often it is checked whether a part has ended."""
 
 _EVENTS_A_SLICE = 10_000_000
 _MOST_SESSIONS = 1_024
@@ -36,7 +36,7 @@ _OF_NODES = ("reconciliations", "view_changes", "repairs", "rolled_back_operatio
 
 
 class Stalled(StrettoError):
-    """The simulated cluster completed nothing in the time that it had."""
+    """The simulated cluster completed no operation in the measured part."""
 
 
 def one_machine_each(spec: SimulationSpec) -> SimulationSpec:
@@ -45,10 +45,10 @@ def one_machine_each(spec: SimulationSpec) -> SimulationSpec:
 
 
 def saturate(measure: Callable[[int], Figures], most_sessions: int = _MOST_SESSIONS) -> Iterator[Figures]:
-    """The figures that `measure(sessions)` gives with 1, 2, 4, ... sessions, until twice in a row twice as many gain less than 3%.
+    """The figures of `measure(sessions)` with 1, 2, 4, ... sessions, until doubling the sessions twice in a row gains less than 3%.
 
-    So the first have the latency at low load, and those with the greatest `throughput_ops_s` the most that the cluster can do: closed
-    loops ask for no more than it gives, so it is found by going past it, not by guessing a rate.
+    The first have the latency at low load. Those with the greatest `throughput_ops_s` show the maximum throughput: closed loops cannot
+    overload a cluster, so more sessions are tried until throughput no longer grows.
     """
     best, in_vain, sessions = 0.0, 0, 1
     while sessions <= most_sessions and in_vain < 2:
@@ -94,20 +94,21 @@ def measure_simulated(
     warm_up: int | None = None,
     checks: bool = False,
 ) -> Figures:
-    """Let `spec.operations` complete after `warm_up` others, and say how that went: one flat object, the same for the same arguments.
+    """Let `spec.operations` complete after `warm_up` others. Returns a flat object of figures, the same for the same arguments.
 
-    `warm_up`: by default a fifth of the operations, at least three a session. If the operations take more than `spec.fault_ns` of virtual
-    time, what was seen until then is the result; faults of the specification strike all along. `checks`: observe every step, which
+    `warm_up`: by default a fifth of the operations, and at least three for each session. If the operations take more than `spec.fault_ns`
+    of virtual time, the measured part ends then; faults of the specification strike all the time. `checks`: observe every step, which
     takes four times as long, and raises Violation.
 
-    Figures, where `leader` is the replica that leads in the end and `follower` the mean of the others (None if there is none):
+    Figures, where `leader` is the replica that leads at the end and `follower` the mean of the others (None if there is none):
 
     - `throughput_ops_s`, `latency_us`: of the operations that ended in the measured part, which took `virtual_seconds`;
     - `messages_per_op`, `datagrams_per_op`: received and sent; a multicast counts once where it is sent; `bursts_per_op`: how often a
       machine began to work;
-    - `cpu_us_per_op`: what machines were charged; `utilisation`: for how much of the time, clients being the busiest of them.
+    - `cpu_us_per_op`: the time that machines were charged; `utilisation`: the part of the time that a machine worked; `client` is that
+      of the busiest client.
 
-    Raises ConfigurationError if the specification makes no sense, Stalled if no operation ended in the measured part.
+    Raises ConfigurationError if the specification is invalid, Stalled if no operation ended in the measured part.
     """
     spec = msgspec.structs.replace(spec.validate(), checks=checks)
     simulation = Simulation(spec, protocol, machine, workload)
@@ -123,7 +124,7 @@ def measure_simulated(
 
 
 def _begin(simulation: Simulation) -> None:
-    """Start all callers of a machine at once, as a process does: their requests begin by sharing datagrams, and mostly go on so."""
+    """Start all sessions of a machine at once, as a process does, so that their requests share datagrams from the beginning."""
     lives = [(machine, machine.hold()) for machine in simulation.clients]
     simulation.load.begin(1 << 62)
     for machine, life in lives:
@@ -131,7 +132,7 @@ def _begin(simulation: Simulation) -> None:
 
 
 def _run_until(simulation: Simulation, completed: int) -> None:
-    """Let time pass until so many operations have ended, or there is no more time for it."""
+    """Let virtual time pass until so many operations have ended, or `fault_ns` has passed."""
     world, load = simulation.world, simulation.load
     until_ns = world.now_ns + simulation.spec.fault_ns
     while load.completed < completed and world.now_ns < until_ns:
@@ -153,7 +154,7 @@ def _figures(simulation: Simulation, before: _Reading, after: _Reading) -> Figur
         return {role: of_role(members) if members else None for role, members in roles.items()}
 
     def flow(unit: str) -> Figures:
-        return each(lambda members: {way: _mean(members, f"{unit}_{way}") / operations for way in ("received", "sent")})
+        return each(lambda members: {direction: _mean(members, f"{unit}_{direction}") / operations for direction in ("received", "sent")})
 
     return {
         "protocol": spec.protocol,

@@ -1,7 +1,7 @@
-"""Protocols over the switches of a testbed: replicas, sequencers and client processes on hosts of their own, measured as `bench` does.
+"""Protocols over the switches of a testbed: each replica, sequencer and client process is on a host of its own.
 
-Replicas are in racks of their own as far as there are racks. The coordinator is on the first client's host, since it asks the replicas for
-their metrics.
+Replicas are in different racks as far as there are enough racks. The coordinator is on the host of the first client, because it asks the
+replicas for their metrics.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from stretto.testbed.session import install
 
 _PORT, _GROUP_PORT = 7000, 7100
 _SEQUENCERS = 2
-"""So many hosts are kept for sequencers, also where a protocol has none, so that all protocols have the same hosts for the rest."""
+"""The number of hosts reserved for sequencers. A protocol without sequencers leaves them unused, so that replicas and clients have the same
+hosts under every protocol."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Which hosts have what of a cluster. All of them may send to the `group`."""
+    """The hosts of a cluster. All of them may send to the `group`."""
 
     replicas: tuple[str, ...]
     sequencers: tuple[str, ...]
@@ -45,13 +46,15 @@ class Places:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The hosts of replicas and sequencers, by their addresses in the cluster."""
+        """The hosts of replicas and sequencers, indexed by their addresses in the cluster."""
         return (*self.replicas, *self.sequencers)
 
 
 def place_cluster(topology: Topology, protocol_name: str, replicas: int, client_processes: int, seed: int) -> Places:
-    """Hosts drawn by the seed, for so many replicas or what the protocol is limited to. Replicas and clients are on the same hosts
-    whatever the protocol. Raises ConfigurationError if there are too few hosts."""
+    """Hosts drawn from the seed, for `replicas` replicas or the limit of the protocol if that is less.
+
+    Replicas and clients are on the same hosts under every protocol. Raises ConfigurationError if there are too few hosts.
+    """
     definition = protocol(protocol_name)
     drawn = place(topology, client_processes + _SEQUENCERS, replicas, seed)
     members = drawn.members[: definition.max_replicas or replicas]
@@ -60,7 +63,7 @@ def place_cluster(topology: Topology, protocol_name: str, replicas: int, client_
 
 
 def config_at(places: Places, names: testbed_plan.Plan, protocol_name: str, operation: str) -> ClusterConfig:
-    """The configuration of a cluster at these places. Raises ConfigurationError if it makes no sense."""
+    """The configuration of a cluster on these hosts. Raises ConfigurationError if it is invalid."""
     members = tuple(Member(names.address(host), _PORT) for host in places.members)
     n = len(places.replicas)
     config = ClusterConfig(
@@ -75,22 +78,24 @@ def config_at(places: Places, names: testbed_plan.Plan, protocol_name: str, oper
 
 
 def busiest_root(topology: Topology, group: Group, design: Design) -> str:
-    """The switch of the highest level on the ways of most senders to most members; of equals the first. With plain multicast there may be
-    none on any way; then it is the first root."""
+    """The root switch that is on the most paths from senders to members; of equals the first.
+
+    With plain multicast there may be no root on any path; then it is the first root.
+    """
     rules = rules_for(topology, group, design).rules
     met: Counter[str] = Counter()
     for sender in group.sending(topology):
-        for _, way in walk(topology, rules, group.address, sender).arrivals:
-            met.update(switch for switch in way if switch in topology.roots)
+        for _, path in walk(topology, rules, group.address, sender).arrivals:
+            met.update(switch for switch in path if switch in topology.roots)
     return max(topology.roots, key=lambda root: met[root])
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all measurements of a sweep have in common, besides the plan.
+    """What all measurements of a sweep share, besides the plan.
 
-    `background`: the load of the links that `testbed.background` chooses, by other traffic. `kill_root`: the root that most multicasts
-    pass loses its power half-way, and gets it back in the end. `repeat`: how often each is measured, with seeds that count on.
+    `background`: the load of other traffic on the links that `testbed.background` chooses, from 0 to below 1. `kill_root`: the root on most
+    paths is stopped half-way, and started again at the end. `repeat`: how often each measurement is made, with consecutive seeds.
     """
 
     replicas: int = 3
@@ -108,8 +113,10 @@ def sweep(
     designs: Sequence[tuple[str, str]],
     progress: Progress,
 ) -> Iterator[Figures]:
-    """Measure each protocol over each design, named with its merge rule: the figures of bench, medians if it is repeated, as soon as there
-    are some. A row has an `error` instead if the protocol could not be measured."""
+    """Measure each protocol over each design. `designs`: names of designs with their merge rules.
+
+    Yields the figures of bench for each, medians if it is repeated. A row has an `error` instead if the protocol could not be measured.
+    """
     for name, merge in designs:
         for protocol_name in protocols:
             row: Figures = {"design": name, "merge": Design(name, merge).merges, "protocol": protocol_name}

@@ -1,4 +1,4 @@
-"""How fast the linearizability checker is, on generated histories."""
+"""The speed of the linearizability checker on generated histories."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from stretto.verify.linearizability import check
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A history to be checked. All have 50 callers, as many keys and as many counters as it says."""
+    """A history to check. Each has 50 callers, `keys` keys and as many counters.
+
+    `scans`: whether there are scans among the operations. `unanswered`: the share of calls without a return. `lose_at`: after so many
+    operations the service loses its latest changes, so that the history is not linearizable.
+    """
 
     name: str
     operations: int
@@ -28,7 +32,7 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """What checking a case took, from recorded bytes to the verdict."""
+    """The verdict on a case, and the time from the recorded bytes to the verdict."""
 
     case: str
     operations: int
@@ -48,7 +52,7 @@ _CLIENTS = 50
 
 
 def timings(seed: int) -> Iterator[Timing]:
-    """Check every case and say how long it took."""
+    """Check every case and measure how long that takes."""
     for case in CASES:
         machine = ServiceMachine(KeyValueStore)
         history = concurrent_history(machine, _workload(case), Random(seed), case.operations, _CLIENTS, case.unanswered, case.lose_at)

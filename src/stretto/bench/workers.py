@@ -1,4 +1,4 @@
-"""Independent pieces of work on several processes of this machine, or on a Dask cluster."""
+"""Independent tasks on several processes of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Result = TypeVar("Result")
 
 
 def work_off(function: Callable[[Item], Result], items: Iterable[Item], workers: int, dask: str | None = None) -> Iterator[Result]:
-    """`function` of all items, in their order, each as soon as it and all before it are done.
+    """The results of `function` for all items, in the order of the items, each as soon as it and all before it are done.
 
-    On `workers` local processes (1: in this one), or on the Dask cluster whose scheduler is at the address `dask`. Raises StrettoError
-    if that needs the extra `dask`, or if nobody answers there.
+    The work is done by `workers` local processes (1: in this process), or by the Dask cluster whose scheduler is at the address `dask`.
+    Raises StrettoError if the extra `dask` is not installed, or if no scheduler answers.
     """
     return _worked_off(function, list(items), workers, dask, ordered=True)
 
@@ -26,7 +26,7 @@ def work_off(function: Callable[[Item], Result], items: Iterable[Item], workers:
 def work_off_in_any_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, dask: str | None = None
 ) -> Iterator[tuple[int, Result]]:
-    """The same, each as soon as it is done, with the position of its item."""
+    """As `work_off`, but each result as soon as it is done, with the position of its item."""
     return _worked_off(partial(_numbered, function), list(enumerate(items)), workers, dask, ordered=False)
 
 
@@ -40,7 +40,7 @@ def _worked_off(function: Callable[[Any], Any], items: list[Any], workers: int, 
     elif workers == 1:
         yield from map(function, items)
     else:
-        # Leaving the block, by Ctrl-C too, ends the workers.
+        # Leaving the block ends the workers, also after Ctrl-C.
         with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
             yield from (pool.imap if ordered else pool.imap_unordered)(function, items)
 

@@ -18,48 +18,48 @@ if TYPE_CHECKING:
     from stretto.core.config import ClusterConfig
 
 OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floor")
-"""Options that make no sense for a cluster that runs already."""
+"""Options that only apply to a cluster that this command starts."""
 OF_PLAN = (
     *("client_processes", "sessions", "rate_ops_s", "seed", "seconds", "warm_up_s", "operation"),
     *("one_request_per_datagram", "one_order", "kill", "restart", "memory"),
 )
-"""Options that are parts of a Plan."""
+"""Options that are fields of a Plan."""
 
 
 @click.command(name="bench")
 @protocol_option
-@click.option("--replicas", type=int, help="How many replicas.  [default: 3, or what the protocol is limited to]")
+@click.option("--replicas", type=int, help="Number of replicas.  [default: 3, or the limit of the protocol]")
 @durability_option
-@click.option("--client-processes", default=1, show_default=True, help="How many processes make the load.")
-@click.option("--sessions", default=32, show_default=True, help="How many calls are under way at a time, over all client processes.")
-@click.option("--rate", "rate_ops_s", type=float, help="An open loop: so many operations a second, due at random times.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides these times, and the operations.")
-@click.option("--seconds", default=5.0, show_default=True, help="How long to measure.")
-@click.option("--warm-up", "warm_up_s", default=1.0, show_default=True, help="For how many seconds the load runs before that.")
-@click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="What is replicated.")
-@click.option("--one-request-per-datagram", is_flag=True, help="Keep requests of one client from sharing datagrams; answers still do.")
-@click.option("--one-order", is_flag=True, help="Let one client process send at a time, so that all replicas receive in one order.")
-@click.option("--kill", type=click.Choice(["leader", "follower"]), help="End this replica half-way, as a crash would.")
-@click.option("--restart", is_flag=True, help="Start it again at once, and measure how long it takes to be back in service.")
-@click.option("--memory", is_flag=True, help="Watch the replicas' resident memory as operations go by.")
-@click.option("--floor", is_flag=True, help="First measure a bare multicast echo of the same sizes.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the cluster of this file, which runs already.")
-@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Measure so often, and give medians.")
+@click.option("--client-processes", default=1, show_default=True, help="Number of processes that make the load.")
+@click.option("--sessions", default=32, show_default=True, help="Number of concurrent calls, over all client processes.")
+@click.option("--rate", "rate_ops_s", type=float, help="Open loop: operations per second, due at random times.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Determines these times, and the operations.")
+@click.option("--seconds", default=5.0, show_default=True, help="The measured time.")
+@click.option("--warm-up", "warm_up_s", default=1.0, show_default=True, help="How many seconds the load runs before that.")
+@click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="The kind of operations.")
+@click.option("--one-request-per-datagram", is_flag=True, help="Requests of a client do not share datagrams; answers still do.")
+@click.option("--one-order", is_flag=True, help="One client process sends at a time, so that all replicas receive in one order.")
+@click.option("--kill", type=click.Choice(["leader", "follower"]), help="Kill this replica half-way.")
+@click.option("--restart", is_flag=True, help="Restart it at once, and measure the time until it serves again.")
+@click.option("--memory", is_flag=True, help="Sample the resident memory of the replicas.")
+@click.option("--floor", is_flag=True, help="First measure the latency floor: a bare multicast echo of the same sizes.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the running cluster of this configuration file.")
+@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Number of measurements; figures are medians.")
 @json_option
 def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any) -> int:
     """Measure a cluster under load.
 
-    The load is a closed loop, in which each session makes one call at a time, as soon as the last one has ended; or, with --rate, an open
-    loop, in which operations are due whether or not the cluster keeps up, and latency counts from then (so nothing is omitted while it
-    does not). Sessions are how many calls can be under way; what is due while none is free waits.
+    The load is a closed loop: each session makes one call at a time, and the next one as soon as it has ended. With --rate it is an open
+    loop: operations are due at times that do not depend on the cluster, and latency counts from these times, so that it includes the wait
+    for a free session.
 
-    Starts a cluster on this machine and ends it. What replicas keep on disk is in the directory for temporary files (TMPDIR). Exit
-    status 1 if a call failed.
+    The command starts a cluster on this machine and ends it. Replicas store their data in the directory for temporary files (TMPDIR).
+    The exit status is 1 if a call failed.
     """
-    from stretto.bench.measure import ended_by_sigterm
     from stretto.bench.plan import Plan
     from stretto.bench.report import combined
     from stretto.bench.run import own_config, run
+    from stretto.cli.interrupts import ended_by_sigterm
     from stretto.core.config import load_config
 
     plan = Plan(**{name: options[name] for name in OF_PLAN})
@@ -91,7 +91,7 @@ def _refuse_options_of_own_cluster() -> None:
     context = click.get_current_context()
     for name in OF_OWN_CLUSTER:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise ConfigurationError("is for a cluster that bench starts itself; leave it out, or leave --config out", key=f"--{name}")
+            raise ConfigurationError("only applies to a cluster that bench starts; leave out this option or --config", key=f"--{name}")
 
 
 def _prefixed(prefix: str, progress: Progress) -> Progress:
@@ -121,15 +121,15 @@ def _title(figures: dict[str, Any]) -> str:
 
 
 def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and text of what a person wants to see."""
+    """The rows of the table: name and text."""
     offered = "" if figures["rate_ops_s"] is None else f", {_number(figures['rate_ops_s'])} were due"
     yield "throughput", f"{_number(figures['throughput_ops_s'])} operations/s{_spread(figures, 'throughput_ops_s')}{offered}"
     yield "latency", _latency(figures["latency_us"])
     if figures["wait_us"] is not None:
         yield "of that", f"{_latency(figures['wait_us'])} from when an operation was due until it was sent"
-    if figures["floor_us"] is not None:
-        times = f", p50 is {figures['latency_us']['p50'] / figures['floor_us']:.2f} times that" if figures["operations"] else ""
-        yield "bare echo", f"p50 {figures['floor_us']:.0f} us{times}"
+    if figures["latency_floor_us"] is not None:
+        times = f", p50 is {figures['latency_us']['p50'] / figures['latency_floor_us']:.2f} times that" if figures["operations"] else ""
+        yield "latency floor", f"p50 {figures['latency_floor_us']:.0f} us{times}"
     each = ", ".join("-" if cpu is None else f"{cpu:.2f}" for cpu in figures["replica_cpu_us_per_op"])
     yield "processor time", f"{each} us an operation at the replicas, {_number(figures['client_cpu_us_per_op'], 2)} at the clients"
     yield "datagrams", f"{_number(figures['datagrams_per_op'], 3)} an operation"
@@ -141,7 +141,7 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     gap = f"longest time without a result {figures['longest_gap_ms']:.1f} ms"
     yield "service", f"{gap}; operations by second: {' '.join(f'{count:,.0f}' for count in figures['operations_by_second'])}"
     repair = f"{figures['reconciliations_per_s']:.1f} reconciliations/s, {figures['view_changes']} changes of leader, "
-    yield "agreement", f"{repair}{figures['repairs']} repairs, {figures['rolled_back_operations']:,} operations rolled back"
+    yield "protocol", f"{repair}{figures['repairs']} repairs, {figures['rolled_back_operations']:,} operations rolled back"
     if figures["kill"]:
         kill = figures["kill"]
         gap = f"replica {kill['replica']} ({kill['target']}): {kill['gap_ms']:.1f} ms without results"

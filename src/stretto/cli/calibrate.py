@@ -1,4 +1,4 @@
-"""`stretto calibrate`: what the runtime spends on this machine, for simulations, and how far these agree with it."""
+"""`stretto calibrate`: the costs of the runtime on this machine, for simulations, and the validation of simulations by measurement."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from stretto.cli.options import json_option, print_json
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from stretto.bench.calibration import Load, Sample
-    from stretto.bench.costs import CostFile
     from stretto.bench.measure import Progress
+    from stretto.calibration.costs import CostFile
+    from stretto.calibration.loads import Load, Sample
 
 
 @click.command("calibrate")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("costs.json"), show_default=True, help="Where costs are written.")
-@click.option("--check", "check_file", type=click.Path(path_type=Path), help="Compare simulation by this file to measurement.")
-@click.option("--protocol", "protocols", multiple=True, help="Put this protocol under load; may be given several times.  [default: all]")
-@click.option("--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="For each load.  [default: 1, or 0.5 with --quick]")
-@click.option("--repeat", type=click.IntRange(1, 100), help="How often to measure each.  [default: 3, or 1 with --quick]")
-@click.option("--quick", is_flag=True, help="Fewer loads, less often, for less time: good to a quarter or so.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("costs.json"), show_default=True, help="The file for the costs.")
+@click.option(
+    "--check", "check_file", type=click.Path(path_type=Path), help="Compare simulations with the costs of this file to measurements."
+)
+@click.option("--protocol", "protocols", multiple=True, help="A protocol to put under load; may be given several times.  [default: all]")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="The measured time of each load.  [default: 1, or 0.5 with --quick]"
+)
+@click.option("--repeat", type=click.IntRange(1, 100), help="Number of measurements of each load.  [default: 3, or 1 with --quick]")
+@click.option("--quick", is_flag=True, help="Fewer, shorter measurements of fewer loads: accurate to about 25%.")
 @json_option
 def command(
     out: Path,
@@ -35,16 +39,16 @@ def command(
     quick: bool,
     as_json: bool,
 ) -> int:
-    """Measure what the runtime's processes spend on this machine, and write it to a file that simulations read.
+    """Measure the costs of the runtime on this machine, and write them to a file that simulations read.
 
-    Clusters of three replicas are started on this machine and put under many loads. With --check, nothing is written: fewer loads are
-    measured and simulated with the costs of a file, and their processor time, messages and datagrams an operation stand side by side.
+    Clusters of three replicas are started on this machine and put under many loads. With --check, no file is written. Fewer loads are
+    measured, and simulated with the costs of the given file; the table compares processor time, messages and datagrams of one operation.
     """
-    from stretto.bench import costs
-    from stretto.bench.agreement import loads_to_compare
-    from stretto.bench.calibration import loads_of
     from stretto.bench.machine import measured_on
-    from stretto.bench.measure import ended_by_sigterm
+    from stretto.calibration import costs
+    from stretto.calibration.loads import loads_of
+    from stretto.calibration.validation import loads_to_compare
+    from stretto.cli.interrupts import ended_by_sigterm
 
     for name in protocols:
         catalog.protocol(name)
@@ -59,7 +63,7 @@ def command(
     with ended_by_sigterm():
         samples = _sample(loads, repeat, seconds)
         if known is not None:
-            _report_agreement(loads, samples, known, machine, as_json)
+            _report_validation(loads, samples, known, machine, as_json)
         else:
             _report_costs(samples, machine, out, as_json)
     return 0
@@ -70,7 +74,7 @@ def _sample(loads: Sequence[Load], repeat: int, seconds: float) -> list[Sample]:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from stretto.bench.calibration import sample_all
+    from stretto.calibration.loads import sample_all
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
@@ -82,8 +86,8 @@ def _sample(loads: Sequence[Load], repeat: int, seconds: float) -> list[Sample]:
 def _report_costs(samples: Sequence[Sample], machine: dict[str, Any], out: Path, as_json: bool) -> None:
     import msgspec
 
-    from stretto.bench import costs
-    from stretto.bench.calibration import calibrate
+    from stretto.calibration import costs
+    from stretto.calibration.fit import calibrate
 
     found = calibrate(samples, machine)
     costs.save(found, out)
@@ -97,7 +101,7 @@ def _print_costs(found: CostFile, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stretto.bench.costs import ROLES
+    from stretto.calibration.costs import ROLES
 
     table = Table(box=None)
     for column in ("processor time in ns", *ROLES):
@@ -116,22 +120,22 @@ def _print_costs(found: CostFile, out: Path) -> None:
     console.print(f"written to {out}", markup=False, highlight=False)
 
 
-def _report_agreement(loads: Sequence[Load], samples: Sequence[Sample], known: CostFile, machine: dict[str, Any], as_json: bool) -> None:
-    from stretto.bench.agreement import compare
+def _report_validation(loads: Sequence[Load], samples: Sequence[Sample], known: CostFile, machine: dict[str, Any], as_json: bool) -> None:
+    from stretto.calibration.validation import compare
 
     by_protocol = sorted(loads, key=lambda load: load.protocol)
     rows = [compare(load, [sample for sample in samples if sample.load == load], known) for load in by_protocol]
     if as_json:
         print_json({"loads": rows, "measured_on": machine})
     else:
-        _print_agreement(rows)
+        _print_validation(rows)
 
 
-def _print_agreement(rows: Sequence[dict[str, Any]]) -> None:
+def _print_validation(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = "An operation: processor time measured, charged for what was counted, simulated; what was counted, measured / simulated"
+    title = "For one operation: processor time measured, charged (costs times counts), simulated; counts as measured / simulated"
     table = Table(box=None, title=title, title_justify="left")
     words = ("protocol", "sessions", "processes", "shared", "replica")
     for column in (*words, "CPU us", "charged", "simulated", "bursts", "messages", "datagrams", "operations/s"):
@@ -141,11 +145,11 @@ def _print_agreement(rows: Sequence[dict[str, Any]]) -> None:
         rate = "cores shared" if row["crowded"] else _pair(row["measured"]["throughput_ops_s"], row["simulated"]["throughput_ops_s"], 0)
         load = (row["protocol"], str(row["sessions"]), str(row["client_processes"]), shared)
         for role, ratio in row["simulated_ratio"].items():
-            seen, foretold = row["measured"][role], row["simulated"][role]
+            seen, forecast = row["measured"][role], row["simulated"][role]
             charged = f"{seen['charged_us']:.1f} ({row['charged_ratio'][role]:.2f})"
-            counted = (_pair(_both(seen, unit), _both(foretold, unit), 2) for unit in ("messages", "datagrams"))
-            times = (f"{seen['cpu_us']:.1f}", charged, f"{foretold['cpu_us']:.1f} ({ratio:.2f})")
-            bursts = _pair(seen["bursts"], foretold["bursts"], 3)
+            counted = (_pair(_both(seen, unit), _both(forecast, unit), 2) for unit in ("messages", "datagrams"))
+            times = (f"{seen['cpu_us']:.1f}", charged, f"{forecast['cpu_us']:.1f} ({ratio:.2f})")
+            bursts = _pair(seen["bursts"], forecast["bursts"], 3)
             table.add_row(*load, role, *times, bursts, *counted, rate if role == "leader" else "")
     console = Console()
     console.width = max(console.width, 170)
@@ -157,5 +161,5 @@ def _both(figures: dict[str, float], unit: str) -> float:
     return figures[f"{unit}_received"] + figures[f"{unit}_sent"]
 
 
-def _pair(seen: float, foretold: float, digits: int) -> str:
-    return f"{seen:,.{digits}f} / {foretold:,.{digits}f}"
+def _pair(seen: float, forecast: float, digits: int) -> str:
+    return f"{seen:,.{digits}f} / {forecast:,.{digits}f}"

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def command(files: tuple[Path, ...], plot: Path | None, as_json: bool) -> int:
     """Compare results of `stretto bench --json` with the first of them.
 
-    Figures are medians of the runs, with the least and the greatest. With at least three runs on both sides it is told whether these ranges
-    are apart or overlap. What was not the same in the measurements is listed.
+    Figures are medians of the runs, with the least and the greatest. With at least three runs on both sides, the table says whether these
+    ranges are apart or overlap. Conditions that differ between the measurements are listed.
     """
     from stretto.bench.comparison import compare, read
     from stretto.bench.plots import check_plot_file
 
     if len(files) < 2:
-        raise ConfigurationError("compares two files at least; name another one")
+        raise ConfigurationError("compares at least two files; name another one")
     if plot is not None:
         check_plot_file(plot)
     results = read(list(files))

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,8 @@ def command(
     from stretto.cli.demo_display import print_comparison, print_table
     from stretto.runtime.local_cluster import LocalCluster, loopback_config
 
+    if comparison:
+        import_module("stretto.bench.protocols")  # if a package is missing, fail before anything is started
     sequencers = catalog.protocol(protocol).usual_sequencers
     config = loopback_config(replicas, protocol, _SERVICE, sequencers=sequencers, multicast=multicast)
     catalog.check(config)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from stretto.cli.extras import remedy
 from stretto.core.errors import ConfigurationError, StrettoError
 
 _COMMANDS = {
@@ -78,6 +79,10 @@ def run(arguments: list[str]) -> int:
         return _fail(f"stretto: {error}", 2)
     except StrettoError as error:
         return _fail(f"stretto: {error}", 1)
+    except ModuleNotFoundError as error:
+        if (line := remedy(error)) is None:
+            raise
+        return _fail(f"stretto: {line}", 2)
     return status if isinstance(status, int) else 0
 
 

@@ -1,4 +1,4 @@
-"""`stretto reproduce`: every experiment of the papers, and one report of what came of it."""
+"""`stretto reproduce`: the experiments of the papers, and one report of their results."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from stretto.cli.options import json_option, print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stretto.evaluation.experiment import Experiment
-    from stretto.evaluation.report import Chapter
-    from stretto.evaluation.runner import Job, Plan
+    from stretto.reproduction.experiment import Experiment
+    from stretto.reproduction.report import Chapter
+    from stretto.reproduction.runner import Job, Plan
 
 _DEFAULT_OUT = Path("reproduction")
 
 
 @click.command("reproduce")
 @click.option("--quick", is_flag=True, help="Fewer points and seeds: about five minutes instead of an hour, on two cores.")
-@click.option("--out", type=click.Path(path_type=Path), default=_DEFAULT_OUT, show_default=True, help="The directory for report and data.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The first seed; it decides every simulation.")
-@click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="What stretto calibrate wrote.  [default: calibrate now]")
-@click.option("--only", default="", metavar="NAME,...", help="These experiments alone.")
-@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with the rows that DIR has, or begin anew.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=_DEFAULT_OUT, show_default=True, help="The directory for the report and its data."
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The first seed; it determines every simulation.")
+@click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="A file of stretto calibrate.  [default: calibrate now]")
+@click.option("--only", default="", metavar="NAME,...", help="Run only these experiments.")
+@click.option("--resume/--fresh", default=True, show_default=True, help="Keep the rows in the directory, or start from nothing.")
 @click.option("--workers", type=click.IntRange(1), help="Processes that simulate.  [default: all cores]")
 @click.option("--dask", metavar="ADDRESS", help="Simulate on the Dask cluster whose scheduler is at this address.")
 @json_option
@@ -44,25 +46,25 @@ def command(
     dask: str | None,
     as_json: bool,
 ) -> int:
-    """Run the experiments of the papers, and write one page that tells what was reproduced, with the data beside it.
+    """Run the experiments of the papers, and write a page that says which claims were reproduced, with the data.
 
-    Every row is kept in DIR as soon as it is there: after Ctrl-C the same command goes on. Exit status 1 if a point failed; a claim
-    that was not reproduced is a result like any other.
+    Every row is stored as soon as it is there, so after Ctrl-C the same command continues. The exit status is 1 if a point failed. A claim
+    that is not reproduced is a result and no failure.
     """
     from rich.console import Console
 
     from stretto.bench.machine import measured_on
-    from stretto.bench.measure import ended_by_sigterm
-    from stretto.evaluation import experiments, reproduction, runner
-    from stretto.evaluation.experiment import Scope, protocols
-    from stretto.evaluation.rows import RowFile
+    from stretto.cli.interrupts import ended_by_sigterm
+    from stretto.reproduction import experiments, runner, steps
+    from stretto.reproduction.experiment import Scope, protocols
+    from stretto.reproduction.rows import RowFile
 
     names = [name for name in (part.strip() for part in only.split(",")) if name]
     chosen = [experiments.experiment(name) for name in names or experiments.NAMES]
     console, machine = Console(stderr=True), measured_on()
     with closing(RowFile(out, fresh=not resume)) as file, ended_by_sigterm():
         with _progress(console, "calibrating") as show:
-            costs, costs_from = reproduction.costs_of(out, costs_file, not resume, lambda what, done: show(f"calibrating: {what}", done))
+            costs, costs_from = steps.costs_of(out, costs_file, not resume, lambda what, done: show(f"calibrating: {what}", done))
         scope = Scope(quick, seed, costs, protocols())
         plan = runner.plan(chosen, scope, file)
         workers = workers or os.cpu_count() or 1
@@ -71,18 +73,18 @@ def command(
             _run(console, plan, lambda done: runner.run(plan.jobs, file, workers, dask, done))
         except KeyboardInterrupt:
             left = sum(job.key not in file.by_key for job in plan.jobs)
-            console.print(f"ended; {left} points are left, all others are kept in {out}. The same command goes on with them.")
+            console.print(f"ended; {left} points are left, all others are stored in {out}. The same command continues with the rest.")
             raise click.Abort from None
-        run = reproduction.described(_words(quick, out, seed, costs_file, only), scope, costs, costs_from, machine)
-        chapters = reproduction.chapters_of(chosen, plan, file)
+        run = steps.described(_words(quick, out, seed, costs_file, only), scope, costs, costs_from, machine)
+        chapters = steps.chapters_of(chosen, plan, file)
         with _progress(console, "drawing the report") as show:
-            written = reproduction.write(out, run, chapters, lambda what: show(what, None))
+            written = steps.write(out, run, chapters, lambda what: show(what, None))
     _print(chapters, written, as_json)
     return 1 if any("error" in row for chapter in chapters for row in chapter.rows) else 0
 
 
 def _words(quick: bool, out: Path, seed: int, costs_file: Path | None, only: str) -> str:
-    """The command line of this run, as far as it decides what is run."""
+    """The command line of this run, with the options that determine its results."""
     words = ["stretto", "reproduce", *(["--quick"] if quick else []), "--seed", str(seed)]
     words += ["--out", str(out)] if out != _DEFAULT_OUT else []
     words += ["--costs", str(costs_file)] if costs_file is not None else []
@@ -92,10 +94,10 @@ def _words(quick: bool, out: Path, seed: int, costs_file: Path | None, only: str
 def _announce(
     console: Console, chosen: Sequence[Experiment], plan: Plan, scope: Any, costs_from: str, workers: int, dask: str | None
 ) -> None:
-    """What is going to be run, and how long that takes."""
+    """Print what will be run, and how long it takes."""
     from rich.table import Table
 
-    from stretto.evaluation.runner import slowness
+    from stretto.reproduction.runner import slowness
 
     console.print(f"costs of simulated machines: {costs_from}", highlight=False)
     console.print(f"protocols: {', '.join(scope.protocols)}; first seed {scope.seed}; {dask or f'{workers} workers'}", highlight=False)
@@ -116,7 +118,7 @@ def _duration(seconds: float) -> str:
 
 
 def _run(console: Console, plan: Plan, run: Callable[[Callable[[Job], None]], None]) -> None:
-    """Run, with a bar for each experiment, by the time that its points are expected to take."""
+    """Run all jobs, with a progress bar for each experiment."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -130,7 +132,7 @@ def _run(console: Console, plan: Plan, run: Callable[[Callable[[Job], None]], No
 
 @contextmanager
 def _progress(console: Console, what: str) -> Iterator[Callable[[str, float | None], None]]:
-    """One line that says what goes on."""
+    """A line that shows the present step."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     with Progress(TextColumn("{task.description}"), BarColumn(), console=console, auto_refresh=False, transient=True) as bar:
@@ -141,7 +143,7 @@ def _progress(console: Console, what: str) -> Iterator[Callable[[str, float | No
 
 
 def _print(chapters: Sequence[Chapter], written: Sequence[Path], as_json: bool) -> None:
-    from stretto.evaluation.report import summary
+    from stretto.reproduction.report import summary
 
     claims = [summary(verdict, chapter.experiment) for chapter in chapters for verdict in chapter.verdicts]
     if as_json:

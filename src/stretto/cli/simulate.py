@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stretto import catalog
-from stretto.bench import costs
+from stretto.calibration import costs
 from stretto.cli.options import json_option, print_json, protocol_option
 from stretto.core import trace as traces
 from stretto.core.errors import ConfigurationError

@@ -57,10 +57,10 @@ def bench(
     protocol and design, as stretto bench prints it. Exit status 1 if a call failed or a protocol could not be measured.
     """
     from stretto import catalog
-    from stretto.bench.measure import ended_by_sigterm
     from stretto.bench.plan import Plan
     from stretto.bench.plots import check_plot_file, plot_designs
     from stretto.bench.testbed import Setting, sweep
+    from stretto.cli.interrupts import ended_by_sigterm
     from stretto.testbed.session import running
 
     names = catalog.protocol_names() if protocols == ("all",) else protocols

@@ -66,7 +66,7 @@ def reorder(
     network reorder`. Sockets on the hosts send and receive, and what counts is the order in which the kernel had them. With --background,
     other hosts send bursts over a link above each receiver's rack.
     """
-    from stretto.bench.measure import ended_by_sigterm
+    from stretto.cli.interrupts import ended_by_sigterm
     from stretto.testbed.session import running
 
     runs = _runs(designs, rates, loads, seeds, base)
@@ -178,7 +178,7 @@ def failover(name: str, topology: str | None, scale: float | None, as_json: bool
 
     On the testbed that is up, or on one that is there for this run only.
     """
-    from stretto.bench.measure import ended_by_sigterm
+    from stretto.cli.interrupts import ended_by_sigterm
     from stretto.testbed.failover import Trial, interrupt
     from stretto.testbed.session import running
 

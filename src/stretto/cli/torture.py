@@ -53,9 +53,9 @@ def command(
     """
     from rich.console import Console
 
-    from stretto.bench.measure import ended_by_sigterm
     from stretto.catalog import check
     from stretto.catalog import protocol as protocol_named
+    from stretto.cli.interrupts import ended_by_sigterm
     from stretto.runtime.local_cluster import loopback_config
     from stretto.torture.remains import remove_leftovers
     from stretto.torture.run import Plan

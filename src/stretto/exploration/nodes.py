@@ -226,7 +226,6 @@ class NodeTable:
         self.remember = True
         self.states: list[NodeState] = []
         self.messages: list[Sent] = []
-        self.steps_run = 0
         self._definition = definition
         self._config = config
         self._durable = durable
@@ -294,7 +293,6 @@ class NodeTable:
             return digest(repr(error))
 
     def _run(self, state: StateId, event: Event) -> Step | None:
-        self.steps_run += 1
         actor = self._actor(state)
         if event != RESTART:
             return self._outcome(lambda: self._perform(actor, event), state, event)

@@ -14,9 +14,10 @@ from stretto.core.errors import ConfigurationError
 from stretto.network import measures
 from stretto.network.designs import DESIGNS, Design, GroupRules, rules_for
 from stretto.network.groups import Group, place
+from stretto.network.model.draws import generator
 from stretto.network.model.queues import NEVER, Times
 from stretto.network.model.run import Census, Conditions, Deliveries, Messages, run
-from stretto.network.model.traffic import Background, Stacks, generator
+from stretto.network.model.traffic import Background, Stacks
 from stretto.network.topology import LARGEST_PACKET_BYTES, PS_PER_S, Topology
 
 

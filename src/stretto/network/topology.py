@@ -23,6 +23,8 @@ from stretto.core.errors import ConfigurationError
 
 PS_PER_NS = 1_000
 PS_PER_S = 10**12
+NEVER = 2**63 - 1
+"""The moment of what does not happen, such as the arrival of a packet that was dropped."""
 LARGEST_PACKET_BYTES = 1_538
 """A full Ethernet frame as the wire sees it: 1,500 bytes, header, checksum, preamble and gap."""
 

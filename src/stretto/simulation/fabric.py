@@ -16,12 +16,10 @@ from stretto.core.errors import ConfigurationError
 from stretto.core.node import Address
 from stretto.network.designs import Design, rules_for
 from stretto.network.groups import Group, place
-from stretto.network.model.live import LiveNetwork
-from stretto.network.model.queues import NEVER
-from stretto.network.model.run import Conditions
 from stretto.network.model.traffic import Background, Stacks
 from stretto.network.rules import PRIORITY, union
 from stretto.network.topologies import named
+from stretto.network.topology import NEVER
 from stretto.simulation.network import GROUP, Deliver
 
 PACKET_BYTES = 1_400
@@ -73,6 +71,10 @@ class FabricNetwork:
     at_once = False
 
     def __init__(self, fabric: Fabric, replicas: Sequence[Address], clients: Sequence[Address], seed: int) -> None:
+        # The model needs numpy, which a simulation over plain links must not.
+        from stretto.network.model.live import LiveNetwork
+        from stretto.network.model.run import Conditions
+
         topology = named(fabric.topology)
         design = Design(fabric.design, fabric.merge, salt=seed)
         group = place(topology, len(clients), len(replicas), seed)

@@ -120,10 +120,6 @@ class Plan:
         """Where a switch's ovsdb-server listens."""
         return self.switch_directory(switch) / "ovsdb-server.sock"
 
-    def control_socket(self, switch: str) -> Path:
-        """Where a switch's ovs-vswitchd listens to ovs-appctl(8)."""
-        return self.switch_directory(switch) / "ovs-vswitchd.ctl"
-
     @property
     def controller_socket(self) -> Path:
         """Where the controller listens for commands."""

@@ -16,9 +16,10 @@ import heapq
 from collections import deque
 from typing import NamedTuple
 
+from stretto.network.model.draws import generator
 from stretto.network.model.queues import NEVER
 from stretto.network.model.run import WARM_UP_PS, Conditions
-from stretto.network.model.traffic import Background, generator
+from stretto.network.model.traffic import Background
 from stretto.network.rules import PRIORITY, UNLABELLED, Rules, lookup
 from stretto.network.topology import PS_PER_S, Topology, Wire
 

@@ -27,10 +27,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stretto.network.topology import NEVER as NEVER
+
 Times: TypeAlias = NDArray[np.int64]
 
-NEVER = int(np.iinfo(np.int64).max)
-"""The departure of a packet that was dropped, and the arrival of one that did not."""
 _BLOCK = 32_768
 """Scans go through memory in blocks that stay in the cache."""
 _LONG_AGO = -(1 << 62)

@@ -7,31 +7,25 @@ onoff: the same packets in bursts. A burst is a host that sends at its full rate
 that the same measurements fit to on-periods); bursts begin at random, as those of many hosts do. What a port carries is their sum.
 
 Stacks: sending and receiving hosts hold each message for a time of its own, exponential around a mean.
+
+Here are the settings alone, which can be checked without numpy; `draws` makes the arrays.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
-import numpy as np
 
 from stretto.core.errors import ConfigurationError
-from stretto.network.model.queues import Times
-from stretto.network.routes import weight
 from stretto.network.topology import PS_PER_S, Wire
+
+if TYPE_CHECKING:
+    from stretto.network.model.queues import Times
 
 BURSTS = ("poisson", "onoff")
 SIZES_BYTES = (238, 1_438)
 MEAN_BYTES = sum(SIZES_BYTES) / 2
-LOGNORMAL_SIGMA = 1.5
-_PACKETS = 32_768
-"""How many packets are drawn at a time; packets up to a moment do not depend on how far one looks beyond it."""
-
-
-def generator(*parts: object) -> np.random.Generator:
-    """A random generator of its own for everything that has a name."""
-    return np.random.Generator(np.random.SFC64(weight(*parts)))
 
 
 class Background(msgspec.Struct, frozen=True):
@@ -55,15 +49,16 @@ class Background(msgspec.Struct, frozen=True):
 
     def packets(self, node: str, port: int, wire: Wire, start_ps: int, end_ps: int) -> tuple[Times, Times]:
         """What arrives at the output queue of `node:port` from `start_ps` to before `end_ps`: times, and how long each takes to send."""
+        from stretto.network.model import draws
+
         if not self.load or end_ps <= start_ps or (self.ports is not None and (node, port) not in self.ports):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        random = generator("background", self.seed, node, port)
-        times = np.array([wire.transmission_ps(size) for size in SIZES_BYTES])
+            return draws.no_packets(), draws.no_packets()
+        random = draws.generator("background", self.seed, node, port)
+        sending_ps = [wire.transmission_ps(size) for size in SIZES_BYTES]
         if self.bursts == "poisson":
-            return _poisson(random, times, times.mean() / self.load, start_ps, end_ps)
-        # A burst that is slower than the link arrives slower than it leaves; one that is faster queues.
-        spacing = np.array([size * 8 * PS_PER_S // self.burst_rate_bps for size in SIZES_BYTES])
-        return _onoff(random, times, spacing, self.burst_packets, times.mean() / self.load, start_ps, end_ps)
+            return draws.poisson(random, sending_ps, self.load, start_ps, end_ps)
+        spacing_ps = [size * 8 * PS_PER_S // self.burst_rate_bps for size in SIZES_BYTES]
+        return draws.onoff(random, sending_ps, spacing_ps, self.burst_packets, self.load, start_ps, end_ps)
 
 
 class Stacks(msgspec.Struct, frozen=True):
@@ -81,61 +76,6 @@ class Stacks(msgspec.Struct, frozen=True):
         return self._draw("receiving", host, messages)
 
     def _draw(self, side: str, host: str, messages: int) -> Times:
-        if not self.mean_ps:
-            return np.zeros(messages, np.int64)
-        return (generator("stack", self.seed, side, host).standard_exponential(messages) * self.mean_ps).astype(np.int64)
+        from stretto.network.model import draws
 
-
-def _poisson(random: np.random.Generator, times: Times, gap_ps: float, start_ps: int, end_ps: int) -> tuple[Times, Times]:
-    by_byte = np.repeat(times, 128)
-    room = int((end_ps - start_ps) / gap_ps * 1.1) + _PACKETS
-    arrivals, transmissions = np.empty(room, np.int64), np.empty(room, np.int64)
-    gaps = np.empty(_PACKETS, np.float32)
-    now, filled = start_ps, 0
-    while now < end_ps:
-        if filled + _PACKETS > len(arrivals):
-            arrivals, transmissions = (np.concatenate((array, np.empty_like(array))) for array in (arrivals, transmissions))
-        random.standard_exponential(dtype=np.float32, out=gaps)
-        gaps *= np.float32(gap_ps)
-        block = arrivals[filled : filled + _PACKETS]
-        block[:] = gaps
-        block[0] += now
-        np.cumsum(block, out=block)
-        now = int(block[-1])
-        transmissions[filled : filled + _PACKETS] = by_byte[random.integers(0, 256, _PACKETS, dtype=np.uint8)]
-        filled += _PACKETS
-    ready = int(np.searchsorted(arrivals[:filled], end_ps))
-    return arrivals[:ready], transmissions[:ready]
-
-
-def _onoff(
-    random: np.random.Generator, times: Times, spacing: Times, mean_packets: float, gap_ps: float, start_ps: int, end_ps: int
-) -> tuple[Times, Times]:
-    bursts = max(16, int(_PACKETS / mean_packets))
-    location = np.log(mean_packets) - LOGNORMAL_SIGMA**2 / 2
-    # Rounding up adds about half a packet to a burst; the time between bursts is that of what really comes.
-    mean = float(np.ceil(np.exp(generator("burst").standard_normal(100_000) * LOGNORMAL_SIGMA + location)).mean())
-    spacing_by_byte, times_by_byte = np.repeat(spacing, 128), np.repeat(times, 128)
-    now = start_ps
-    waiting = np.zeros(0, np.int64)
-    sorted_keys: list[Times] = []
-    while now < end_ps:
-        begins = now + np.cumsum((random.standard_exponential(bursts) * (gap_ps * mean)).astype(np.int64))
-        counts = np.ceil(np.exp(random.standard_normal(bursts) * LOGNORMAL_SIGMA + location)).astype(np.int64)
-        size = random.integers(0, 256, counts.sum(), dtype=np.uint8)
-        keys = np.cumsum(spacing_by_byte[size])
-        keys -= np.repeat(keys[np.cumsum(counts) - counts] - begins, counts)
-        # The byte that decides the size rides in the lowest bits of the time through the sort.
-        keys <<= 8
-        keys |= size
-        keys = np.concatenate((waiting, keys))
-        keys.sort()
-        now = int(begins[-1])
-        ready = int(np.searchsorted(keys, now << 8))
-        sorted_keys.append(keys[:ready])
-        waiting = keys[ready:]
-    keys = np.concatenate(sorted_keys)
-    keys = keys[: np.searchsorted(keys, end_ps << 8)]
-    transmissions = times_by_byte[keys.astype(np.uint8)]
-    keys >>= 8
-    return keys, transmissions
+        return draws.exponential(draws.generator("stack", self.seed, side, host), self.mean_ps, messages)
