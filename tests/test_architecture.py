@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "storage": {"core"},
     "simulation": {"core", "network", "storage", "verify"},
     "exploration": {"core", "storage", "verify"},
+    "fuzzing": {"core", "simulation", "verify"},
     "runtime": {"core", "storage"},
     "testbed": {"core", "network", "runtime"},
     "torture": {"core", "runtime", "verify"},

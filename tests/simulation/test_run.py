@@ -20,6 +20,7 @@ from stretto.core.protocol import ProtocolDefinition
 from stretto.core.service import ServiceMachine
 from stretto.core.state_machine import Undo
 from stretto.core.trace import TraceRecord, from_lines, to_line
+from stretto.fuzzing.swarm import draw_spec
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.unreplicated import UNREPLICATED
@@ -33,7 +34,6 @@ from stretto.simulation.faults.base import Strength
 from stretto.simulation.network import Delay, Links
 from stretto.simulation.run import Simulation, SimulationResult, percentiles, simulate
 from stretto.simulation.spec import SimulationSpec
-from stretto.simulation.swarm import draw_spec
 from stretto.simulation.world import Costs
 
 APART = Links(skew=Delay("uniform", 0, 10_000))

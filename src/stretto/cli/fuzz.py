@@ -9,82 +9,36 @@ from time import monotonic
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from stretto import catalog
-from stretto.cli import corpus
-from stretto.cli.hunt import Finding, Hunt, Plan
 from stretto.cli.options import json_option, print_json
-from stretto.cli.simulate import names, print_violation, settings
+from stretto.cli.simulate import names, print_violation, settings, simulation_of
 from stretto.core.config import DEFAULT_PROTOCOL
+from stretto.fuzzing import corpus
+from stretto.fuzzing.hunt import Finding, Hunt
+from stretto.fuzzing.plan import Plan
+from stretto.fuzzing.swarm import Fixed, draw_spec
+from stretto.fuzzing.totals import Totals
 from stretto.simulation.run import SimulationResult
 from stretto.simulation.spec import SimulationSpec
-from stretto.simulation.swarm import Fixed, draw_spec
-from stretto.verify.linearizability import UNDECIDED
 
 _SERVICE = "stretto.apps.kv:KeyValueStore"
 """One whose results tell where in the log an operation ran, so that a wrong place shows."""
 _SEEDS = 1 << 32
 
 
-class Totals(msgspec.Struct):
-    """The sums over all runs.
-
-    - `faults`: how often each struck;
-    - `features`: how many different rare things were reached;
-    - `undecided`: how many histories were too hard for the linearizability checker's budget.
-    """
-
-    protocols: list[str]
-    service: str
-    seed: int
-    runs: int = 0
-    operations: int = 0
-    unanswered: int = 0
-    messages: int = 0
-    virtual_seconds: float = 0.0
-    reconciliations: int = 0
-    restarts: int = 0
-    recoveries: int = 0
-    seconds: float = 0.0
-    runs_by_replicas: dict[int, int] = msgspec.field(default_factory=dict)
-    runs_by_durability: dict[str, int] = msgspec.field(default_factory=dict)
-    faults: dict[str, int] = msgspec.field(default_factory=dict)
-    features: int = 0
-    undecided: int = 0
-    failed: int = 0
-    violations: list[Finding] = msgspec.field(default_factory=list)
-
-    def add(self, result: SimulationResult) -> None:
-        """Count one run."""
-        spec = result.spec
-        self.runs += 1
-        self.operations += result.operations
-        self.unanswered += sum(result.failures.values())
-        self.messages += result.messages_delivered
-        self.virtual_seconds += result.virtual_seconds
-        self.reconciliations += result.reconciliations
-        self.restarts += result.restarts
-        self.recoveries += result.recoveries
-        self.undecided += result.history == UNDECIDED
-        self.failed += result.violation is not None
-        self.runs_by_replicas[spec.replicas] = self.runs_by_replicas.get(spec.replicas, 0) + 1
-        self.runs_by_durability[spec.durability] = self.runs_by_durability.get(spec.durability, 0) + 1
-        for fault, times in result.struck.items():
-            self.faults[fault] = self.faults.get(fault, 0) + times
-
-    def in_short(self) -> str:
-        """One line, for the progress display."""
-        return f"{self.runs:,} runs from seed {self.seed}, {self.operations:,} operations, {self.failed} violations"
+def run_spec(spec: SimulationSpec) -> SimulationResult:
+    """Do one run, in a worker process."""
+    return simulation_of(spec).run()
 
 
 @click.command("fuzz")
 @click.option(
     "--protocol",
-    "protocols",
+    "protocol_names",
     multiple=True,
     default=(DEFAULT_PROTOCOL,),
     show_default=True,
@@ -110,7 +64,7 @@ class Totals(msgspec.Struct):
 @click.option("--set", "changes", multiple=True, callback=settings, metavar="KEY=VALUE", help="A setting of simulate, not to be drawn.")
 @json_option
 def command(
-    protocols: tuple[str, ...],
+    protocol_names: tuple[str, ...],
     service: str,
     seconds: float | None,
     runs: int | None,
@@ -129,18 +83,18 @@ def command(
     A run with a violation is made as small as possible, and the command that repeats it is printed. Exits 1 if there was one.
     """
     common = Fixed(settings=changes, **fixed)
-    named = list(catalog.protocol_names()) if "all" in protocols else list(dict.fromkeys(protocols))
-    for name in named:
-        definition = catalog.protocol(name)
-        draw_spec(name, service, 0, definition.max_replicas, common, definition.usual_sequencers).validate()
+    named = list(catalog.protocol_names()) if "all" in protocol_names else list(dict.fromkeys(protocol_names))
+    protocols = [catalog.protocol(name) for name in named]
+    for protocol in protocols:
+        draw_spec(protocol.name, service, 0, protocol.max_replicas, common, protocol.usual_sequencers).validate()
     catalog.service(service)
     totals = Totals(named, service, SystemRandom().randrange(_SEEDS) if seed is None else seed)
     if seconds is None:
         seconds = 60.0 if runs is None else float("inf")
     kept = None if directory is None else [entry.spec for entry in corpus.load(directory)]
-    plan = Plan(named, service, totals.seed, runs, kept, common)
+    plan = Plan(protocols, service, totals.seed, runs, kept, common)
     began = monotonic()
-    _run_all(totals, Keeper(plan, directory), Hunt(plan, workers, began + seconds, shrink), seconds, runs, violations)
+    _run_all(totals, corpus.Keeper(plan, directory), Hunt(plan, run_spec, workers, began + seconds, shrink), seconds, runs, violations)
     totals.seconds = round(monotonic() - began, 3)
     if as_json:
         print_json(totals)
@@ -149,32 +103,7 @@ def command(
     return 1 if totals.failed else 0
 
 
-class Keeper:
-    """Keeps what is worth having again: in the plan, and in the corpus if there is a directory. `seen`: what all runs have reached."""
-
-    def __init__(self, plan: Plan, directory: Path | None) -> None:
-        self.seen: set[str] = set()
-        self._plan = plan
-        self._directory = directory
-
-    def keep(self, outcome: SimulationResult | Finding) -> None:
-        """Look at what a run gave."""
-        if isinstance(outcome, Finding):
-            violation = outcome.violation
-            self._save("failed", f"{violation.kind}: {violation.description}", outcome.spec)
-            return
-        new = {f"{outcome.spec.protocol}: {feature}" for feature in outcome.features} - self.seen
-        self.seen |= new
-        if new and outcome.violation is None and outcome.spec not in self._plan.interesting:
-            self._plan.interesting.append(outcome.spec)
-            self._save("reached", "; ".join(sorted(new)), outcome.spec)
-
-    def _save(self, kind: str, comment: str, spec: SimulationSpec) -> None:
-        if self._directory is not None:
-            corpus.save(self._directory, kind, corpus.Entry(comment, spec))
-
-
-def _run_all(totals: Totals, keeper: Keeper, hunt: Hunt, seconds: float, runs: int | None, violations: int) -> None:
+def _run_all(totals: Totals, keeper: corpus.Keeper, hunt: Hunt, seconds: float, runs: int | None, violations: int) -> None:
     """Go on until time is up, the runs are done, there are too many violations, or Ctrl-C."""
     console = Console(stderr=True, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -184,11 +113,9 @@ def _run_all(totals: Totals, keeper: Keeper, hunt: Hunt, seconds: float, runs: i
         try:
             for outcome in hunt.outcomes():
                 keeper.keep(outcome)
+                totals.add(outcome)
                 if isinstance(outcome, Finding):
-                    totals.violations.append(outcome)
                     print_finding(console, outcome)
-                else:
-                    totals.add(outcome)
                 done = totals.runs if seconds == float("inf") else min(seconds, monotonic() - began)
                 progress.update(task, completed=done, description=totals.in_short())
                 if len(totals.violations) >= violations:

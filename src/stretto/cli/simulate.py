@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from time import process_time
 from typing import IO, Any
@@ -23,27 +21,19 @@ from stretto.core import trace as traces
 from stretto.core.errors import ConfigurationError
 from stretto.simulation.fabric import Fabric
 from stretto.simulation.faults import FAULTS
-from stretto.simulation.load import Workload, short_bytes
+from stretto.simulation.load import short_bytes
 from stretto.simulation.run import FoundViolation, Simulation, SimulationResult
 from stretto.simulation.spec import NULL_SERVICE, SimulationSpec
 from stretto.verify import history
 
 
-def workload_for(service: str, keys: int) -> Workload:
-    """What draws operations for a service: `workload(random, keys)` of the module beside it whose name ends in `_workload`.
-
-    Without such a module, short bytes.
-    """
-    beside = catalog.service_class(service).__module__ + "_workload"
-    return short_bytes if find_spec(beside) is None else partial(import_module(beside).workload, keys=keys)
-
-
 def simulation_of(spec: SimulationSpec, trace: traces.Tracer | None = None) -> Simulation:
-    """A simulation with the protocol and the service that `spec` names. Raises ConfigurationError."""
+    """A simulation with the protocol, the service, the workload and the model that `spec` names. Raises ConfigurationError."""
     spec.validate()
     protocol = catalog.protocol_for(spec.config())
-    model = catalog.model_beside(spec.service)
-    return Simulation(spec, protocol, catalog.service(spec.service), workload_for(spec.service, spec.keys), trace, model)
+    draw = catalog.workload_beside(spec.service)
+    workload = short_bytes if draw is None else partial(draw, keys=spec.keys)
+    return Simulation(spec, protocol, catalog.service(spec.service), workload, trace, catalog.model_beside(spec.service))
 
 
 def names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
