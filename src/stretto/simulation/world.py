@@ -147,8 +147,8 @@ class World:
 class Machine:
     """One node, what waits for it, and the port through which it acts.
 
-    A machine that has crashed may `start` again, with a new node: that is its next life, and nothing of the one before is left but
-    the time on its clock.
+    A machine that has crashed may `start` again, with a new node: that is its next incarnation. It keeps nothing of the one
+    before except the time on its clock.
 
     Invariants: while `_holds` is 0 nothing waits; `_deadlines` has the timers that are set, `_wakeups` the time of the event that the heap
     has for a timer (a timer that is set again and again keeps its first event, which then looks at the deadline).
@@ -164,15 +164,15 @@ class Machine:
         self.random = random
         self.node: Any = None
         self.crashed = False
-        self.life = 0
-        """Goes up whenever a life begins or ends."""
+        self.incarnation = 0
+        """Increases at each start and at each crash."""
         self.slowdown_ns = 0
         """What every burst takes on top of its costs."""
         self.messages_received = self.messages_sent = 0
         self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
         self.bursts = 0
         self.busy_ns = 0
-        """How long its processor has worked, over all lives."""
+        """How long its processor has worked, over all incarnations."""
         self._world = world
         self._costs = costs
         self._room = costs.queue
@@ -190,9 +190,9 @@ class Machine:
     # What its host does
 
     def start(self, factory: Callable[[Port], Node]) -> None:
-        """Begin a life: build the node, which may act at once."""
+        """Begin an incarnation: build the node, which may act at once."""
         self.crashed = False
-        self.life += 1
+        self.incarnation += 1
         self._holds = 0
         self._room = self._costs.queue
         self._deadlines.clear()
@@ -207,19 +207,19 @@ class Machine:
     def hold(self) -> int:
         """Freeze the machine until as many `release`: input waits, timers fire late. The answer is for `release`."""
         self._holds += 1
-        return self.life
+        return self.incarnation
 
-    def release(self, life: int, _: Any = None) -> None:
-        """Take back one `hold` of this life, if it has not ended."""
-        if life != self.life:
+    def release(self, incarnation: int, _: Any = None) -> None:
+        """Undo one `hold` of this incarnation, unless the incarnation has ended."""
+        if incarnation != self.incarnation:
             return
         self._holds -= 1
         self._go_on()
 
     def crash(self) -> None:
-        """End this life: what waits is lost, and so is all that comes until the next."""
+        """End this incarnation: everything that waits is lost, and so is everything that arrives before the next start."""
         self.crashed = True
-        self.life += 1
+        self.incarnation += 1
         self._holds = 1
         self._room = 0
         self._executing_ns = 0
@@ -229,7 +229,7 @@ class Machine:
         self._at_burst_end.clear()
 
     def recall(self) -> Sequence[Message]:
-        """What the lives before leave to the next: nothing."""
+        """The records that earlier incarnations left: none."""
         return ()
 
     def forget(self) -> None:
@@ -303,7 +303,7 @@ class Machine:
         """Nothing."""
 
     def stop(self, reason: str) -> None:
-        """See `stretto.core.node.Port`. This life ends with a report."""
+        """See `stretto.core.node.Port`. The incarnation ends with a report."""
         self.report("stopped", reason=reason)
         self.crash()
 
@@ -348,8 +348,8 @@ class Machine:
         self.busy_ns += self._costs.burst_ns
         self._world.at(self._world.now_ns + self._costs.burst_ns, self._awake, self.hold())
 
-    def _awake(self, life: int, _: Any) -> None:
-        if life != self.life:
+    def _awake(self, incarnation: int, _: Any) -> None:
+        if incarnation != self.incarnation:
             return
         self._holds -= 1
         if not self._holds:

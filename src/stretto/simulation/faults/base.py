@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from stretto.core.node import Address
-from stretto.simulation.lives import Lives
+from stretto.simulation.lifecycle import Lifecycle
 from stretto.simulation.network import Deliver, Network
 from stretto.simulation.world import Machine, World
 
@@ -51,24 +51,24 @@ class FaultyNetwork:
 
 
 class Stricken:
-    """What faults can strike: the world's network, the replicas' machines and their lives, and the machines of sequencers and clients."""
+    """What faults can strike: the network, the replicas' machines and their lifecycle, and the machines of sequencers and clients."""
 
     def __init__(
         self,
         world: World,
         network: FaultyNetwork,
-        lives: Lives,
+        lifecycle: Lifecycle,
         clients: Sequence[Machine],
         sequencers: Sequence[Machine] = (),
         begin_sequencer: Callable[[Machine], None] = lambda machine: None,
     ) -> None:
         self.world = world
         self.network = network
-        self.lives = lives
-        self.replicas = lives.replicas
+        self.lifecycle = lifecycle
+        self.replicas = lifecycle.replicas
         self.sequencers = list(sequencers)
         self.begin_sequencer = begin_sequencer
-        self.machines = [*lives.replicas, *sequencers, *clients]
+        self.machines = [*lifecycle.replicas, *sequencers, *clients]
 
 
 class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,13 +104,13 @@ class Fault(ABC):
 
     def __init__(self, stricken: Stricken, random: Random, severity: float) -> None:
         self.stricken = stricken
-        self.lives = stricken.lives
+        self.lifecycle = stricken.lifecycle
         self.random = random
         self.target: Address = NETWORK
         self._severity = severity
 
     @classmethod
-    def at_once(cls, lives: Lives) -> int:
+    def at_once(cls, lifecycle: Lifecycle) -> int:
         """How many of this kind there may be at a time."""
         return 1
 
