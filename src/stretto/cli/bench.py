@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from stretto.cli.options import durability_option, json_option, print_json, progress_line, protocol_option
+from stretto.cli.options import durability_option, json_option, protocol_option
+from stretto.cli.output import print_json, progress_line
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from stretto.cli.options import durability_option, json_option, print_json, protocol_option
+from stretto.cli.options import durability_option, json_option, protocol_option
+from stretto.cli.output import print_json
 from stretto.core.config import FILE_NAME, Durability
 
 directory_argument = click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="[DIR]")

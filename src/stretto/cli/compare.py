@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:

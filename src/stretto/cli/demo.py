@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import json_option, print_json, protocol_option
+from stretto.cli.options import json_option, protocol_option
+from stretto.cli.output import print_json
 
 if TYPE_CHECKING:
     from stretto.cli.demo_display import Display
@@ -97,7 +98,7 @@ def _comparison(replicas: int, sessions: int, multicast: bool) -> list[dict[str,
     from stretto.bench.plan import Plan
     from stretto.bench.protocols import measure_protocols
     from stretto.catalog import protocol_names
-    from stretto.cli.options import progress_line
+    from stretto.cli.output import progress_line
 
     plan = Plan(sessions=sessions, seconds=_COMPARED_SECONDS, warm_up_s=_COMPARED_WARM_UP_S)
     click.echo(f"measuring all protocols, {_COMPARED_SECONDS:g} s each", err=True)

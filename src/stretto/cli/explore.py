@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from stretto import catalog
-from stretto.cli.options import json_option, print_json, protocol_option
+from stretto.cli.options import json_option, protocol_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 from stretto.core.protocol import ProtocolDefinition
 from stretto.exploration.bounds import Bounds, parse_bounds

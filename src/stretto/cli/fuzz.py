@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from stretto import catalog
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option
+from stretto.cli.output import print_json
 from stretto.cli.simulate import names, print_violation, settings, simulation_of
 from stretto.core.config import DEFAULT_PROTOCOL
 from stretto.fuzzing import corpus

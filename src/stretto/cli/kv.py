@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from stretto.cli.options import config_option, json_option, print_json
+from stretto.cli.options import config_option, json_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 from stretto.mutants.hunting import Finding, hunt, mutated
 from stretto.mutants.mutant import Mutant

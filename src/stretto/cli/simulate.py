@@ -16,7 +16,8 @@ from rich.table import Table
 
 from stretto import catalog
 from stretto.bench import costs
-from stretto.cli.options import json_option, print_json, protocol_option
+from stretto.cli.options import json_option, protocol_option
+from stretto.cli.output import print_json
 from stretto.core import trace as traces
 from stretto.core.errors import ConfigurationError
 from stretto.simulation.fabric import Fabric

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from stretto.cli.options import durability_option, json_option, print_json, protocol_option
+from stretto.cli.options import durability_option, json_option, protocol_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from stretto import catalog
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 from stretto.core.model import Model
 from stretto.verify import history, jepsen
