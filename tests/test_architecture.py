@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "runtime": {"core", "storage"},
     "testbed": {"core", "network", "runtime"},
     "torture": {"core", "runtime", "verify"},
+    "demo": {"", "apps", "core", "runtime"},
     "testing": {"core"},
     "catalog": {"core", "protocols", "apps", "verify"},
     "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need

@@ -28,9 +28,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The directory of a cluster that is up."""
     directory = tmp_path_factory.mktemp("cluster")
     assert run(["cluster", "init", str(directory)]) == 0
-    assert run(["cluster", "up", str(directory)]) == 0
-    yield directory
-    assert run(["cluster", "down", str(directory)]) == 0
+    try:
+        assert run(["cluster", "up", str(directory)]) == 0
+        yield directory
+    finally:
+        assert run(["cluster", "down", str(directory)]) == 0
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_a_file_of_something_else(content: str, complaint: str, tmp_path: Path, 
 def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "a.json", figures())
     for arguments, complaint in [
-        ([file], "compares two files at least"),
+        ([file], "compares at least two files"),
         ([file, str(tmp_path / "none.json")], "none.json: cannot be read: No such file or directory"),
         ([file, file, "--plot", "x.txt"], "--plot: x.txt ends in none of .png, .svg, .pdf"),
         ([file, file, "--plot", "none/x.png"], "--plot: there is no directory"),

@@ -77,7 +77,7 @@ def test_a_superquorum_that_is_one_too_small(monkeypatch: pytest.MonkeyPatch, tm
         (["--seconds", "0"], "Invalid value for '--seconds'"),
         (["--durability", "tape"], "Invalid value for '--durability'"),
         (["--replay", "/nowhere/found.json"], "/nowhere/found.json: cannot be read: No such file"),
-        (["--replay", __file__], "is no schedule"),
+        (["--replay", __file__], "is not a schedule"),
     ],
 )
 def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,6 +90,26 @@ repeat_option = click.option(
 """`repeat`."""
 
 
+def _settings(_context: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{value!r} is not of the form key=value, as in timeouts.sync_interval_ms=5")
+        found[key.strip()] = text.strip()
+    return found
+
+
+def settings_option(what: str) -> Option[Any]:
+    """`changes`, a dictionary of the settings that `--set` gives."""
+    return click.option("--set", "changes", multiple=True, callback=_settings, metavar="KEY=VALUE", help=what)
+
+
+def faults_option(what: str) -> Option[Any]:
+    """`faults`, a tuple of names."""
+    return click.option("--faults", type=CommaSeparated(str), default="", metavar="NAME,...", help=what)
+
+
 def service_option(default: str = KEY_VALUE_STORE) -> Option[Any]:
     """`service`."""
     return click.option("--service", default=default, show_default=True, help="The replicated class, as module:Class.")
