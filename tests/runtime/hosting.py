@@ -57,9 +57,15 @@ class Processes:
         self.config = config
         self.folder = folder
         self.prepare = prepare
-        self.children = [self.start(address) for address in range(len(config.members))]
-        for address in range(len(config.members)):
-            self.wait_for(address)
+        self.children: list[multiprocessing.process.BaseProcess] = []
+        try:
+            for address in range(len(config.members)):
+                self.children.append(self.start(address))
+            for address in range(len(config.members)):
+                self.wait_for(address)
+        except BaseException:
+            self.end()
+            raise
 
     def start(self, index: int, bootstrap: bool = True) -> multiprocessing.process.BaseProcess:
         child = multiprocessing.get_context("fork").Process(target=self._run, args=(index, bootstrap))

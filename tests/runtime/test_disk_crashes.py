@@ -70,8 +70,8 @@ def test_all_killed_at_any_moment(tmp_path: Path) -> None:
     random = Random(4)
     config = loopback_config(3, "speculative", "stretto.apps.kv:KeyValueStore", durability="disk", checkpoint_operations=50)
     cluster = LocalCluster.create(tmp_path, config)
-    cluster.start()
     try:
+        cluster.start()
         counting = asyncio.run(under_load(cluster, config, random))
         assert sum(counting.counted) >= 100 * ROUNDS
         assert all(replica["metrics"]["base"] > 0 for replica in cluster.status())
