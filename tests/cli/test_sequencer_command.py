@@ -48,7 +48,7 @@ def test_a_cluster_goes_on_when_its_sequencer_is_killed_and_takes_it_back(tmp_pa
         assert run(["cluster", "up", str(directory)]) == 0
         assert run(["kv", "incr", "--config", file, "visits"]) == 0
         cluster.kill(3)
-        assert cluster.pid_files[3].wait(10)
+        assert cluster.pid_files[3].wait(60)
         assert run(["kv", "incr", "--config", file, "visits"]) == 0
         assert run(["cluster", "status", str(directory)]) == 1
         capsys.readouterr()

@@ -40,7 +40,7 @@ def test_a_row_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", *files, *REGISTER, "--json"]) == 1
     good, bad = rows(capsys.readouterr().out)
     assert (good["file"], good["verdict"], good["operations"], good["failure"]) == (files[0], "ok", 9, None)
-    assert 0 <= good["seconds"] < 10
+    assert good["seconds"] >= 0
     assert (bad["file"], bad["verdict"]) == (files[1], "not linearizable")
     failure = bad["failure"]
     assert (failure["failing"]["operation"], failure["failing"]["called"], failure["failing"]["returned"]) == ("read: 3", 19, 20)

@@ -43,7 +43,7 @@ class Counting:
 def kill_all(cluster: LocalCluster) -> None:
     for index in range(cluster.config.n):
         cluster.kill(index)
-    assert all(pid_file.wait(10) for pid_file in cluster.pid_files)
+    assert all(pid_file.wait(60) for pid_file in cluster.pid_files)
 
 
 async def under_load(cluster: LocalCluster, config: ClusterConfig, random: Random) -> Counting:
