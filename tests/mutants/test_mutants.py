@@ -39,7 +39,7 @@ def test_there_are_enough_of_them_and_each_has_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize(("source", "count"), [("a = 1", 0), ("self._conflicts += 1; self._conflicts += 1", 2)])
 def test_a_place_that_is_not_found_or_not_the_only_one_is_a_failure(source: str, count: int) -> None:
-    with pytest.raises(MutantError, match=f"mutant harmless: its old text stands {count} times in stretto.protocols.*, not once"):
+    with pytest.raises(MutantError, match=f"mutant harmless: its old text occurs {count} times in stretto.protocols.*, not once"):
         HARMLESS.plant(source)
 
 
@@ -84,7 +84,7 @@ def test_a_mutant_that_does_not_fit_ends_it_before_it_begins(monkeypatch: pytest
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
-    assert "its old text stands 0 times" in printed.err
+    assert "its old text occurs 0 times" in printed.err
 
 
 def test_an_unknown_mutant_is_named(capsys: pytest.CaptureFixture[str]) -> None:
