@@ -31,8 +31,8 @@ class Shrunk(msgspec.Struct, frozen=True):
 def shrink(spec: SimulationSpec, fails: Fails, budget: int = 300, seeds: int = 3) -> Shrunk:
     """Look for a smaller specification that fails too.
 
-    Parameters: `spec`, which fails; `fails`, which runs a specification; `budget`, how many runs are allowed; `seeds`, how many are tried for
-    each specification.
+    Parameters: `spec`, which fails; `fails`, which runs a specification; `budget`, how many runs are allowed; `seeds`, how many are
+    tried for each specification.
     """
     runs = 0
 

@@ -1,4 +1,4 @@
-"""Bugs in Adaptive Speculative Paxos: what completes a call, what is confirmed, the leader's log in its view, how logs are merged."""
+"""Bugs in Adaptive Speculative Paxos: what completes a call, matched positions, the leader's log in its view, merges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STATE = "stretto.replication.state"
 MUTANTS = (
     Mutant(
         "adaptive-fast-without-leader",
-        "A superquorum of answers has the leader's among them",
+        "A superquorum of answers includes the leader's",
         _CLIENT,
         "            has_leader and ballot.voters.bit_count() >= quorums.superquorum\n",
         "            ballot.voters.bit_count() >= quorums.superquorum\n",
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-length-taken-for-equality",
-        "A follower confirms what has the leader's hash, not what is as long",
+        "A follower's log matches where its hash is the leader's, not where it is as long",
         _LOG,
         "if position > self.confirmed and self.state.log.matches(position, summary):",
         "if self.state.log.tip >= position > self.confirmed:",
@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-own-entries-confirmed",
-        "A follower confirms what the leader's log has, and not what stands behind that in its own",
+        "A follower's log matches as far as the leader's log goes, and not beyond",
         _LOG,
         "            self._confirm(last, is_awaited=True)\n",
         "            self._confirm(self.state.log.tip, is_awaited=True)\n",
@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-takes-over-from-the-committed",
-        "The leader's entries go behind what is confirmed, not behind what is committed",
+        "The leader's entries are appended after the matched position, not after the committed one",
         _LOG,
         "            self.replica.adopt(confirmed, new)",
         "            self.replica.adopt(state.committed, new)",
@@ -55,7 +55,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-commit-quorum-too-small",
-        "The leader commits what f followers have confirmed, not one fewer",
+        "The leader commits what f followers have matched, not one fewer",
         _LOG,
         "self.commit(reached_by(self._f, [",
         "self.commit(reached_by(max(1, self._f - 1), [",
@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-speculative-called-confirmed",
-        "An answer is confirmed if its place is known to be the leader's",
+        "An answer is MATCHED only if its position is known to match the leader's log",
         _REPLICA,
         "CONFIRMED if position <= self.confirmed else SPECULATIVE",
         "CONFIRMED if position <= self.tip else SPECULATIVE",
@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-merge-without-confirmed",
-        "The next view begins with what some voter has confirmed",
+        "The next view starts with everything that some voter has matched",
         _MERGE,
         "    kept = confirmed_prefix(candidates, base)\n",
         "    kept = confirmed_prefix(candidates, base)[:0]\n",
@@ -79,7 +79,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-confirmed-not-persisted",
-        "What a follower has confirmed survives a crash",
+        "A follower's matched position survives a crash",
         _LOG,
         "        if not self._alone and self.port.durable:\n",
         "        if self._alone and self.port.durable:\n",
@@ -87,7 +87,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-superseded-appended",
-        "A request is appended unless it, or a later one of its session, has a place already",
+        "A request is appended unless it, or a later one of its session, is in the log already",
         _REPLICA,
         "if record is not None and request.number <= record.number:",
         "if record is not None and request.number == record.number:",
@@ -95,7 +95,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-merge-support-too-small",
-        "Behind what is confirmed, the next view has what ⌈f/2⌉+1 logs have, not one fewer",
+        "After the matched entries, the next view has the entries of ⌈f/2⌉+1 logs, not one fewer",
         _MERGE,
         "position, summary, merge_support)",
         "position, summary, merge_support - 1)",
@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-acknowledged-in-older-view",
-        "What followers confirmed in an older view of the same leader commits nothing in this one",
+        "Positions that followers matched in an older view of the same leader commit nothing in this one",
         _LOG,
         "        self.moved = False\n        self.acknowledged = {}\n        self._spoken = {}\n",
         "        self.moved = False\n        self._spoken = {}\n",
@@ -111,7 +111,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-leader-changes-its-log",
-        "Within its view the leader's log only grows: it is not put into a better order before that is sent",
+        "Within its view the leader's log only grows: its entries are never reordered",
         _ORDERING,
         "        self.leader_log.prepared = self.state.committed\n",
         "        committed = self.state.committed\n"
@@ -122,7 +122,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-entry-not-persisted",
-        "The leader says how far followers should be, and with which hash, when the entries are on its disk",
+        "The leader announces a position and its hash only when the entries are on its disk",
         _STATE,
         "            self.persist(request)\n",
         "            pass\n",

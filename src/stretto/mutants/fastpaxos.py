@@ -1,4 +1,4 @@
-"""Bugs in Fast Paxos: what the leader counts, what its followers confirm, the merge."""
+"""Bugs in Fast Paxos: what the leader counts, what its followers match, the merge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROTOCOL = ("--protocol", "fastpaxos")
 MUTANTS = (
     Mutant(
         "fastpaxos-quorum-too-small",
-        "The leader commits what a superquorum has placed alike, not one fewer",
+        "The leader commits what a superquorum has at the same position, not one fewer",
         _REPLICA,
         "reached_by(self.quorums.superquorum - 1, agreed)",
         "reached_by(self.quorums.superquorum - 2, agreed)",
@@ -21,7 +21,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-length-taken-for-equality",
-        "An Accepted counts if the hashes are equal, not the positions alone",
+        "An Accepted counts only if the hashes are equal, not only the positions",
         _REPLICA,
         "if self.hash_at(position) == summary:",
         "if self.tip >= position:",
@@ -29,7 +29,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-confirmed-without-comparing",
-        "A follower confirms what has the leader's hash, however long its log is",
+        "A follower's log matches where its hash is the leader's, however long it is",
         _LEADER_LOG,
         "if position > self.confirmed and self.state.log.matches(position, summary):",
         "if self.state.log.tip >= position > self.confirmed:",
@@ -37,7 +37,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-commits-what-is-not-confirmed",
-        "What the leader has committed is committed here so far as our log is known to be the leader's",
+        "A follower commits what the leader committed only as far as its log matches the leader's",
         _LEADER_LOG,
         "position = min(position, self.confirmed)",
         "position = min(position, self.state.log.tip)",
@@ -45,7 +45,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-takes-over-from-the-committed",
-        "A take-over changes nothing that is confirmed",
+        "Taking over the leader's log changes no matched entry",
         _LEADER_LOG,
         "self.replica.adopt(confirmed, new)",
         "self.replica.adopt(state.committed, new)",
@@ -53,7 +53,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-merge-without-the-confirmed",
-        "A merge keeps what a vote knows to be the leader's, whatever the others have there",
+        "A merge keeps the entries that a vote has matched, whatever the other votes have there",
         _MERGE,
         "kept = confirmed_prefix(candidates, base)",
         "kept: list[Request] = []",
@@ -69,7 +69,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-confirmed-not-persisted",
-        "What a follower has confirmed outlives it",
+        "A follower's matched position survives its crash",
         _LEADER_LOG,
         "        if not self._alone and self.port.durable:\n            self.port.persist(Confirmed(position))\n",
         "",

@@ -13,7 +13,7 @@ _BATCHED = ("--protocol", "multipaxos-batched")
 MUTANTS = (
     Mutant(
         "multipaxos-majority-too-small",
-        "The leader commits what f followers have, not one fewer",
+        "The leader commits an entry when f followers have it, not one fewer",
         _LEADER_LOG,
         "self.commit(reached_by(self._f, ",
         "self.commit(reached_by(self._f - 1, ",
@@ -21,7 +21,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-answers-before-the-commit",
-        "The leader answers what is committed",
+        "The leader answers a request only when it is committed",
         _REPLICA,
         "        state.append(request)\n        return self.send_prepare()\n",
         "        self._answer(request, state.append(request))\n        return self.send_prepare()\n",
@@ -29,7 +29,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-answers-what-is-under-way",
-        "A request that comes again is answered when it is committed, not when it has a place",
+        "A repeated request is answered when it is committed, not when it is in the log",
         _REPLICA,
         "if record.position > state.committed:",
         "if record.position > self.tip:",
@@ -37,7 +37,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-prepare-across-a-gap",
-        "A follower takes over a Prepare when all before it is here",
+        "A follower applies a Prepare only when it has all entries before it",
         _LEADER_LOG,
         "        if message.first > self.confirmed + 1:\n",
         "        if False:\n",
@@ -53,7 +53,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-merge-of-stale-logs",
-        "A log of an older view counts for nothing, however long it is",
+        "A log of an older view does not count, however long it is",
         _REPLICA,
         "return supported(latest(votes), base, base_hash, needed=1)",
         "longest = max(votes.values(), key=lambda vote: vote.committed + len(vote.entries))\n"
@@ -62,7 +62,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-batches-of-an-earlier-view",
-        "What was under way in a view that was left takes no place in the pipeline of a later one",
+        "Prepares that were in flight in an earlier view take no place in the pipeline of a later one",
         _REPLICA,
         "        super().leave_view()\n        self._batches = []\n",
         "        super().leave_view()\n",

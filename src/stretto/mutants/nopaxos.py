@@ -22,7 +22,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-commit-quorum-too-small",
-        "The leader commits what f+1 have, itself among them, not one fewer",
+        "The leader commits an entry when f+1 replicas have it, itself included, not one fewer",
         _SYNC,
         "everyone[replica.quorums.f]",
         "everyone[replica.quorums.f - 1]",
@@ -30,7 +30,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-length-taken-for-equality",
-        "A follower's log is the leader's up to where the hashes are equal, however long it is",
+        "A follower's log matches the leader's up to where the hashes are equal, however long it is",
         _SYNC,
         "if log.matches(message.position, message.hash):",
         "if log.tip >= message.position:",
@@ -38,7 +38,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-request-wins-over-no-op",
-        "In a merge, a no-op in any log wins over the request that was stamped for its place",
+        "In a merge, a no-op in any log replaces the request that was stamped for its position",
         _MERGING,
         "                merged[place] = NO_OP\n",
         "                pass\n",
@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-follower-gives-up",
-        "The leader alone lets a no-op stand; a follower takes what the leader has",
+        "Only the leader decides on a no-op; a follower takes what the leader has",
         _ORDERING,
         """\
         if not replica.is_leader:
@@ -59,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-stamps-of-any-life",
-        "Stamps count of the one session that the leader took for the view",
+        "Only stamps of the session that the leader chose for the view count",
         _ORDERING,
         """\
         if message.view != replica.view or message.life != self.session.life:
@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-leader-resumes-its-view",
-        "A leader that goes on from its disk has forgotten its view's session, and ends the view",
+        "A leader that restarts from its disk does not know its view's session, and ends the view",
         _REPLICA,
         "self.resumed = any(isinstance(record, StartView) for record in start.records)",
         "self.resumed = False",

@@ -1,4 +1,4 @@
-"""Bugs in coming into service: incarnations, readmission, the first start."""
+"""Bugs in startup and recovery: incarnations, admission, the first start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VIEWS = "stretto.replication.views"
 MUTANTS = (
     Mutant(
         "recovered-by-copying",
-        "A replica without memory does not come back with the log of another as it is",
+        "A replica with lost state does not come back with the log of another as it is",
         _VIEWS,
         'self.start_next(f"replica {source} recovers")',
         "log, base, view = self.state.log, self.state.committed, self.replica.view\n"
@@ -23,7 +23,7 @@ MUTANTS = (
     ),
     Mutant(
         "vote-without-memory",
-        "A replica without memory has no vote until it is back in service",
+        "A replica with lost state has no vote until it is back in service",
         _PEER,
         "return self.admission.phase is Phase.SERVING",
         "return self.admission.phase in (Phase.SERVING, Phase.RECOVERING)",
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "incarnation-used-twice",
-        "No two lives of a replica have one incarnation",
+        "No two incarnations of a replica have the same number",
         _ADMISSION,
         "incarnation = number << _RANDOM_BITS | self.port.random.getrandbits(_RANDOM_BITS)",
         "incarnation = min(number, _FIRST + 1) << _RANDOM_BITS",
@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "bootstrap-twice",
-        "A replica that a peer knows from before cannot begin a first life",
+        "A replica that a peer knows already cannot start as if for the first time",
         _ADMISSION,
         "if message.known != replica.incarnation:",
         "if message.known != replica.incarnation and not message.known:",
@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     Mutant(
         "readmitted-while-asking",
-        "A replica that does not know its new incarnation yet is readmitted by none of an earlier life",
+        "A replica that does not know its new incarnation yet is not admitted under an earlier one",
         _VIEWS,
         "if replica.admission.phase is Phase.ASKING or len(",
         "if replica.admission.phase is Phase.BOOTSTRAPPING or len(",

@@ -1,4 +1,4 @@
-"""Bugs on the way from view to view, and in the merge of logs."""
+"""Bugs in view changes, and in the merge of logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VIEWS = "stretto.replication.views"
 MUTANTS = (
     Mutant(
         "committed-by-a-minority",
-        "What a view starts with is committed when a majority is in the view",
+        "The log that a view starts with is committed when a majority has entered the view",
         _VIEWS,
         "if self.start_tip > self.state.committed and len(replica.standing(self.entered)) >= self.quorums.majority:",
         "if self.start_tip > self.state.committed and len(replica.standing(self.entered)) >= self.quorums.majority - 1:",
@@ -81,7 +81,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge-of-stale-logs",
-        "Only votes of the highest last_normal_view matter for what is speculative",
+        "Only votes of the highest last_normal_view count for speculative entries",
         _MERGING,
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view == newest}",
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view <= newest}",
@@ -97,7 +97,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge-without-sessions",
-        "A merge appends nothing that the session table has at the base",
+        "A merge appends no request that the session table has at the commit base",
         _MERGING,
         "reached = dict(numbers)",
         "reached: dict[tuple[int, int], int] = {}",
@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "base-of-the-slowest",
-        "The base of a merge is the highest position that a voter knows to be committed",
+        "The commit base of a merge is the highest position that a voter knows to be committed",
         _MERGING,
         "voter = max(sorted(votes), key=lambda index: votes[index].committed)",
         "voter = min(sorted(votes), key=lambda index: votes[index].committed)",
@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "base-not-compared",
-        "What is before a view's base is compared by hash, and fetched if it differs",
+        "The log before a view's commit base is compared by hash, and fetched if it differs",
         _PEER,
         "        if self.state.log.matches(position, summary):\n            self.state.commit_up_to(position)\n            return True\n",
         "        if self.state.log.tip >= position:\n            self.state.commit_up_to(position)\n            return True\n",
@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "older-view-entered",
-        "A replica on its way to a view enters no older one",
+        "A replica that has left for a view enters no older one",
         _VIEWS,
         """\
         if message.view < replica.view:
@@ -137,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "view-entered-twice",
-        "A replica that is in a view has no use for its StartView",
+        "A replica that is in a view ignores its StartView",
         _VIEWS,
         "        if message.view == replica.view and self.status is Status.NORMAL:\n"
         '            return replica.ignore("the view has been entered")\n',
@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "view-committed-as-it-has-grown",
-        "What a majority in a view commits is what the view started with, not the log as it has grown",
+        "A majority in a view commits the log that the view started with, not the log as it has grown",
         _VIEWS,
         "            self.state.commit_up_to(self.start_tip)\n"
         "            replica.send_to_peers(Commit(replica.incarnations, replica.view, self.start_tip, self.start_hash))\n",
