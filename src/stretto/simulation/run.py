@@ -1,4 +1,4 @@
-"""One run: safety under faults, then, when all is healed, liveness."""
+"""One run: safety under faults; then, when all faults are healed, liveness."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from stretto.verify.logs import LogObserver
 from stretto.verify.violation import Violation, shortened
 
 CLIENT_ADDRESSES: Address = 1 << 20
-"""Clients have addresses from here on; below are the replicas, and behind them the sequencers."""
+"""Clients have addresses from here on; replicas have the lowest addresses, and sequencers follow them."""
 
 _POLL_NS = 1_000_000
 _EVENTS_AT_LEAST = 5_000_000
@@ -46,7 +46,7 @@ _CONFIGURATIONS = 100_000
 
 
 class FoundViolation(msgspec.Struct, frozen=True):
-    """What went wrong, when in virtual time, and how to see it again."""
+    """What went wrong, when in virtual time, and the command that repeats it."""
 
     kind: str
     description: str
@@ -65,7 +65,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class SimulationResult(msgspec.Struct, frozen=True):
-    """What a run gave. Figures of time are virtual, and those of throughput and latency are about the time until the faults were healed.
+    """The result of a run. Times are virtual. Throughput and latency are of the time until the faults were healed.
 
     - `operations`: calls that had a result by then; `failures`: those that had none, by the name of the error;
     - `settled_ms`: how long everything took to complete after that; None if it did not;
@@ -75,7 +75,7 @@ class SimulationResult(msgspec.Struct, frozen=True):
       their state and came back into service;
     - `struck`: how often each fault did; `events`: how often nodes reported what; `features`: see `stretto.simulation.coverage`;
     - `history`: the verdict of the linearizability checker, which may be "unknown"; None if it was not asked;
-    - `metrics`: what each replica says of itself, by index.
+    - `metrics`: the metrics of each replica, by index.
     """
 
     spec: SimulationSpec
@@ -103,7 +103,7 @@ class SimulationResult(msgspec.Struct, frozen=True):
 
 
 class Simulation:
-    """The nodes of one run and what watches them. `simulate` is the usual way to use it.
+    """The nodes of one run and their observers. `simulate` is the usual way to use it.
 
     `history` has every call of the run so far, if the specification asks for checks; `clients` are the machines of the client nodes.
     """
@@ -129,7 +129,7 @@ class Simulation:
         if spec.links.disturbed:
             plain = DisturbedNetwork(plain, spec.links, Random(f"{seed}/disturbance"))
         network = FaultyNetwork(plain)
-        # A network in which packets take room needs to know their size.
+        # A network with queues must know the size of packets.
         codec = Codec(protocol.message_types) if spec.checks or fabric else None
         self.world = World(network if spec.faults else plain, group, codec, trace)
         if fabric is not None:
@@ -212,7 +212,7 @@ class Simulation:
         self._settled_ms = (self.world.now_ns - began_ns) / 1e6
 
     def _check_history(self) -> None:
-        """Search for a linearization, knowing nothing of logs: what the observers have seen should make sure that there is one."""
+        """Search for a linearization, without the logs. The observers' checks should imply that there is one."""
         if self._model is None:
             return
         self._history_verdict = (verdict := check(self.history, self._model, at_most(_CONFIGURATIONS))).verdict

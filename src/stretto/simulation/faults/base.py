@@ -1,4 +1,4 @@
-"""What every fault is: something that begins, hard or softly, and ends, again and again."""
+"""The base of all faults: a fault begins, with a strength, and ends, again and again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def log_uniform(random: Random, low: float, high: float) -> float:
 
 
 class FaultyNetwork:
-    """A network with what is wrong with it at the moment."""
+    """A network with the faults that are active at the moment."""
 
     def __init__(self, network: Network) -> None:
         self.tamperings: list[Tampering] = []
@@ -72,11 +72,11 @@ class Stricken:
 
 
 class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of a fault there is, against what it has by itself.
+    """The strength of a fault, relative to its usual strength.
 
-    - `frequency`: how often it strikes: its rests are divided by this;
-    - `duration`: its strikes last so many times as long;
-    - `severity`, from 0 to 1: the part of its range that it draws from, from the mildest on, by orders of magnitude.
+    - `frequency`: how often it strikes: the times between two strikes are divided by this;
+    - `duration`: the factor by which a strike lasts longer;
+    - `severity`, from 0 to 1: the part of its range that it draws from, starting at the mildest, in orders of magnitude.
     """
 
     frequency: float = 1.0
@@ -85,7 +85,7 @@ class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fault(ABC):
-    """One kind of fault. `begin` draws how it strikes this time and says so; `end` takes back what `begin` did.
+    """One kind of fault. `begin` draws how it strikes this time, and returns that; `end` undoes it.
 
     `end` is not called of a fault `for_good`.
     """
@@ -100,7 +100,7 @@ class Fault(ABC):
 
     longest_ns = 200 * MILLISECOND
     longest_rest_ns = 20 * MILLISECOND
-    """How long it strikes, and rests, at most; how long it does is spread evenly over the orders of magnitude from `SHORTEST_NS`."""
+    """The longest strike and the longest rest; lengths are drawn log-uniformly from `SHORTEST_NS` on."""
 
     def __init__(self, stricken: Stricken, random: Random, severity: float) -> None:
         self.stricken = stricken
@@ -116,14 +116,14 @@ class Fault(ABC):
 
     @abstractmethod
     def begin(self) -> dict[str, Any] | None:
-        """Strike; what with, for the trace. None: it cannot strike now."""
+        """Strike. Returns the details, for the trace; None if it cannot strike now."""
 
     @abstractmethod
     def end(self) -> None:
         """Stop."""
 
     def draw_strength(self, low: float, high: float) -> float:
-        """A draw that is as likely in each order of magnitude from `low` to `high`, so far as the fault's severity reaches."""
+        """A draw that is as likely in each order of magnitude from `low` to `high`, as far as the fault's severity reaches."""
         return log_uniform(self.random, low, low * (high / low) ** self._severity)
 
 
@@ -133,7 +133,7 @@ class MachineFault(Fault):
     machine: Machine
 
     def choose(self, machines: Sequence[Machine]) -> Machine:
-        """Draw whom to strike."""
+        """Draw the machine to strike."""
         self.machine = self.random.choice(machines)
         self.target = self.machine.address
         return self.machine
