@@ -258,7 +258,7 @@ def test_the_store_of_a_cluster_that_is_down(directory: Path, capsys: pytest.Cap
 def test_the_store_of_a_cluster_with_another_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     LocalCluster.create(tmp_path, loopback_config(3, "speculative", "stretto.core.state_machine:NullMachine"))
     assert run(["kv", "get", "--config", str(tmp_path / "cluster.toml"), "a"]) == 2
-    assert "is no key-value store" in capsys.readouterr().err
+    assert "is not a key-value store" in capsys.readouterr().err
 
 
 def test_the_nearest_configuration_is_found(running: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`stretto calibrate`: what the runtime spends on this machine, for simulations, and how far these agree with it."""
+"""`stretto calibrate`: measure the costs of the runtime on this machine, for simulations, and validate simulations against it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--protocol", "protocols", multiple=True, help="Put this protocol under load; may be given several times.  [default: all]")
 @click.option("--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="For each load.  [default: 1, or 0.5 with --quick]")
 @click.option("--repeat", type=click.IntRange(1, 100), help="How often to measure each.  [default: 3, or 1 with --quick]")
-@click.option("--quick", is_flag=True, help="Fewer loads, less often, for less time: good to a quarter or so.")
+@click.option("--quick", is_flag=True, help="Fewer loads, less often, for less time: figures are within about 25%.")
 @json_option
 def command(
     out: Path,

@@ -45,7 +45,7 @@ def init(directory: Path, replicas: int, protocol: str, service: str, multicast:
 
 @command.command()
 @directory_argument
-@click.option("--repair", is_flag=True, help="Replicas with damaged data discard it, and recover from the others.")
+@click.option("--repair", is_flag=True, help="Replicas with damaged data move it aside, and recover from the others.")
 def up(directory: Path, repair: bool) -> None:
     """Start all replicas and sequencers that are not running, and wait until they serve.
 
