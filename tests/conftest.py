@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -32,3 +35,37 @@ def processes(tmp_path: Path) -> Iterator[Callable[..., Processes]]:
     yield start
     for cluster in started:
         cluster.end()
+
+
+# The tests interrupt commands as Ctrl-C does. A background job inherits an ignored SIGINT, and its children would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_END_SECONDS = 30.0
+
+
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a Python process with the given arguments and options of `Popen`. What still runs after the test is ended."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, *arguments]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """SIGTERM first: a command then ends what it has started."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.communicate(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    except ValueError:  # the test has read and closed the pipes
+        process.wait()

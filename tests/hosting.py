@@ -57,9 +57,15 @@ class Processes:
         self.config = config
         self.folder = folder
         self.prepare = prepare
-        self.children = [self.start(address) for address in range(len(config.members))]
-        for address in range(len(config.members)):
-            self.wait_for(address)
+        self.children: list[multiprocessing.process.BaseProcess] = []
+        try:
+            for address in range(len(config.members)):
+                self.children.append(self.start(address))
+            for address in range(len(config.members)):
+                self.wait_for(address)
+        except BaseException:
+            self.end()
+            raise
 
     def start(self, index: int, bootstrap: bool = True) -> multiprocessing.process.BaseProcess:
         child = multiprocessing.get_context("fork").Process(target=self._run, args=(index, bootstrap))
@@ -87,7 +93,7 @@ class Processes:
         return self.folder / f"replica-{index}.log"
 
     def wait_for(self, index: int) -> dict[str, Any]:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return fetch_metrics(self.config, index, timeout_s=2)
@@ -104,7 +110,7 @@ class Processes:
                 assert child.pid is not None
                 os.kill(child.pid, signal.SIGTERM)
         for child in self.children:
-            child.join(10)
+            child.join(60)
             if child.is_alive():
                 child.kill()
                 child.join()
@@ -186,7 +192,7 @@ class Hosting:
         host.start(node)
         return node
 
-    async def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "did not come about"

@@ -27,10 +27,12 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "storage": {"core"},
     "simulation": {"core", "network", "storage", "verify"},
     "exploration": {"core", "storage", "verify"},
+    "fuzzing": {"core", "simulation", "verify"},
     "runtime": {"core", "storage"},
     "client": {"core", "services", "runtime"},
     "testbed": {"core", "network", "runtime"},
     "torture": {"core", "runtime", "client", "verify"},
+    "demo": {"", "apps", "core", "runtime", "client"},
     "testing": {"core", "services"},
     "catalog": {"core", "services", "protocols", "apps", "verify"},
     "": {"core", "services", "client", "catalog"},  # stretto/__init__.py, which offers what users need

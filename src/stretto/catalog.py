@@ -105,6 +105,15 @@ def model_beside(service_name: str) -> Model | None:
     return made
 
 
+def workload_beside(service_name: str) -> Callable[..., bytes] | None:
+    """What draws operations for a service: `workload(random, keys)` of the module beside it whose name ends in `_workload`; else None."""
+    beside = service_class(service_name).__module__ + "_workload"
+    if find_spec(beside) is None:
+        return None
+    workload: Callable[..., bytes] = import_module(beside).workload
+    return workload
+
+
 def service_class(name: str) -> type:
     """The class that `name`, of the form `package.module:Class`, stands for: a `Service`, or a plain state machine.
 

@@ -55,7 +55,7 @@ def run_load(sessions: int, gaps_ms: list[float], then: Callable[[Host, OpenLoop
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 

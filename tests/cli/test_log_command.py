@@ -61,11 +61,11 @@ def test_inspect(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "frames": 1,
         "records": {"Checkpoint": 1, "Committed": 1, "Request": 2},
         "committed": 101,
-        "tip": 102,
+        "last": 102,
     }
     assert (segment["name"], segment["frames"]) == ("log-0000000002.seg", 2)
     assert segment["records"] == {"Committed": 1, "Request": 3, "RolledBack": 1}
-    assert (segment["committed"], segment["tip"]) == (103, 104)
+    assert (segment["committed"], segment["last"]) == (103, 104)
 
 
 def test_text_for_people(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_text_for_people(data: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert title == "replica 2, protocol speculative"
     size = (data / "log-0000000002.seg").stat().st_size
     assert lines[2:] == [
-        f"log-0000000002.seg: {size} bytes, 2 frames, committed 103, tip 104",
+        f"log-0000000002.seg: {size} bytes, 2 frames, committed 103, last 104",
         "    1 Committed, 3 Request, 1 RolledBack",
     ]
 
@@ -89,7 +89,7 @@ def test_it_changes_nothing_and_works_while_the_replica_runs(data: Path, capsys:
         "records": 9,
         "torn_bytes": 0,
     }
-    assert log(capsys, "inspect", str(data))["files"][-1]["tip"] == 104
+    assert log(capsys, "inspect", str(data))["files"][-1]["last"] == 104
     assert {file.name: file.read_bytes() for file in data.iterdir()} == before
     disk.close()
 

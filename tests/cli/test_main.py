@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from stretto.cli import main
+from stretto.cli import lazy, main
 from stretto.core.errors import ConfigurationError, RequestTimeout
 
 
@@ -74,6 +74,6 @@ def test_how_a_command_ends(
     def failing() -> None:
         raise error
 
-    monkeypatch.setattr(main.LazyGroup, "get_command", lambda *_: failing)
+    monkeypatch.setattr(lazy.LazyGroup, "get_command", lambda *_: failing)
     assert main.run(["demo"]) == status
     assert capsys.readouterr().err == line

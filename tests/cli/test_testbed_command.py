@@ -31,7 +31,7 @@ def root() -> Iterator[None]:
         (["up", "--scale", "7"], "scale: 7.0 is not a factor for the links' rates; 0.0001 to 1"),
         (["up", "--scale", "fast"], "'fast' is not a valid float"),
         (["status", "--name", "../x"], "'../x' cannot name a testbed"),
-        (["kill"], "Missing argument 'WHAT'"),
+        (["kill"], "Missing argument 'ELEMENT'"),
     ],
 )
 def test_wrong_use_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str) -> None:

@@ -41,7 +41,7 @@ def test_a_row_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", *files, *REGISTER, "--json"]) == 1
     good, bad = rows(capsys.readouterr().out)
     assert (good["file"], good["verdict"], good["operations"], good["failure"]) == (files[0], "ok", 9, None)
-    assert 0 <= good["seconds"] < 10
+    assert good["seconds"] >= 0
     assert (bad["file"], bad["verdict"]) == (files[1], "not linearizable")
     failure = bad["failure"]
     assert (failure["failing"]["operation"], failure["failing"]["called"], failure["failing"]["returned"]) == ("read: 3", 19, 20)
@@ -59,7 +59,7 @@ def test_people_are_told_what_is_wrong(recorded: Path, tmp_path: Path, capsys: p
     plot = tmp_path / "plot.html"
     assert run(["verify", str(recorded), "--plot", str(plot)]) == 1
     shown = capsys.readouterr()
-    assert f"{recorded}: no order explains what process" in shown.out
+    assert f"{recorded}: no order explains the answer to process" in shown.out
     assert "shortest beginning that fails has" in shown.out
     assert f"1 of 1 histories drawn in {plot}" in shown.err
     assert "<svg" in plot.read_text()
@@ -82,7 +82,7 @@ def test_ctrl_c_keeps_what_there_is(capsys: pytest.CaptureFixture[str], monkeypa
 
     monkeypatch.setattr(verify, "check_steps", interrupted)
     file = str(HISTORIES / "register-ok.log")
-    assert run(["verify", file, file, *REGISTER, "--json"]) == 1
+    assert run(["verify", file, file, *REGISTER, "--json"]) == 130
     shown = capsys.readouterr()
     assert len(rows(shown.out)) == 1
     assert f"interrupted at {file}" in shown.err

@@ -218,7 +218,7 @@ def test_a_dead_root_moves_its_groups_and_no_others() -> None:
     controller.set_groups([place(topology, 2, 3, 5, index) for index in range(30)])
     before = {address: controller.roots(address) for address in controller.groups}
     update = controller.fail("root3")
-    assert set(update.diverged) == {address for address, roots in before.items() if roots == ("root3",)} != set()
+    assert set(update.moved) == {address for address, roots in before.items() if roots == ("root3",)} != set()
     assert update.cut == {}
     controller.repair("root3")
     assert {address: controller.roots(address) for address in controller.groups} == before

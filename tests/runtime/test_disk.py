@@ -263,7 +263,7 @@ def until_it_ends(cluster: Processes, value: bytes) -> dict[bytes, bytes]:
     stored: dict[bytes, bytes] = {}
     with stretto.connect(cluster.config) as client:
         store = client.service(KeyValueStore)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while cluster.children[0].is_alive():
             assert time.monotonic() < deadline, "it goes on"
             key = b"key-%06d" % len(stored)
@@ -384,7 +384,7 @@ def test_a_full_disk_ends_it_and_it_comes_back_when_there_is_space(processes: St
     stored = until_it_ends(cluster, bytes(2_000))
     check_it_ended_by_its_disk(cluster, "No space left on device")
     cluster.children[0] = cluster.start(0, bootstrap=False)
-    cluster.children[0].join(20)
+    cluster.children[0].join(60)
     assert cluster.children[0].exitcode == 1  # it cannot begin a life of its own
     subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
     check_all_is_there(cluster, stored)

@@ -21,8 +21,8 @@ def serves(cluster: LocalCluster, index: int) -> bool:
 def test_a_command_before_the_command(tmp_path: Path) -> None:
     config = loopback_config(1, "unreplicated", NULL)
     cluster = LocalCluster.create(tmp_path, config, lambda index: ("env", f"STARTED_AS={index}"))
-    assert cluster.start() == [0]
     try:
+        assert cluster.start() == [0]
         assert b"STARTED_AS=0" in Path(f"/proc/{cluster.pid_files[0].pid()}/environ").read_bytes()
         assert cluster.start() == []
     finally:
@@ -32,12 +32,12 @@ def test_a_command_before_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize("durability", ["memory", "disk"])
 def test_one_replica_is_restarted(tmp_path: Path, durability: str) -> None:
     cluster = LocalCluster.create(tmp_path, loopback_config(3, "speculative", NULL, durability=durability))  # type: ignore[arg-type]
-    cluster.start()
     try:
+        cluster.start()
         cluster.kill(2)
-        assert cluster.pid_files[2].wait(10)
+        assert cluster.pid_files[2].wait(60)
         cluster.restart(2)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not serves(cluster, 2):
             assert time.monotonic() < deadline
         lives = [life >> 32 for life in cluster.status()[2]["metrics"]["incarnations"]]
@@ -53,7 +53,7 @@ def test_a_replica_that_does_not_come_into_service_is_named(tmp_path: Path, monk
         cluster.start()
         for index in range(3):
             cluster.kill(index)
-        assert all(pid_file.wait(10) for pid_file in cluster.pid_files)
+        assert all(pid_file.wait(60) for pid_file in cluster.pid_files)
         for data in cluster.data:
             for file in data.iterdir():
                 file.unlink()

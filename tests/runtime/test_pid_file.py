@@ -27,10 +27,10 @@ def test_it_finds_its_process_until_that_ends(tmp_path: Path, process: subproces
     assert PidFile(tmp_path / "a.pid").pid() == process.pid
     assert not pid_file.wait(0.01)
     assert pid_file.signal(signal.SIGTERM)
-    assert pid_file.wait(10)
+    assert pid_file.wait(60)
     assert pid_file.pid() is None  # though it is a zombie still
     assert not pid_file.signal(signal.SIGTERM)
-    process.wait(10)
+    process.wait(60)
     assert pid_file.pid() is None
     assert pid_file.wait(0)
 
@@ -57,7 +57,7 @@ def test_a_process_that_it_starts_begins_when_it_is_remembered(tmp_path: Path, m
     pid_file = PidFile(tmp_path / "a.pid")
     with (tmp_path / "a.log").open("wb") as log:
         process = pid_file.start(["sh", "-c", "echo $$"], log)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert (tmp_path / "a.log").read_text() == f"{process.pid}\n"
         assert (tmp_path / "a.pid").read_text().split()[0] == str(process.pid)
 

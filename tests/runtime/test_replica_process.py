@@ -38,7 +38,7 @@ def test_a_signal_ends_it_cleanly(processes: Start, number: signal.Signals) -> N
     child = cluster.children[0]
     assert child.pid is not None
     os.kill(child.pid, number)
-    child.join(10)
+    child.join(60)
     assert child.exitcode == 0
     lines = [json.loads(line) for line in cluster.log(0).read_text().splitlines()]
     assert [line["event"] for line in lines] == ["replica started", "replica ends"]
@@ -53,9 +53,11 @@ def test_metrics_can_be_asked_for(processes: Start) -> None:
     for index in range(3):
         metrics = cluster.metrics(index)
         assert metrics["pid"] == cluster.children[index].pid
-        assert {"view", "leader", "last_position", "committed", "ignored_messages", "datagrams_received", "cpu_s", "rss_bytes"} <= set(metrics)
+        assert {"view", "leader", "last_position", "committed", "ignored_messages", "datagrams_received", "cpu_s", "rss_bytes"} <= set(
+            metrics
+        )
         assert metrics["rss_bytes"] > 1 << 20
-        assert 0 < metrics["uptime_s"] < 60
+        assert 0 < metrics["uptime_s"] < 600
     with pytest.raises(ClusterUnavailable, match="runs with another configuration"):
         fetch_metrics(msgspec.structs.replace(config, service="a:B"), 0)
     with pytest.raises(ConfigurationError, match="there is no replica 3"):

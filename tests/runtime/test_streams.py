@@ -68,7 +68,7 @@ def test_a_peer_that_is_down_costs_what_was_meant_for_it(play: Play) -> None:
         dropped = one.port.metrics()["stream_frames_dropped"]
         assert 90 <= dropped <= 100
         other = hosting.replica(1)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not other.got:
             one.port.send(1, Note(1_000, LARGE))
             await asyncio.sleep(0.05)
@@ -162,7 +162,7 @@ def test_strangers_are_refused_and_cut_off(play: Play) -> None:
                 await hosting.until(lambda: node.got and node.got[-1][1].number == len(data))  # noqa: B023
             else:
                 with contextlib.suppress(ConnectionResetError):
-                    assert await asyncio.wait_for(reader.read(), 5) == b""
+                    assert await asyncio.wait_for(reader.read(), 60) == b""
             writer.close()
         expected = dict(Counter([*cut.values(), *kept.values(), "node's own"]))
         assert node.port.metrics()["ignored_messages"] == dict(sorted(expected.items()))

@@ -62,8 +62,8 @@ def test_a_replica_without_memory_comes_back_with_the_log_and_a_new_incarnation(
     r2 = restart(stage, 2)
     assert not r2.group.in_service
     stage.run(100 * MS)
-    assert r2.group.in_service
-    assert operations(r2, 1) == operations(r0, 1) == operations(r1, 1)
+    assert (r2.group.in_service, operations(r2, 1)) == (True, operations(r0, 1))
+    assert operations(r0, 1) == operations(r1, 1)
     assert [start_number(incarnation) for incarnation in r0.group.incarnations] == [1, 1, 2]
     assert r0.group.incarnations == r1.group.incarnations == r2.group.incarnations
     view = r0.view
@@ -158,8 +158,8 @@ def test_late_vote_early_recovery() -> None:
     assert r1.state.committed < first
     assert in_flight
     stage.run(500 * MS)
-    assert r0.group.in_service
-    assert operations(r0, first) == operations(r1, first) == operations(r2, first) == [b"b", b"a"]
+    assert (r0.group.in_service, operations(r0, first)) == (True, [b"b", b"a"])
+    assert operations(r1, first) == operations(r2, first) == [b"b", b"a"]
 
 
 def test_incarnation_used_twice() -> None:

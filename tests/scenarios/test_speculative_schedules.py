@@ -9,9 +9,9 @@ from acting import MS, open_sessions, operations, stage_of
 
 from stretto.core.errors import RequestTimeout
 from stretto.core.node import Client
-from stretto.protocols.speculative.messages import Forward, SpeculativeReply, Sync
+from stretto.protocols.speculative.messages import SpeculativeReply, Sync
 from stretto.replication.group import Status
-from stretto.replication.messages import Commit, DoViewChange, Request, StartView, StartViewChange
+from stretto.replication.messages import Commit, DoViewChange, Forward, Request, StartView, StartViewChange
 from stretto.simulation.stage import InFlight
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stretto.cli.corpus import Entry, load
 from stretto.cli.simulate import simulation_of
+from stretto.fuzzing.corpus import Entry, load
 
 
 @pytest.mark.parametrize("failure", load(Path(__file__).parent), ids=lambda failure: failure.comment)

@@ -18,7 +18,7 @@ from stretto.simulation.disk import DiskTimes
 from stretto.simulation.durable import DurableMachine
 from stretto.simulation.faults import FAULTS, Faults, check_names, faults_for
 from stretto.simulation.faults.base import FaultyNetwork, Strength, Stricken
-from stretto.simulation.lives import Lives
+from stretto.simulation.lifecycle import Lifecycle
 from stretto.simulation.network import Delay, DirectNetwork, Links
 from stretto.simulation.world import Costs, Machine, World
 from stretto.storage.format import Identity
@@ -34,7 +34,10 @@ class Beat(Message, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class Beacon:
-    """Multicasts a number every 500 us, persists it before if it can, and goes on from there. Without memory it takes 3 ms to begin."""
+    """Multicasts a number every 500 us, persists it before if it can, and goes on from there.
+
+    With lost state it takes 3 ms to begin.
+    """
 
     def __init__(self, port: Port, start: Start) -> None:
         self.port = port
@@ -66,24 +69,24 @@ class Beacon:
 
 
 class Stricter:
-    """Five beacons, faults, half a second with them, and a tenth after they were healed. At no time are more than two without memory."""
+    """Five beacons, faults, half a second with them, and a tenth after they were healed. At no time have more than two lost their state."""
 
     def __init__(self, *names: str, seed: int = 1, durable: bool | None = None, strength: Strength = Strength()) -> None:  # noqa: B008
         self.records: list[TraceRecord] = []
         self.begun: list[tuple[int, Address, list[int], bool]] = []
-        """When which beacon began again, with which numbers, and whether it should remember."""
+        """When which beacon restarted, with which numbers, and whether it should have kept its state."""
         group = range(5)
         self.network = FaultyNetwork(DirectNetwork(STEADY, group, Random(0)))
         self.world = World(self.network, group, None, self._trace)
         durable = not set(names) <= set(faults_for("memory", sequencers=1)) if durable is None else durable
         self.machines = [self.world.add(self._machine(address, durable)) for address in group]
-        self.lives = Lives(self.machines, self._begin_again)
+        self.lifecycle = Lifecycle(self.machines, self._begin_again)
         for machine in self.machines:
             machine.start(partial(Beacon, start=BOOTSTRAP))
         sequencers = [self.world.add(self._machine(address, False)) for address in (5, 6) if "sequencer_restart" in names]
         for machine in sequencers:
             self._begin_sequencer(machine)
-        stricken = Stricken(self.world, self.network, self.lives, [], sequencers, self._begin_sequencer)
+        stricken = Stricken(self.world, self.network, self.lifecycle, [], sequencers, self._begin_sequencer)
         self.faults = Faults(dict.fromkeys(names, strength), stricken, f"{seed}")
         self.world.on_report = lambda *_: self.faults.noticed()
         self.world.run(500_000_000, 1_000_000)
@@ -100,15 +103,15 @@ class Stricter:
     def _begin_sequencer(self, machine: Machine) -> None:
         machine.start(partial(Beacon, start=BOOTSTRAP))
 
-    def _begin_again(self, machine: Machine, start: Start, remembers: bool) -> None:
+    def _begin_again(self, machine: Machine, start: Start, kept_state: bool) -> None:
         numbers = [record.number for record in start.records]  # type: ignore[attr-defined]
-        self.begun.append((self.world.now_ns, machine.address, numbers, remembers))
+        self.begun.append((self.world.now_ns, machine.address, numbers, kept_state))
         machine.start(partial(Beacon, start=start))
 
     def _trace(self, record: TraceRecord) -> None:
         self.records.append(record)
         if isinstance(record, FaultBegun):
-            assert len(self.lives.without_memory()) <= self.lives.most_without_memory
+            assert len(self.lifecycle.lost_state()) <= self.lifecycle.max_lost
 
     def of(self, kind: type[TraceRecord]) -> list[Any]:
         return [record for record in self.records if type(record) is kind]
@@ -158,7 +161,7 @@ def overtaken(run: Stricter) -> int:
     return count
 
 
-def doubled(run: Stricter) -> int:
+def duplicated(run: Stricter) -> int:
     deliveries = Counter((record.source, record.node, record.message["number"]) for record in run.of(Delivered))
     return sum(times > 1 for times in deliveries.values())
 
@@ -169,7 +172,7 @@ def lost(run: Stricter) -> set[tuple[Address, Address]]:
 
 def test_without_faults_all_is_well() -> None:
     run = Stricter()
-    assert (overtaken(run), doubled(run), lost(run), set(run.late())) == (0, 0, set(), {0})
+    assert (overtaken(run), duplicated(run), lost(run), set(run.late())) == (0, 0, set(), {0})
     assert run.of(FaultBegun) == []
 
 
@@ -188,11 +191,11 @@ def test_every_fault_strikes_and_is_healed(name: str) -> None:
         assert len({record.node for record in after if type(record) is Delivered}) == 5
         assert not any(type(record) is Dropped for record in after)
         assert all(machine.slowdown_ns == 0 for machine in run.machines)
-        assert len(run.lives.without_memory()) == 0
+        assert len(run.lifecycle.lost_state()) == 0
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_no_mix_of_faults_takes_more_than_f_memories(durable: bool) -> None:
+def test_no_mix_of_faults_takes_the_state_of_more_than_f_replicas(durable: bool) -> None:
     """The assertion is in `Stricter`."""
     names = faults_for("disk" if durable else "memory")
     struck = Counter[str]()
@@ -204,12 +207,12 @@ def test_no_mix_of_faults_takes_more_than_f_memories(durable: bool) -> None:
 def test_loss() -> None:
     run = Stricter("loss")
     assert lost(run)
-    assert (overtaken(run), doubled(run), set(run.late())) == (0, 0, {0})
+    assert (overtaken(run), duplicated(run), set(run.late())) == (0, 0, {0})
 
 
 def test_duplication() -> None:
     run = Stricter("duplication")
-    assert doubled(run)
+    assert duplicated(run)
     assert not lost(run)
 
 
@@ -217,7 +220,7 @@ def test_reordering() -> None:
     run = Stricter("reordering", seed=2)
     assert overtaken(run)
     assert not lost(run)
-    assert not doubled(run)
+    assert not duplicated(run)
 
 
 @pytest.mark.parametrize("name", ["partition", "one_way_partition"])
@@ -255,35 +258,35 @@ def test_crash() -> None:
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_restart_loses_all_memory_and_may_strike_again_before_it_has_recovered(durable: bool) -> None:
+def test_restart_loses_all_state_and_may_strike_again_before_it_has_recovered(durable: bool) -> None:
     run = Stricter("restart", durable=durable, strength=Strength(frequency=10, duration=0.1))
     assert run.begun
-    assert all(numbers == [] and not remembers for _, _, numbers, remembers in run.begun)
-    lives: dict[Address, list[int]] = {}
+    assert all(numbers == [] and not kept_state for _, _, numbers, kept_state in run.begun)
+    started: dict[Address, list[int]] = {}
     for time_ns, address, _, _ in run.begun:
-        lives.setdefault(address, []).append(time_ns)
-    spans = [later - earlier for times in lives.values() for earlier, later in pairwise(times)]
+        started.setdefault(address, []).append(time_ns)
+    spans = [later - earlier for times in started.values() for earlier, later in pairwise(times)]
     assert min(spans) < 3_000_000 < max(spans)
-    assert 0 < run.lives.recovered < run.lives.begun_again
+    assert 0 < run.lifecycle.recovered < run.lifecycle.restarts
 
 
-def memories(run: Stricter) -> Counter[bool]:
-    """How many lives began with memory, and how many without; whoever remembers knows what others have heard from it."""
+def kept_states(run: Stricter) -> Counter[bool]:
+    """How many incarnations kept their state, and how many lost it. One that kept it knows all that others heard from it."""
     forgot_ns = Counter[Address]()
-    for time_ns, address, numbers, remembers in run.begun:
-        if remembers:
+    for time_ns, address, numbers, kept_state in run.begun:
+        if kept_state:
             assert numbers == list(range(numbers[0], numbers[-1] + 1))
             assert run.heard(address, forgot_ns[address], time_ns) <= numbers[-1]
         else:
             assert numbers == []
             forgot_ns[address] = time_ns
-    return Counter(remembers for *_, remembers in run.begun)
+    return Counter(kept_state for *_, kept_state in run.begun)
 
 
 @pytest.mark.parametrize("name", ["kill", "power_cut", "disk_full", "failing_sync"])
 def test_what_a_message_rested_on_is_remembered(name: str) -> None:
-    """Only who has never persisted anything begins without memory."""
-    found = sum((memories(Stricter(name, seed=seed, strength=Strength(frequency=5))) for seed in range(3)), Counter[bool]())
+    """Only a replica that has never persisted anything begins with lost state."""
+    found = sum((kept_states(Stricter(name, seed=seed, strength=Strength(frequency=5))) for seed in range(3)), Counter[bool]())
     assert found[True] > 10 * found[False]
 
 
@@ -307,8 +310,8 @@ def test_a_flipped_bit_is_found_out_or_harmless() -> None:
     found = Counter[bool]()
     for seed in range(10):
         run = Stricter("bit_flip", seed=seed, strength=Strength(frequency=5))
-        found += memories(run)
-        assert len(run.reported("corrupt")) == memories(run)[False]
+        found += kept_states(run)
+        assert len(run.reported("corrupt")) == kept_states(run)[False]
     assert found[False] > found[True] > 0
 
 

@@ -19,6 +19,7 @@ from stretto.core.node import Message, Port, Replica
 from stretto.core.protocol import ProtocolDefinition
 from stretto.core.state_machine import Undo
 from stretto.core.trace import TraceRecord, from_lines, to_line
+from stretto.fuzzing.swarm import draw_spec
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.unreplicated import UNREPLICATED
@@ -33,7 +34,6 @@ from stretto.simulation.faults.base import Strength
 from stretto.simulation.network import Delay, Links
 from stretto.simulation.run import Simulation, SimulationResult, percentiles, simulate
 from stretto.simulation.spec import SimulationSpec
-from stretto.simulation.swarm import draw_spec
 from stretto.simulation.world import Costs
 
 APART = Links(skew=Delay("uniform", 0, 10_000))
@@ -187,7 +187,7 @@ def test_a_broken_protocol_is_found_out(server: Callable[..., Any], kind: str) -
 
 
 def test_replicas_that_disagree_are_found_out() -> None:
-    messages = (Request, Reply, *PEER_MESSAGES)
+    messages: tuple[type[Message], ...] = (Request, Reply, *PEER_MESSAGES)
     chaos = ProtocolDefinition("chaos", messages, RECORDS, Unagreed, partial(LeaderClient, to_all=True))
     spec = msgspec.structs.replace(ONE, replicas=3, clients=3, links=Links(skew=Delay("uniform", 0, 10_000)))
     violation = simulate(spec, chaos, Tape).violation

@@ -123,12 +123,12 @@ def test_timers() -> None:
 
 def test_a_frozen_machine_keeps_its_input_and_fires_timers_late() -> None:
     world, (one, two) = world_of([FREE, Costs(queue=4)])
-    life = two.hold()
+    incarnation = two.hold()
     two.set_timer("late", 10)
     two.set_timer("cancelled", 20)
     for number in range(3):
         send(one, 1, number)
-    world.at(5_000, two.release, life)
+    world.at(5_000, two.release, incarnation)
     world.at(4_000, lambda *_: two.cancel_timer("cancelled"))
     world.run(10_000, 100)
     # The two timers and two of the datagrams fit the queue.
@@ -348,7 +348,7 @@ def test_a_crash_ends_the_waking_up() -> None:
     two.crash()
     two.start(Recorder)
     send(one, 1, 2)
-    life = two.hold()
-    world.at(2_200, two.release, life)
+    incarnation = two.hold()
+    world.at(2_200, two.release, incarnation)
     world.run(10_000, 100)
     assert two.node.seen == [(2_500, 2)]

@@ -22,7 +22,7 @@ from stretto.testbed.plan import Plan
 pytestmark = pytest.mark.xdist_group("testbed")
 
 GROUP, PORT, OTHER_PORT = "239.83.84.1", 7000, 7001
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 def endpoint(testbed: Fabric, host: str, port: int = 0) -> socket.socket:

@@ -69,7 +69,7 @@ def test_gaps_losses_and_disorder_of_one_event() -> None:
 @pytest.mark.parametrize("what", ["root", "link"])
 def test_a_group_gets_its_messages_over_another_root(testbed: Fabric, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failover, "BEFORE_S", 0.3)
-    monkeypatch.setattr(failover, "SPAN_S", 1.0)
+    monkeypatch.setattr(failover, "SPAN_S", 3.0)
     controller = ControllerClient(testbed.plan.controller_socket)
     killed, revived = interrupt(testbed, controller, Trial(what, senders=2, receivers=2, rate=500, seed=2))
     assert killed.element.startswith(revived.roots[0])
@@ -77,9 +77,9 @@ def test_a_group_gets_its_messages_over_another_root(testbed: Fabric, what: str,
     for event in (killed, revived):
         assert event.noticed_ms is not None
         assert event.confirmed_ms is not None
-        assert event.noticed_ms < event.confirmed_ms < 1_000
+        assert event.noticed_ms < event.confirmed_ms < 3_000
         assert event.overtaken_after == 0
         # It ended before the next event: messages came again.
-        assert all(receiver.gap_ms < 900 for receiver in event.receivers)
+        assert all(receiver.gap_ms < 2_900 for receiver in event.receivers)
     assert any(receiver.lost for receiver in killed.receivers)
     assert testbed.status().healthy

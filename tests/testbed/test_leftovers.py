@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -83,11 +84,11 @@ def test_names_that_others_have_taken_are_refused_and_left_alone(name: str) -> N
         namespaces.delete([theirs])
 
 
-def test_ctrl_c_leaves_nothing(name: str) -> None:
-    command = [sys.executable, "-m", "stretto", "testbed", "up", "testbed", "--name", name]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
-        while not leftovers(name)[2:]:
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        assert process.wait(20) == 130
+def test_ctrl_c_leaves_nothing(name: str, start_python: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start_python("-m", "stretto", "testbed", "up", "testbed", "--name", name, start_new_session=True)
+    while not leftovers(name)[2:]:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(60) == 130
     assert leftovers(name) == []

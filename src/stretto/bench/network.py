@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from stretto.bench.workers import work_off
-from stretto.network.experiment import Outcome, Setting, evaluate, prepare
+from stretto.network.experiment import Outcome, Setting, evaluate, prepare, row
 from stretto.network.topologies import named
 from stretto.network.topology import Topology
 
@@ -37,6 +38,16 @@ def sweep(settings: Iterable[Setting], workers: int, dask: str | None = None) ->
     StrettoError if the extra `dask` is not installed, or if no scheduler answers.
     """
     return work_off(timed, settings, workers, dask)
+
+
+def rows(outcomes: Iterable[tuple[Outcome, float]]) -> Iterator[dict[str, Any]]:
+    """One row for all seeds of a design at a load; the outcomes come in the order of `stretto.network.experiment.settings`."""
+    plain: list[Outcome] = []
+    for (design, _), several in groupby(outcomes, key=lambda pair: (pair[0].setting.design, pair[0].setting.load)):
+        runs, seconds = zip(*several, strict=True)
+        if design == "plain":
+            plain = list(runs)
+        yield row(runs, plain, sum(seconds))
 
 
 def benchmark(messages: int = 2_000, topology: str = "datacentre") -> Iterator[dict[str, Any]]:

@@ -73,7 +73,7 @@ class _Reading:
 
     @classmethod
     def of(cls, simulation: Simulation) -> _Reading:
-        machines = simulation.lives.replicas
+        machines = simulation.lifecycle.replicas
         return cls(
             simulation.world.now_ns,
             simulation.load.completed,
@@ -124,11 +124,11 @@ def measure_simulated(
 
 
 def _begin(simulation: Simulation) -> None:
-    """Start all sessions of a machine at once, as a process does, so that their requests share datagrams from the beginning."""
-    lives = [(machine, machine.hold()) for machine in simulation.clients]
+    """Start all callers of a machine at once, as a process does: their requests begin by sharing datagrams, and mostly go on so."""
+    held = [(machine, machine.hold()) for machine in simulation.clients]
     simulation.load.begin(1 << 62)
-    for machine, life in lives:
-        machine.release(life)
+    for machine, incarnation in held:
+        machine.release(incarnation)
 
 
 def _run_until(simulation: Simulation, completed: int) -> None:
@@ -145,7 +145,7 @@ def _figures(simulation: Simulation, before: _Reading, after: _Reading) -> Figur
     seconds, operations = span_ns / 1e9, after.completed - before.completed
     latencies_ns = np.array(simulation.load.latencies_ns[before.completed : after.completed], np.int64)
     increases = [{name: now[name] - then[name] for name in _COUNTED} for then, now in zip(before.replicas, after.replicas, strict=True)]
-    leader = max(simulation.lives.replicas, key=lambda machine: machine.node.view).node.leader
+    leader = max(simulation.lifecycle.replicas, key=lambda machine: machine.node.view).node.leader
     roles = {"leader": [increases[leader]], "follower": [increase for index, increase in enumerate(increases) if index != leader]}
     nodes = list(zip(before.nodes, after.nodes, strict=True))
     counted = {name: [now.get(name, 0) - then.get(name, 0) for then, now in nodes] for name in _OF_NODES}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from stretto.cli.options import durability_option, json_option, print_json, progress_line, protocol_option
+from stretto.cli.options import bench_load_options, durability_option, json_option, protocol_option, repeat_option, seed_option
+from stretto.cli.output import print_facts, print_json, progress_line
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from stretto.core.config import ClusterConfig
 
 OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floor")
-"""Options that only apply to a cluster that this command starts."""
+"""Options that make no sense for a cluster that is already running."""
 OF_PLAN = (
     *("client_processes", "sessions", "rate_ops_s", "seed", "seconds", "warm_up_s", "operation"),
     *("one_request_per_datagram", "one_order", "kill", "restart", "memory"),
@@ -30,31 +31,30 @@ OF_PLAN = (
 @protocol_option
 @click.option("--replicas", type=int, help="Number of replicas.  [default: 3, or the limit of the protocol]")
 @durability_option
-@click.option("--client-processes", default=1, show_default=True, help="Number of processes that make the load.")
-@click.option("--sessions", default=32, show_default=True, help="Number of concurrent calls, over all client processes.")
-@click.option("--rate", "rate_ops_s", type=float, help="Open loop: operations per second, due at random times.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Determines these times, and the operations.")
-@click.option("--seconds", default=5.0, show_default=True, help="The measured time.")
-@click.option("--warm-up", "warm_up_s", default=1.0, show_default=True, help="How many seconds the load runs before that.")
-@click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="The kind of operations.")
-@click.option("--one-request-per-datagram", is_flag=True, help="Requests of a client do not share datagrams; answers still do.")
-@click.option("--one-order", is_flag=True, help="One client process sends at a time, so that all replicas receive in one order.")
+@bench_load_options(client_processes=1, sessions=32, seconds=5.0)
+@seed_option("Decides when operations are due, and what they are.", 0)
+@click.option(
+    "--one-request-per-datagram",
+    is_flag=True,
+    help="Give each request of a client a datagram of its own; answers still share datagrams.",
+)
+@click.option("--one-order", is_flag=True, help="Let one client process send at a time, so that all replicas receive in one order.")
 @click.option("--kill", type=click.Choice(["leader", "follower"]), help="Kill this replica half-way.")
-@click.option("--restart", is_flag=True, help="Restart it at once, and measure the time until it serves again.")
-@click.option("--memory", is_flag=True, help="Sample the resident memory of the replicas.")
-@click.option("--floor", is_flag=True, help="First measure the latency floor: a bare multicast echo of the same sizes.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the running cluster of this configuration file.")
-@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Number of measurements; figures are medians.")
+@click.option("--restart", is_flag=True, help="Start it again at once, and measure how long it takes to be back in service.")
+@click.option("--memory", is_flag=True, help="Sample the replicas' resident memory.")
+@click.option("--floor", is_flag=True, help="First measure a bare multicast echo of the same sizes.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the cluster of this file, which runs already.")
+@repeat_option
 @json_option
 def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any) -> int:
     """Measure a cluster under load.
 
-    The load is a closed loop: each session makes one call at a time, and the next one as soon as it has ended. With --rate it is an open
-    loop: operations are due at times that do not depend on the cluster, and latency counts from these times, so that it includes the wait
-    for a free session.
+    The load is a closed loop, in which each session makes its next call as soon as the last one has ended; or, with --rate, an open loop,
+    in which operations are due whether or not the cluster keeps up. Latency is then counted from the time when an operation was due, so
+    that no delay is omitted. An operation that is due while no session is free waits.
 
-    The command starts a cluster on this machine and ends it. Replicas store their data in the directory for temporary files (TMPDIR).
-    The exit status is 1 if a call failed.
+    Starts a cluster on this machine and ends it. Replicas keep their data in the directory for temporary files (TMPDIR). Exit status 1 if
+    a call failed.
     """
     from stretto.bench.plan import Plan
     from stretto.bench.report import combined
@@ -83,7 +83,7 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     if as_json:
         print_json(figures)
     else:
-        _print(figures)
+        print_facts(_facts(figures), _title(figures))
     return 1 if any(run["failures"] for run in runs) else 0
 
 
@@ -98,18 +98,6 @@ def _prefixed(prefix: str, progress: Progress) -> Progress:
     return lambda what, done: progress(prefix + what, done)
 
 
-def _print(figures: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, title=_title(figures), title_justify="left")
-    table.add_column(style="bold")
-    table.add_column()
-    for name, text in _rows(figures):
-        table.add_row(name, text)
-    Console().print(table)
-
-
 def _title(figures: dict[str, Any]) -> str:
     replicas = _count(figures["replicas"], "replica")
     processes = _count(figures["client_processes"], "client process", "client processes")
@@ -120,8 +108,8 @@ def _title(figures: dict[str, Any]) -> str:
     return f"{figures['protocol']}, {replicas}, durability {figures['durability']}: {load}{runs}"
 
 
-def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The rows of the table: name and text."""
+def _facts(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and text of what a person wants to see."""
     offered = "" if figures["rate_ops_s"] is None else f", {_number(figures['rate_ops_s'])} were due"
     yield "throughput", f"{_number(figures['throughput_ops_s'])} operations/s{_spread(figures, 'throughput_ops_s')}{offered}"
     yield "latency", _latency(figures["latency_us"])

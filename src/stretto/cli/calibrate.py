@@ -1,4 +1,4 @@
-"""`stretto calibrate`: the costs of the runtime on this machine, for simulations, and the validation of simulations by measurement."""
+"""`stretto calibrate`: measure the costs of the runtime on this machine, for simulations, and validate simulations against it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stretto import catalog
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,16 +20,12 @@ if TYPE_CHECKING:
 
 
 @click.command("calibrate")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("costs.json"), show_default=True, help="The file for the costs.")
-@click.option(
-    "--check", "check_file", type=click.Path(path_type=Path), help="Compare simulations with the costs of this file to measurements."
-)
-@click.option("--protocol", "protocols", multiple=True, help="A protocol to put under load; may be given several times.  [default: all]")
-@click.option(
-    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="The measured time of each load.  [default: 1, or 0.5 with --quick]"
-)
-@click.option("--repeat", type=click.IntRange(1, 100), help="Number of measurements of each load.  [default: 3, or 1 with --quick]")
-@click.option("--quick", is_flag=True, help="Fewer, shorter measurements of fewer loads: accurate to about 25%.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("costs.json"), show_default=True, help="Where costs are written.")
+@click.option("--check", "check_file", type=click.Path(path_type=Path), help="Compare simulation by this file to measurement.")
+@click.option("--protocol", "protocols", multiple=True, help="Put this protocol under load; may be given several times.  [default: all]")
+@click.option("--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="For each load.  [default: 1, or 0.5 with --quick]")
+@click.option("--repeat", type=click.IntRange(1, 100), help="How often to measure each.  [default: 3, or 1 with --quick]")
+@click.option("--quick", is_flag=True, help="Fewer loads, less often, for less time: figures are within about 25%.")
 @json_option
 def command(
     out: Path,

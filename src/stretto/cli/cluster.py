@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from stretto.cli.options import durability_option, json_option, print_json, protocol_option
+from stretto.cli.options import durability_option, json_option, multicast_option, protocol_option, service_option
+from stretto.cli.output import print_json
 from stretto.core.config import FILE_NAME, Durability
 
 directory_argument = click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="[DIR]")
@@ -25,8 +26,8 @@ def command() -> None:
 @directory_argument
 @click.option("--replicas", default=3, show_default=True, help="How many: 2f+1 survive f failures.")
 @protocol_option
-@click.option("--service", default="stretto.apps.kv:KeyValueStore", show_default=True, help="The replicated class, module:Class.")
-@click.option("--multicast/--no-multicast", default=True, help="Send requests by IP multicast, or to each replica.  [default: multicast]")
+@service_option()
+@multicast_option
 @durability_option
 def init(directory: Path, replicas: int, protocol: str, service: str, multicast: bool, durability: Durability) -> None:
     """Write a configuration for a cluster on the loopback address, on free ports."""
@@ -44,11 +45,11 @@ def init(directory: Path, replicas: int, protocol: str, service: str, multicast:
 
 @command.command()
 @directory_argument
-@click.option("--repair", is_flag=True, help="Replicas whose data is damaged set it aside, and recover from the others.")
+@click.option("--repair", is_flag=True, help="Replicas with damaged data move it aside, and recover from the others.")
 def up(directory: Path, repair: bool) -> None:
-    """Start all replicas, and sequencers, that do not run, and wait until they serve.
+    """Start all replicas and sequencers that are not running, and wait until they serve.
 
-    Those that died recover from the others. With durability "disk", all go on from what they have on disk.
+    Replicas that died recover from the others. With durability "disk", every replica restarts from its data.
     """
     from stretto.catalog import check
     from stretto.runtime.local_cluster import LocalCluster
@@ -63,7 +64,7 @@ def up(directory: Path, repair: bool) -> None:
 @command.command()
 @directory_argument
 def down(directory: Path) -> None:
-    """End all replicas and sequencers, and with them what they have in memory. Logs, configuration and data on disk stay."""
+    """End all replicas and sequencers. What they have in memory is lost; logs, configuration and data on disk stay."""
     from stretto.runtime.local_cluster import LocalCluster
 
     ended = LocalCluster(directory).stop()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option, plot_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,21 +17,18 @@ if TYPE_CHECKING:
 
 @click.command(name="compare")
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FIRST OTHER...")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw latency by percentile into this PNG, SVG or PDF file.")
+@plot_option("latency by percentile")
 @json_option
 def command(files: tuple[Path, ...], plot: Path | None, as_json: bool) -> int:
     """Compare results of `stretto bench --json` with the first of them.
 
     Figures are medians of the runs, with the least and the greatest. With at least three runs on both sides, the table says whether these
-    ranges are apart or overlap. Conditions that differ between the measurements are listed.
+    ranges are apart or overlap. Differences between the settings of the measurements are listed.
     """
     from stretto.bench.comparison import compare, read
-    from stretto.bench.plots import check_plot_file
 
     if len(files) < 2:
         raise ConfigurationError("compares at least two files; name another one")
-    if plot is not None:
-        check_plot_file(plot)
     results = read(list(files))
     comparison = compare(results)
     if plot is not None:
@@ -91,7 +89,7 @@ def _texts(cell: dict[str, Any] | None, digits: int, is_first: bool) -> list[str
 
 
 def _notes(comparison: dict[str, Any]) -> list[str]:
-    """What must be known to read the table."""
+    """What a reader of the table must know."""
     first, *others = comparison["results"]
     notes = []
     for result, by_chance in zip(others, comparison["by_chance"][1:], strict=True):

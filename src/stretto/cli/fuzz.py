@@ -2,119 +2,71 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from random import SystemRandom
 from time import monotonic
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from stretto import catalog
-from stretto.cli import corpus
-from stretto.cli.hunt import Finding, Hunt, Plan
-from stretto.cli.options import json_option, print_json
-from stretto.cli.simulate import names, print_violation, settings
+from stretto.cli.options import faults_option, json_option, seed_option, service_option, settings_option, workers_option
+from stretto.cli.output import exit_status, print_facts, print_json
+from stretto.cli.simulate import print_violation, simulation_of
 from stretto.core.config import DEFAULT_PROTOCOL
+from stretto.fuzzing import corpus
+from stretto.fuzzing.hunt import Finding, Hunt
+from stretto.fuzzing.plan import Plan
+from stretto.fuzzing.swarm import Fixed, draw_spec
+from stretto.fuzzing.totals import Totals
 from stretto.simulation.run import SimulationResult
 from stretto.simulation.spec import SimulationSpec
-from stretto.simulation.swarm import Fixed, draw_spec
-from stretto.verify.linearizability import UNDECIDED
-
-_SERVICE = "stretto.apps.kv:KeyValueStore"
-"""One whose results tell where in the log an operation ran, so that a wrong place shows."""
-_SEEDS = 1 << 32
 
 
-class Totals(msgspec.Struct):
-    """The sums over all runs.
-
-    - `faults`: how often each struck;
-    - `features`: how many different rare things were reached;
-    - `undecided`: how many histories were too hard for the linearizability checker's budget.
-    """
-
-    protocols: list[str]
-    service: str
-    seed: int
-    runs: int = 0
-    operations: int = 0
-    unanswered: int = 0
-    messages: int = 0
-    virtual_seconds: float = 0.0
-    reconciliations: int = 0
-    restarts: int = 0
-    recoveries: int = 0
-    seconds: float = 0.0
-    runs_by_replicas: dict[int, int] = msgspec.field(default_factory=dict)
-    runs_by_durability: dict[str, int] = msgspec.field(default_factory=dict)
-    faults: dict[str, int] = msgspec.field(default_factory=dict)
-    features: int = 0
-    undecided: int = 0
-    failed: int = 0
-    violations: list[Finding] = msgspec.field(default_factory=list)
-
-    def add(self, result: SimulationResult) -> None:
-        """Count one run."""
-        spec = result.spec
-        self.runs += 1
-        self.operations += result.operations
-        self.unanswered += sum(result.failures.values())
-        self.messages += result.messages_delivered
-        self.virtual_seconds += result.virtual_seconds
-        self.reconciliations += result.reconciliations
-        self.restarts += result.restarts
-        self.recoveries += result.recoveries
-        self.undecided += result.history == UNDECIDED
-        self.failed += result.violation is not None
-        self.runs_by_replicas[spec.replicas] = self.runs_by_replicas.get(spec.replicas, 0) + 1
-        self.runs_by_durability[spec.durability] = self.runs_by_durability.get(spec.durability, 0) + 1
-        for fault, times in result.struck.items():
-            self.faults[fault] = self.faults.get(fault, 0) + times
-
-    def in_short(self) -> str:
-        """One line, for the progress display."""
-        return f"{self.runs:,} runs from seed {self.seed}, {self.operations:,} operations, {self.failed} violations"
+def run_spec(spec: SimulationSpec) -> SimulationResult:
+    """Do one run, in a worker process."""
+    return simulation_of(spec).run()
 
 
 @click.command("fuzz")
 @click.option(
     "--protocol",
-    "protocols",
+    "protocol_names",
     multiple=True,
     default=(DEFAULT_PROTOCOL,),
     show_default=True,
     help=f"One of {', '.join(catalog.protocol_names())}, or all; may be given several times.",
 )
-@click.option("--service", default=_SERVICE, show_default=True, help="What is replicated, as module:Class.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="How long to begin runs.  [default: 60; with --runs no limit]")
+@service_option()
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="For how long to start runs.  [default: 60; with --runs no limit]"
+)
 @click.option("--runs", type=click.IntRange(min=1), help="How many runs at most.")
-@click.option("--seed", type=click.IntRange(min=0), help="The seed of the first run; the others count on from it.  [default: a random one]")
-@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes.")
-@click.option("--shrink", type=click.IntRange(min=0), default=500, show_default=True, help="Runs that making a failure small may take.")
+@seed_option("The seed of the first run; the other runs have the seeds after it.")
+@workers_option
+@click.option(
+    "--shrink", type=click.IntRange(min=0), default=500, show_default=True, help="How many runs the shrinking of a failure may take."
+)
 @click.option(
     "--corpus",
     "directory",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Keep runs that failed, or reached something new, in this directory; begin with those that are there, and try their neighbours.",
+    help="Keep runs that failed, or reached something new, in this directory; start with those that are there, and try their neighbours.",
 )
-@click.option("--violations", type=click.IntRange(min=1), default=20, show_default=True, help="End after so many.")
-@click.option("--replicas", type=click.IntRange(min=1), help="Always so many.  [default: drawn]")
-@click.option("--operations", type=click.IntRange(min=1), help="Always so many calls.  [default: drawn]")
+@click.option("--violations", type=click.IntRange(min=1), default=20, show_default=True, help="End after this many.")
+@click.option("--replicas", type=click.IntRange(min=1), help="Always this many.  [default: drawn]")
+@click.option("--operations", type=click.IntRange(min=1), help="Always this many calls.  [default: drawn]")
 @click.option("--durability", type=click.Choice(("memory", "disk")), help="Always this.  [default: drawn]")
-@click.option("--faults", callback=names, default="", metavar="NAME,...", help="In each run most of these.  [default: some of all]")
-@click.option("--set", "changes", multiple=True, callback=settings, metavar="KEY=VALUE", help="A setting of simulate, not to be drawn.")
+@faults_option("In each run most of these.  [default: some of all]")
+@settings_option("A setting of stretto simulate, which is not drawn.")
 @json_option
 def command(
-    protocols: tuple[str, ...],
+    protocol_names: tuple[str, ...],
     service: str,
     seconds: float | None,
     runs: int | None,
-    seed: int | None,
+    seed: int,
     workers: int,
     shrink: int,
     directory: Path | None,
@@ -125,57 +77,35 @@ def command(
 ) -> int:
     """Simulate many random fault mixes and look for violations.
 
-    Each run draws everything that is not fixed: cluster size, durability, load, faults and how strong they are, timeouts, limits, delays.
-    A run with a violation is made as small as possible, and the command that repeats it is printed. Exits 1 if there was one.
+    Each run draws everything that is not fixed: cluster size, durability, load, faults and their strength, timeouts, limits, delays. A run
+    with a violation is shrunk, and the command that repeats it is printed. Exit status 1 if there was a violation. Ctrl-C ends the runs
+    and prints the totals until then.
     """
     common = Fixed(settings=changes, **fixed)
-    named = list(catalog.protocol_names()) if "all" in protocols else list(dict.fromkeys(protocols))
-    for name in named:
-        definition = catalog.protocol(name)
-        draw_spec(name, service, 0, definition.max_replicas, common, definition.usual_sequencers).validate()
+    named = list(catalog.protocol_names()) if "all" in protocol_names else list(dict.fromkeys(protocol_names))
+    protocols = [catalog.protocol(name) for name in named]
+    for protocol in protocols:
+        draw_spec(protocol.name, service, 0, protocol.max_replicas, common, protocol.usual_sequencers).validate()
     catalog.service(service)
-    totals = Totals(named, service, SystemRandom().randrange(_SEEDS) if seed is None else seed)
+    totals = Totals(named, service, seed)
     if seconds is None:
         seconds = 60.0 if runs is None else float("inf")
     kept = None if directory is None else [entry.spec for entry in corpus.load(directory)]
-    plan = Plan(named, service, totals.seed, runs, kept, common)
+    plan = Plan(protocols, service, totals.seed, runs, kept, common)
     began = monotonic()
-    _run_all(totals, Keeper(plan, directory), Hunt(plan, workers, began + seconds, shrink), seconds, runs, violations)
+    hunt = Hunt(plan, run_spec, workers, began + seconds, shrink)
+    interrupted = _run_all(totals, corpus.Keeper(plan, directory), hunt, seconds, runs, violations)
     totals.seconds = round(monotonic() - began, 3)
     if as_json:
         print_json(totals)
     else:
-        _print_table(totals)
-    return 1 if totals.failed else 0
+        _print(totals)
+    return exit_status(totals.failed > 0, interrupted)
 
 
-class Keeper:
-    """Keeps what is worth having again: in the plan, and in the corpus if there is a directory. `seen`: what all runs have reached."""
-
-    def __init__(self, plan: Plan, directory: Path | None) -> None:
-        self.seen: set[str] = set()
-        self._plan = plan
-        self._directory = directory
-
-    def keep(self, outcome: SimulationResult | Finding) -> None:
-        """Look at what a run gave."""
-        if isinstance(outcome, Finding):
-            violation = outcome.violation
-            self._save("failed", f"{violation.kind}: {violation.description}", outcome.spec)
-            return
-        new = {f"{outcome.spec.protocol}: {feature}" for feature in outcome.features} - self.seen
-        self.seen |= new
-        if new and outcome.violation is None and outcome.spec not in self._plan.interesting:
-            self._plan.interesting.append(outcome.spec)
-            self._save("reached", "; ".join(sorted(new)), outcome.spec)
-
-    def _save(self, kind: str, comment: str, spec: SimulationSpec) -> None:
-        if self._directory is not None:
-            corpus.save(self._directory, kind, corpus.Entry(comment, spec))
-
-
-def _run_all(totals: Totals, keeper: Keeper, hunt: Hunt, seconds: float, runs: int | None, violations: int) -> None:
-    """Go on until time is up, the runs are done, there are too many violations, or Ctrl-C."""
+def _run_all(totals: Totals, keeper: corpus.Keeper, hunt: Hunt, seconds: float, runs: int | None, violations: int) -> bool:
+    """Run until time is up, all runs are done, or there are enough violations; or until Ctrl-C: whether that came."""
+    interrupted = False
     console = Console(stderr=True, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     began = monotonic()
@@ -184,33 +114,31 @@ def _run_all(totals: Totals, keeper: Keeper, hunt: Hunt, seconds: float, runs: i
         try:
             for outcome in hunt.outcomes():
                 keeper.keep(outcome)
+                totals.add(outcome)
                 if isinstance(outcome, Finding):
-                    totals.violations.append(outcome)
                     print_finding(console, outcome)
-                else:
-                    totals.add(outcome)
                 done = totals.runs if seconds == float("inf") else min(seconds, monotonic() - began)
                 progress.update(task, completed=done, description=totals.in_short())
                 if len(totals.violations) >= violations:
                     break
         except KeyboardInterrupt:
-            console.print("interrupted; what follows is about the runs until then")
+            interrupted = True
+            console.print("interrupted; these are the totals until then")
         finally:
             hunt.end()
     totals.features = len(keeper.seen)
+    return interrupted
 
 
 def print_finding(console: Console, finding: Finding) -> None:
-    """Say what went wrong, and how to see it again, in the smallest run and in the first."""
+    """Print what went wrong, and the commands that repeat the smallest run and the first."""
     print_violation(console, finding.violation)
     if finding.found_with != finding.violation.command:
-        told = f"made smaller in {finding.shrinking_runs} runs; found with: {finding.found_with}"
-        console.print(told, markup=False, highlight=False)
+        console.print(f"shrunk in {finding.shrinking_runs} runs; found with: {finding.found_with}", markup=False, highlight=False)
 
 
-def _print_table(totals: Totals) -> None:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    rows = [
+def _print(totals: Totals) -> None:
+    facts = [
         ("protocols", f"{', '.join(totals.protocols)}; {totals.service}"),
         ("runs", f"{totals.runs:,} in {totals.seconds:.1f} s, seeds from {totals.seed}"),
         ("replicas", _counts(totals.runs_by_replicas, " replicas")),
@@ -219,15 +147,13 @@ def _print_table(totals: Totals) -> None:
         ("operations", f"{totals.operations:,} with a result, {totals.unanswered:,} without"),
         ("messages", f"{totals.messages:,} in {totals.virtual_seconds:,.1f} virtual seconds"),
         ("reconciliations", f"{totals.reconciliations:,}"),
-        ("restarts", f"{totals.restarts:,}; {totals.recoveries:,} of them without memory, and back in service"),
+        ("restarts", f"{totals.restarts:,}; {totals.recoveries:,} of them with lost state, and back in service"),
         ("undecided", f"{totals.undecided:,} histories"),
         ("reached", f"{totals.features:,} different rare things"),
         ("violations", f"[bold {'red' if totals.failed else 'green'}]{totals.failed}"),
     ]
-    for name, value in rows:
-        table.add_row(f"[bold]{name}", value)
+    print_facts(facts)
     console = Console(soft_wrap=True)
-    console.print(table)
     for finding in totals.violations:
         print_finding(console, finding)
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from stretto.cli.options import config_option, json_option, print_json
+from stretto.cli.options import config_option, json_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,13 +20,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def command() -> None:
     """Read and change a replicated key-value store.
 
-    Keys and values are text, or with --hex any bytes. Put -- before one that begins with a dash. Exit status 1 if there is no such
-    key, or it does not have the value expected, or the call failed.
+    Keys and values are text, or with --hex any bytes. Put -- before a key or value that begins with a dash. Exit status 1 if
+    there is no such key, if it does not have the expected value, or if the call failed.
     """
 
 
 class Store:
-    """The store that a configuration leads to, and how keys and values are read and printed."""
+    """The store of a configured cluster, and how keys and values are read and printed."""
 
     def __init__(self, config_file: Path, as_hex: bool, as_json: bool) -> None:
         self._config_file = config_file
@@ -54,7 +55,7 @@ class Store:
 
         config = load_config(self._config_file)
         if not issubclass(service_class(config.service), KeyValueStore):
-            raise ConfigurationError(f"{config.service} is no key-value store", key="service", file=self._config_file)
+            raise ConfigurationError(f"{config.service} is not a key-value store", key="service", file=self._config_file)
         with connect(config) as cluster:
             return cluster.call(getattr(KeyValueStore, name), *arguments)
 
@@ -66,7 +67,7 @@ class Store:
             click.echo(line)
 
     def fail(self, result: Any, reason: str) -> int:
-        """Print a result that is not what was hoped for; the exit status."""
+        """Print a result that is a failure. Returns the exit status."""
         self.show(result, None)
         click.echo(f"stretto: {reason}", err=True)
         return 1
@@ -155,7 +156,7 @@ def incr(store: Store, key: str, amount: int) -> None:
 
 @command.command()
 @click.argument("prefix", default="")
-@click.option("--limit", default=100, show_default=True, help="Print at most so many.")
+@click.option("--limit", default=100, show_default=True, help="Print at most this many.")
 @_options
 def scan(store: Store, prefix: str, limit: int) -> None:
     """Print the keys that begin with PREFIX, in order, each with a tab and its value."""

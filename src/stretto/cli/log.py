@@ -1,4 +1,4 @@
-"""`stretto log`: what a replica keeps on disk, for people who want to know or to help."""
+"""`stretto log`: the data that a replica keeps on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option
+from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ directory_argument = click.argument("directory", type=click.Path(path_type=Path)
 def command() -> None:
     """Look at the data that a replica keeps on disk.
 
-    DIR is its data directory: what `stretto replica` was given with --data, replica-N.data of a `stretto cluster`. Nothing is changed, and
-    the replica may be running.
+    DIR is its data directory: the directory given to `stretto replica` with --data, or replica-N.data of a `stretto cluster`. Nothing is
+    changed, and the replica may be running.
     """
 
 
@@ -32,7 +33,7 @@ def command() -> None:
 @directory_argument
 @json_option
 def inspect(directory: Path, as_json: bool) -> None:
-    """Show the files that count, the oldest first: frames, records by type, and the log positions that they lead to."""
+    """Show the current files, the oldest first: frames, records by type, and the log positions after each file."""
     files, contents = _read(directory)
     codec = _codec(contents)
     owner = contents[-1].header.identity
@@ -49,7 +50,7 @@ def inspect(directory: Path, as_json: bool) -> None:
 @directory_argument
 @json_option
 def verify(directory: Path, as_json: bool) -> int:
-    """Check every byte of what a start would read: ok, or a torn end, which a start cuts, or corrupt, which a start refuses.
+    """Check every byte that a restart would read. The verdict is ok, torn (a restart cuts the torn end off) or corrupt (a restart refuses).
 
     A torn end is what a crash leaves of a burst that was not acknowledged (or, while the replica runs, one that is being written). Exit
     status 1 if anything is corrupt.
@@ -78,7 +79,7 @@ def verify(directory: Path, as_json: bool) -> int:
 
 
 def _read(directory: Path) -> tuple[ReadableFiles, list[File]]:
-    """The files that count. A running replica may take some away while they are read: then again."""
+    """The current files. If a running replica removes some while they are read, they are read again."""
     from stretto.runtime.files import ReadOnlyDirectory
     from stretto.storage.contents import read_contents
     from stretto.storage.files import Corrupt
@@ -94,7 +95,9 @@ def _read(directory: Path) -> tuple[ReadableFiles, list[File]]:
         else:
             break
     if not contents:
-        raise ConfigurationError("holds no data of a replica; `stretto replica` is told with --data where that is", file=directory)
+        raise ConfigurationError(
+            "holds no data of a replica; it is in the directory that was given to `stretto replica` with --data", file=directory
+        )
     return files, contents
 
 
@@ -112,18 +115,18 @@ def _rows(files: ReadableFiles, contents: list[File], codec: Codec) -> list[dict
     from stretto.storage.store import decode_records
 
     rows = []
-    tip = committed = 0
+    last = committed = 0
     for file in contents:
         records = decode_records(codec, files, [file])
         for record in records:
             if isinstance(record, Request):
-                tip += 1
+                last += 1
             elif isinstance(record, RolledBack):
-                tip = record.position
+                last = record.position
             elif isinstance(record, Committed):
                 committed = record.position
             elif isinstance(record, Checkpoint):
-                tip = committed = record.position
+                last = committed = record.position
         rows.append(
             {
                 "name": file.name,
@@ -134,7 +137,7 @@ def _rows(files: ReadableFiles, contents: list[File], codec: Codec) -> list[dict
                 "frames": sum(1 for frame in file.frames if frame.payload),
                 "records": dict(sorted(Counter(type(record).__name__ for record in records).items())),
                 "committed": committed,
-                "tip": tip,
+                "last": last,
             }
         )
     return rows
@@ -143,6 +146,6 @@ def _rows(files: ReadableFiles, contents: list[File], codec: Codec) -> list[dict
 def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         torn = f", the last {row['torn_bytes']:,} torn" if row["torn_bytes"] else ""
-        positions = f"committed {row['committed']:,}, tip {row['tip']:,}"
+        positions = f"committed {row['committed']:,}, last {row['last']:,}"
         click.echo(f"{row['name']}: {row['bytes']:,} bytes{torn}, {row['frames']:,} frames, {positions}")
         click.echo(f"    {', '.join(f'{count:,} {name}' for name, count in row['records'].items()) or 'no records'}")

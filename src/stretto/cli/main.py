@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
 
 from stretto.cli.extras import remedy
+from stretto.cli.lazy import LazyGroup
+from stretto.cli.output import INTERRUPTED
 from stretto.core.errors import ConfigurationError, StrettoError
 
 _COMMANDS = {
@@ -35,30 +36,10 @@ _COMMANDS = {
     "explore": "Search small worlds through every order of what may happen.",
     "mutants": "Plant bugs in copies of the package, and see whether they are found.",
 }
-"""Every subcommand with its summary. It stands here, not in the modules, so that `stretto --help` imports none of them."""
+"""Every command with its summary."""
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are the modules of `stretto.cli`, imported when they are run."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order in which a reader wants them."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The module's attribute `command`."""
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"stretto.cli.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, package="stretto.cli", summaries=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stretto", message="%(prog)s %(version)s")
 def stretto() -> None:
     """Replicates a Python state machine at the speed of the data-centre network."""
@@ -74,7 +55,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _fail(f"stretto: {error.format_message()}", error.exit_code)
     except click.Abort:
-        return 130
+        return INTERRUPTED
     except ConfigurationError as error:
         return _fail(f"stretto: {error}", 2)
     except StrettoError as error:

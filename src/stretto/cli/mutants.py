@@ -1,4 +1,4 @@
-"""`stretto mutants`: do the swarm and the explorer find the bugs that are planted for them?"""
+"""`stretto mutants`: do the swarm and the explorer find planted bugs?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import json_option
+from stretto.cli.output import exit_status, print_json
 from stretto.core.errors import ConfigurationError
 from stretto.mutants.hunting import Finding, hunt, mutated
 from stretto.mutants.mutant import Mutant
@@ -21,22 +22,23 @@ def _chosen(_context: click.Context, _parameter: click.Parameter, names: Sequenc
     known = {mutant.name: mutant for mutant in MUTANTS}
     for name in names:
         if name not in known:
-            raise ConfigurationError(f"{name!r} is no mutant; stretto mutants --list names them all", key="only")
+            raise ConfigurationError(f"{name!r} is not a mutant; stretto mutants --list names them all", key="only")
     return tuple(known[name] for name in names) or MUTANTS
 
 
 @click.command("mutants")
 @click.option("--only", "mutants", multiple=True, callback=_chosen, metavar="NAME", help="This mutant; may be given several times.")
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), help="Seconds for each mutant.  [default: its own]")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Hunts at a time.")
-@click.option("--list", "only_list", is_flag=True, help="Say what there is, and hunt nothing.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="How many hunts run at a time.")
+@click.option("--list", "only_list", is_flag=True, help="List the mutants, and hunt none.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @json_option
 def command(mutants: tuple[Mutant, ...], budget: float | None, jobs: int, only_list: bool, markdown: bool, as_json: bool) -> int:
     """Plant bugs in copies of the package, one at a time, and let the swarm or the explorer find them.
 
-    A mutant is a few changed lines that break one rule of the protocol, and has a hunter: the command that is to find it, and in how many
-    seconds. A violation counts only if it does not show without the mutant. Exits 1 if a mutant is not found.
+    A mutant is a few changed lines that break one rule of the protocol. It has a hunter: the command that must find it, and within how many
+    seconds. A violation counts only if the same run shows none without the mutant. Exit status 1 if a mutant was not found. Ctrl-C prints
+    what was found until then.
     """
     if only_list:
         _print_list(mutants, as_json)
@@ -48,7 +50,7 @@ def command(mutants: tuple[Mutant, ...], budget: float | None, jobs: int, only_l
         _print_markdown(findings)
     else:
         _print_table(findings)
-    return 0 if len(findings) == len(mutants) and all(finding.found for finding in findings) else 1
+    return exit_status(not all(finding.found for finding in findings), interrupted=len(findings) < len(mutants))
 
 
 def _print_list(mutants: Sequence[Mutant], as_json: bool) -> None:
@@ -62,9 +64,9 @@ def _print_list(mutants: Sequence[Mutant], as_json: bool) -> None:
 
 
 def _hunt_all(mutants: Sequence[Mutant], budget: float | None, jobs: int) -> list[Finding]:
-    """The findings there are, in the order of the table: all, or those until Ctrl-C."""
+    """The findings in the order of the mutants: all of them, or those until Ctrl-C."""
     for mutant in mutants:
-        mutated(mutant)  # one that does not fit should not end a long work in the middle
+        mutated(mutant)  # a mutant that does not fit is an error before the first hunt, not in the middle
     findings: dict[str, Finding] = {}
     console = Console(stderr=True, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of {task.total}"), TimeElapsedColumn())
@@ -87,7 +89,7 @@ def _hunt_all(mutants: Sequence[Mutant], budget: float | None, jobs: int) -> lis
         try:
             asyncio.run(every())
         except KeyboardInterrupt:
-            console.print("interrupted; what follows is about the mutants until then")
+            console.print("interrupted; these are the mutants until then")
     return [findings[mutant.name] for mutant in mutants if mutant.name in findings]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import json_option, print_json
+from stretto.cli.options import CommaSeparated, dask_option, json_option, seed_option, workers_option
+from stretto.cli.output import print_json, progress_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,31 +25,29 @@ _DEFAULT_OUT = Path("reproduction")
 
 @click.command("reproduce")
 @click.option("--quick", is_flag=True, help="Fewer points and seeds: about five minutes instead of an hour, on two cores.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=_DEFAULT_OUT, show_default=True, help="The directory for the report and its data."
-)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The first seed; it determines every simulation.")
-@click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="A file of stretto calibrate.  [default: calibrate now]")
-@click.option("--only", default="", metavar="NAME,...", help="Run only these experiments.")
-@click.option("--resume/--fresh", default=True, show_default=True, help="Keep the rows in the directory, or start from nothing.")
-@click.option("--workers", type=click.IntRange(1), help="Processes that simulate.  [default: all cores]")
-@click.option("--dask", metavar="ADDRESS", help="Simulate on the Dask cluster whose scheduler is at this address.")
+@click.option("--out", type=click.Path(path_type=Path), default=_DEFAULT_OUT, show_default=True, help="The directory for report and data.")
+@seed_option("The first seed; it decides every simulation.", 1)
+@click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="What stretto calibrate wrote.  [default: calibrate now]")
+@click.option("--only", type=CommaSeparated(str), default="", metavar="NAME,...", help="Only these experiments.")
+@click.option("--resume/--fresh", default=True, show_default=True, help="Continue with the rows that the directory has, or start anew.")
+@workers_option
+@dask_option
 @json_option
 def command(
     quick: bool,
     out: Path,
     seed: int,
     costs_file: Path | None,
-    only: str,
+    only: tuple[str, ...],
     resume: bool,
-    workers: int | None,
+    workers: int,
     dask: str | None,
     as_json: bool,
 ) -> int:
-    """Run the experiments of the papers, and write a page that says which claims were reproduced, with the data.
+    """Run the experiments of the papers, and write one page that says what was reproduced, with the data beside it.
 
-    Every row is stored as soon as it is there, so after Ctrl-C the same command continues. The exit status is 1 if a point failed. A claim
-    that is not reproduced is a result and no failure.
+    Every row is kept as soon as it is there: after Ctrl-C the same command continues. Exit status 1 if a point failed; a claim that was
+    not reproduced is a result, not a failure.
     """
     from rich.console import Console
 
@@ -59,36 +57,34 @@ def command(
     from stretto.reproduction.experiment import Scope, protocols
     from stretto.reproduction.rows import RowFile
 
-    names = [name for name in (part.strip() for part in only.split(",")) if name]
-    chosen = [experiments.experiment(name) for name in names or experiments.NAMES]
+    chosen = [experiments.experiment(name) for name in only or experiments.NAMES]
     console, machine = Console(stderr=True), measured_on()
     with closing(RowFile(out, fresh=not resume)) as file, ended_by_sigterm():
-        with _progress(console, "calibrating") as show:
+        with progress_line(console, "calibrating") as show:
             costs, costs_from = steps.costs_of(out, costs_file, not resume, lambda what, done: show(f"calibrating: {what}", done))
         scope = Scope(quick, seed, costs, protocols())
         plan = runner.plan(chosen, scope, file)
-        workers = workers or os.cpu_count() or 1
         _announce(console, chosen, plan, scope, costs_from, workers, dask)
         try:
             _run(console, plan, lambda done: runner.run(plan.jobs, file, workers, dask, done))
         except KeyboardInterrupt:
             left = sum(job.key not in file.by_key for job in plan.jobs)
-            console.print(f"ended; {left} points are left, all others are stored in {out}. The same command continues with the rest.")
+            console.print(f"ended; {left} points are left, all others are kept in {out}. The same command continues with them.")
             raise click.Abort from None
         run = steps.described(_words(quick, out, seed, costs_file, only), scope, costs, costs_from, machine)
         chapters = steps.chapters_of(chosen, plan, file)
-        with _progress(console, "drawing the report") as show:
+        with progress_line(console, "drawing the report") as show:
             written = steps.write(out, run, chapters, lambda what: show(what, None))
     _print(chapters, written, as_json)
     return 1 if any("error" in row for chapter in chapters for row in chapter.rows) else 0
 
 
-def _words(quick: bool, out: Path, seed: int, costs_file: Path | None, only: str) -> str:
-    """The command line of this run, with the options that determine its results."""
+def _words(quick: bool, out: Path, seed: int, costs_file: Path | None, only: Sequence[str]) -> str:
+    """The command line of this run, as far as it decides what is run."""
     words = ["stretto", "reproduce", *(["--quick"] if quick else []), "--seed", str(seed)]
     words += ["--out", str(out)] if out != _DEFAULT_OUT else []
     words += ["--costs", str(costs_file)] if costs_file is not None else []
-    return shlex.join(words + (["--only", only] if only else []))
+    return shlex.join(words + (["--only", ",".join(only)] if only else []))
 
 
 def _announce(
@@ -128,18 +124,6 @@ def _run(console: Console, plan: Plan, run: Callable[[Callable[[Job], None]], No
             if job.experiment not in tasks:
                 tasks[job.experiment] = bars.add_task(job.experiment, total=sum(other.experiment == job.experiment for other in plan.jobs))
         run(lambda job: bars.advance(tasks[job.experiment]))
-
-
-@contextmanager
-def _progress(console: Console, what: str) -> Iterator[Callable[[str, float | None], None]]:
-    """A line that shows the present step."""
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, auto_refresh=False, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda text, done: bar.update(
-            task, description=text, total=None if done is None else 1.0, completed=done or 0.0, refresh=True
-        )
 
 
 def _print(chapters: Sequence[Chapter], written: Sequence[Path], as_json: bool) -> None:

@@ -17,7 +17,7 @@ from stretto.core.errors import ConfigurationError
 def command(config_file: Path, index: int, log: Path | None) -> None:
     """Run one sequencer of a cluster, until SIGTERM or Ctrl-C.
 
-    It keeps nothing: one that is started again is asked by the replicas, when they need it.
+    It keeps nothing on disk. The replicas contact a restarted sequencer when they need it.
     """
     from stretto.catalog import protocol_for
     from stretto.core.config import load_config

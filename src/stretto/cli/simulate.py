@@ -1,12 +1,9 @@
-"""`stretto simulate`: one run in virtual time, and what came of it."""
+"""`stretto simulate`: one run in virtual time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from time import process_time
 from typing import IO, Any
@@ -14,73 +11,56 @@ from typing import IO, Any
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from stretto import catalog
 from stretto.calibration import costs
-from stretto.cli.options import json_option, print_json, protocol_option
+from stretto.cli.options import (
+    durability_option,
+    faults_option,
+    json_option,
+    protocol_option,
+    seed_option,
+    service_option,
+    settings_option,
+)
+from stretto.cli.output import print_facts, print_json, writing
 from stretto.core import trace as traces
-from stretto.core.errors import ConfigurationError
 from stretto.simulation.fabric import Fabric
 from stretto.simulation.faults import FAULTS
-from stretto.simulation.load import Workload, short_bytes
+from stretto.simulation.load import short_bytes
 from stretto.simulation.run import FoundViolation, Simulation, SimulationResult
 from stretto.simulation.spec import NULL_SERVICE, SimulationSpec
 from stretto.verify import history
 
 
-def workload_for(service: str, keys: int) -> Workload:
-    """What draws operations for a service: `workload(random, keys)` of the module beside it whose name ends in `_workload`.
-
-    Without such a module, short bytes.
-    """
-    beside = catalog.service_class(service).__module__ + "_workload"
-    return short_bytes if find_spec(beside) is None else partial(import_module(beside).workload, keys=keys)
-
-
 def simulation_of(spec: SimulationSpec, trace: traces.Tracer | None = None) -> Simulation:
-    """A simulation with the protocol and the service that `spec` names. Raises ConfigurationError."""
+    """A simulation with the protocol, the service, the workload and the model that `spec` names. Raises ConfigurationError."""
     spec.validate()
     protocol = catalog.protocol_for(spec.config())
-    model = catalog.model_beside(spec.service)
-    return Simulation(spec, protocol, catalog.service(spec.service), workload_for(spec.service, spec.keys), trace, model)
-
-
-def names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    """A list with commas as a tuple."""
-    return tuple(name for name in (part.strip() for part in value.split(",")) if name)
-
-
-def settings(_context: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    """`key=value`, several times, as a dictionary."""
-    found = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{value!r} is not of the form key=value, as in timeouts.sync_interval_ms=5")
-        found[key.strip()] = text.strip()
-    return found
+    draw = catalog.workload_beside(spec.service)
+    workload = short_bytes if draw is None else partial(draw, keys=spec.keys)
+    return Simulation(spec, protocol, catalog.service(spec.service), workload, trace, catalog.model_beside(spec.service))
 
 
 @click.command("simulate")
 @protocol_option
-@click.option("--service", default=NULL_SERVICE, show_default=True, help="What is replicated, as module:Class.")
+@service_option(NULL_SERVICE)
 @click.option("--replicas", type=int, help="How many.  [default: 3, or as many as the protocol can use]")
 @click.option("--clients", type=int, default=1, show_default=True, help="Client nodes.")
 @click.option("--sequencers", type=int, help="How many, for a protocol that has them.  [default: 2, or none]")
 @click.option("--sessions", type=int, default=16, show_default=True, help="Calls outstanding at a time, over all clients.")
 @click.option("--operations", type=int, default=1_000, show_default=True, help="Calls in all.")
-@click.option("--faults", callback=names, default="", metavar="NAME,...", help=f"Any of {', '.join(FAULTS)}.")
-@click.option("--durability", type=click.Choice(("memory", "disk")), default="memory", show_default=True, help="What replicas have.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides everything that is random.")
+@faults_option(f"Any of {', '.join(FAULTS)}.")
+@durability_option
+@seed_option("Decides everything that is random.", 0)
 @click.option("--topology", default="", help="Run over this data-centre network instead of plain links; see stretto network.")
 @click.option("--design", default="serialised", show_default=True, help="How that network multicasts.")
-@click.option("--merge", default="per_root", show_default=True, help="Where its ways join: per_root or early.")
+@click.option("--merge", default="per_root", show_default=True, help="Where its paths over different roots meet: per_root or early.")
 @click.option("--load", type=float, default=0.0, show_default=True, help="The share of its links that other traffic takes.")
 @click.option("--bursts", default="onoff", show_default=True, help="How that traffic comes: poisson or onoff.")
 @click.option("--jitter-us", type=float, default=0.0, show_default=True, help="The mean jitter of its hosts.")
 @click.option("--costs", "costs_file", type=click.Path(path_type=Path), help="What machines spend, a file of stretto calibrate.")
-@click.option("--set", "changes", multiple=True, callback=settings, metavar="KEY=VALUE", help="A timeout, limit, delay or cost.")
+@settings_option("A timeout, limit, delay or cost.")
 @click.option("--checks/--no-checks", default=True, show_default=True, help="Observe every step.")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write everything that happens here, as JSON lines.")
 @click.option("--history", "history_file", type=click.Path(path_type=Path), help="Write all calls and returns here, as JSON lines.")
@@ -105,9 +85,9 @@ def command(
 ) -> int:
     """Run a cluster in virtual time, with faults, from a seed.
 
-    First calls are made while the faults strike; then all is healed (what crashed for good stays down) and everything must complete. How
-    often a fault strikes, how long and how hard can be set, as in --set strengths.loss.frequency=0.1. The same options give the same run,
-    and the same trace to the byte. Exits 1 if anything happened that must never happen.
+    First calls are made while the faults strike. Then all faults are healed (what crashed for good stays down), and every call must
+    complete. How often a fault strikes, for how long and how hard can be set, as in --set strengths.loss.frequency=0.1. The same options
+    give the same run, and the same trace to the byte. Exit status 1 if a check failed.
     """
     definition = catalog.protocol(protocol)
     if replicas is None:
@@ -134,15 +114,13 @@ def command(
     if as_json:
         print_json({**msgspec.to_builtins(result), "messages_per_second": speed})
     else:
-        _print_table(result, speed)
+        _print(result, speed)
     return 0 if result.violation is None else 1
 
 
 def _writable(file: Path) -> IO[bytes]:
-    try:
+    with writing(file):
         return file.open("wb")
-    except OSError as error:
-        raise ConfigurationError(f"cannot be written: {error.strerror}", file=file) from None
 
 
 def _tracer(file: IO[bytes]) -> traces.Tracer:
@@ -152,39 +130,35 @@ def _tracer(file: IO[bytes]) -> traces.Tracer:
     return write
 
 
-def _print_table(result: SimulationResult, speed: int) -> None:
+def _print(result: SimulationResult, speed: int) -> None:
     spec = result.spec
-    table = Table(show_header=False, box=None, pad_edge=False)
-    rows: list[tuple[str, Any]] = [
+    facts = [
         ("protocol", f"{spec.protocol}, {spec.replicas} replicas, {spec.clients} clients, {spec.sessions} sessions, seed {spec.seed}"),
         ("durability", spec.durability),
         ("faults", ", ".join(f"{fault} {times:,} times" for fault, times in result.struck.items()) or "none"),
         ("crashed for good", ", ".join(map(str, result.crashed)) or "none"),
-        ("restarts", f"{result.restarts:,}; {result.recoveries:,} of them without memory, and back in service"),
+        ("restarts", f"{result.restarts:,}; {result.recoveries:,} of them with lost state, and back in service"),
         ("operations", f"{result.operations:,} with a result" + "".join(f", {n:,} {name}" for name, n in result.failures.items())),
-        ("virtual time", f"{result.virtual_seconds:.6f} s, then {_or_none(result.settled_ms)} ms until everything had completed"),
+        ("virtual time", f"{result.virtual_seconds:.6f} s, then {_or_none(result.settled_ms)} ms until every call had completed"),
         ("throughput", f"{result.throughput_ops_s:,.0f} operations a virtual second"),
     ]
     if result.latency_us is not None:
         latency = result.latency_us
-        rows.append(("latency", f"p50 {latency.p50:,.0f}, p90 {latency.p90:,.0f}, p99 {latency.p99:,.0f}, max {latency.max:,.0f} us"))
-    rows += [
+        facts.append(("latency", f"p50 {latency.p50:,.0f}, p90 {latency.p90:,.0f}, p99 {latency.p99:,.0f}, max {latency.max:,.0f} us"))
+    facts += [
         ("committed", f"position {result.committed:,}"),
         ("history", "not checked" if result.history is None else f"linearizable: {result.history}"),
-        ("reconciliations", f"{result.reconciliations:,}, of which {result.view_changes:,} changed the leader"),
+        ("reconciliations", f"{result.reconciliations:,}; {result.view_changes:,} of them changed the leader"),
         ("rolled back", f"{result.rolled_back_operations:,} operations, over all replicas"),
         ("messages", f"{result.messages_delivered:,} in {result.datagrams_delivered:,} datagrams; {speed:,} a second of processor time"),
     ]
-    for name, value in rows:
-        table.add_row(f"[bold]{name}", str(value))
-    console = Console(soft_wrap=True)
-    console.print(table)
+    print_facts(facts)
     if result.violation is not None:
-        print_violation(console, result.violation)
+        print_violation(Console(soft_wrap=True), result.violation)
 
 
 def print_violation(console: Console, violation: FoundViolation) -> None:
-    """Say what went wrong, and how to see it again."""
+    """Print what went wrong, and the command that repeats it."""
     console.print(f"[bold red]violation at {violation.time_ns / 1e9:.9f} s: {violation.kind}[/]")
     console.print(violation.description, markup=False, highlight=False)
     console.print(f"again with: {violation.command}", markup=False, highlight=False)

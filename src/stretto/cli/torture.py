@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from random import SystemRandom
 from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 
-from stretto.cli.options import durability_option, json_option, print_json, protocol_option
+from stretto.cli.options import KEY_VALUE_STORE, durability_option, faults_option, json_option, protocol_option, seed_option
+from stretto.cli.output import print_facts, print_json, progress_line
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from stretto.core.config import Durability
     from stretto.torture.report import Report
     from stretto.torture.run import Outcome, Plan, Progress
-
-_SERVICE = "stretto.apps.kv:KeyValueStore"
-_SEEDS = 1 << 32
 
 
 @click.command()
 @protocol_option
 @click.option("--replicas", default=3, show_default=True, help="How many replica processes: an odd number from 3.")
-@click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(1, 86_400), help="How long faults strike.")
-@click.option("--seed", type=click.IntRange(min=0), help="What strikes when, and whom.  [default: a random one]")
+@click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(1, 86_400), help="For how long faults strike.")
+@seed_option("Decides which fault strikes when, and which replica.")
 @durability_option
 @click.option("--rate", default=2_000, show_default=True, type=click.IntRange(300, 20_000), help="Operations a second, if they are served.")
-@click.option("--faults", help="Only these kinds, separated by commas.  [default: all that can strike]")
+@faults_option("Only these kinds.  [default: all that can strike]")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep history, faults and logs there.  [default: only if it is not ok]")
 @json_option
 def command(
     protocol: str,
     replicas: int,
     seconds: float,
-    seed: int | None,
+    seed: int,
     durability: Durability,
     rate: int,
-    faults: str | None,
+    faults: tuple[str, ...],
     keep: Path | None,
     as_json: bool,
 ) -> int:
     """Kill, pause, cut off and starve real replica processes under load, and check what their clients saw.
 
-    All that is started and made is ended and removed. Exit status 1 if the history is not linearizable or could not be checked, if an
-    acknowledged operation is gone, if a replica ended of itself, or if service did not come back.
+    Everything that is started is ended, and everything that is made is removed. Exit status 1 if the history is not linearizable or could
+    not be checked, if an acknowledged operation was lost, if a replica ended by itself, or if service did not come back.
     """
     from rich.console import Console
 
@@ -63,19 +57,18 @@ def command(
     if replicas < 3:
         raise ConfigurationError(f"{replicas} replicas survive no fault; 3 or more", key="--replicas")
     sequencers = protocol_named(protocol).usual_sequencers
-    check(loopback_config(replicas, protocol, _SERVICE, sequencers=sequencers, durability=durability))
-    seed = SystemRandom().randrange(_SEEDS) if seed is None else seed
+    check(loopback_config(replicas, protocol, KEY_VALUE_STORE, sequencers=sequencers, durability=durability))
     console = Console(stderr=True, soft_wrap=True)
     with ended_by_sigterm():
         for directory in remove_leftovers():
             console.print(f"removed what an earlier run left: {directory}")
-        with _progress(console) as progress:
+        with progress_line(console) as progress:
             plan = Plan(seconds, seed, rate, _kinds(faults))
             report = _run(plan, protocol, replicas, sequencers, durability, keep, progress)
     if as_json:
         print_json(report)
     else:
-        _print(report)
+        print_facts(_facts(report), _title(report))
     return 0 if report.ok else 1
 
 
@@ -91,7 +84,7 @@ def _run(
     from stretto.torture.scene import scene
 
     progress("starting replicas", None)
-    made = scene(protocol, _SERVICE, replicas, durability, plan.kinds, sequencers)
+    made = scene(protocol, KEY_VALUE_STORE, replicas, durability, plan.kinds, sequencers)
     with made as place, (place.directory / FAULTS).open("wb", buffering=0) as log:
         plan = replace(plan, kinds=tuple(kind for kind in plan.kinds if kind not in place.skipped))
         if not plan.kinds:
@@ -120,58 +113,33 @@ def _verdict(outcome: Outcome) -> str:
         return UNDECIDED
 
 
-def _kinds(faults: str | None) -> tuple[str, ...]:
+def _kinds(faults: tuple[str, ...]) -> tuple[str, ...]:
     from stretto.torture.schedule import KINDS
 
-    names = tuple(KINDS) if faults is None else tuple(faults.split(","))
-    for name in names:
+    for name in faults:
         if name not in KINDS:
-            raise ConfigurationError(f"{name!r} is no kind of fault; there are {', '.join(KINDS)}", key="--faults")
-    return names
+            raise ConfigurationError(f"{name!r} is not a kind of fault; there are {', '.join(KINDS)}", key="--faults")
+    return faults or tuple(KINDS)
 
 
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    """A line on stderr that says what goes on."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(what: str, done: float | None) -> None:
-            bar.update(task, description=what, total=None if done is None else 1.0, completed=done or 0.0, refresh=True)
-
-        yield show
-
-
-def _print(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _title(report: Report) -> str:
     cluster = f"{report.protocol}, {report.replicas} replicas, durability {report.durability}"
-    title = f"{cluster}: {report.seconds:g} s of faults, seed {report.seed}"
-    table = Table(box=None, show_header=False, title=title, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column()
-    for name, text in _rows(report):
-        table.add_row(name, text)
-    Console().print(table)
+    return f"{cluster}: {report.seconds:g} s of faults, seed {report.seed}"
 
 
-def _rows(report: Report) -> Iterator[tuple[str, str]]:
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
     """Name and text of what a person wants to see."""
     yield "faults", ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.faults.items())) or "none"
     for reason in dict.fromkeys(report.skipped.values()):
         yield "skipped", f"{', '.join(kind for kind, why in report.skipped.items() if why == reason)}: {reason}"
-    error = f", the last one so: {report.last_error}" if report.last_error else ""
-    yield "operations", f"{report.operations:,} answered, {report.unanswered:,} with an outcome that is not known{error}"
+    error = f", the last one with: {report.last_error}" if report.last_error else ""
+    yield "operations", f"{report.operations:,} answered, {report.unanswered:,} with an unknown outcome{error}"
     yield "service", f"longest time without an answer {report.longest_gap_ms:,.1f} ms; {_back(report)}"
     times = report.recoveries
     if times.median_ms is not None:
         yield "recoveries", f"{times.count:,}, back in service after {times.median_ms:,.0f} ms (median), {times.max_ms:,.0f} ms (longest)"
     for replica, reason in report.died.items():
-        yield "died", f"[bold red]replica {replica} ended of itself:[/] {escape(reason)}"
+        yield "died", f"[bold red]replica {replica} ended by itself:[/] {escape(reason)}"
     if report.lost is None:
         yield "read back", "[bold red]nothing could be read back[/]"
     else:

@@ -1,4 +1,4 @@
-"""What is explored: how large a world, and how much may happen in it."""
+"""The bounds of an exploration: the size of the world, and how much happens in it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     - `replicas`, `clients`, `sequencers`: how many nodes of each, the last for a protocol that has them;
     - `operations`: how many calls are made in all, the clients taking turns;
-    - `views`: the highest view that a replica may get to;
+    - `views`: the highest view that a replica may reach;
     - `timers`: how many times a timer fires;
-    - `crashes`: how many times a replica or sequencer crashes and starts again;
-    - `stamps`: how many numbers a sequencer gives after the beginning: each copy of a request gets one of its own.
+    - `crashes`: how many times a replica or sequencer crashes and restarts;
+    - `stamps`: how many numbers a sequencer assigns after the start: each copy of a request gets a number of its own.
 
-    Nothing else is bounded. Messages may be lost, doubled, late, and in any order, and replicas may stop for good, as often as can be.
+    Nothing else is bounded: messages may be lost, duplicated, late, and in any order, and replicas may stop for good, any number of times.
     """
 
     replicas: int = 3
@@ -54,7 +54,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def config(self, protocol: str) -> ClusterConfig:
         """The configuration that the nodes see.
 
-        A call is given up when the client's timer fires: to send again is of no use where whatever was sent may arrive at any time.
+        A call ends without a result when the client's timer fires: repeating a request is useless where any message may arrive at any time.
         """
         members = tuple(Member(f"member-{address}", 1) for address in range(self.members))
         replicas, sequencers = members[: self.replicas], members[self.replicas :]

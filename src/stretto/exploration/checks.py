@@ -1,8 +1,8 @@
-"""What must never happen, as a function of the state of the world.
+"""The checks, as a function of the state of the world.
 
-The observers of `stretto.verify` remember what they have seen; here a state is reached by many histories and recognised again, so what a
-check needs to know must be part of the state. Of each replica that is `Facts`, which depends on its state alone; of all that has been, it
-is `Past`: which calls ended how, and what was ever committed, by whomever, even if nobody remembers.
+The observers of `stretto.verify` remember what they have seen; here many histories reach the same state, so what a check
+needs must be part of the state. For each replica that is `Facts`, which depends only on its state. For the history it is `Past`: how each
+call ended, and what any replica ever committed, even if no replica knows it any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Operations = tuple[bytes, ...]
 
 
 class Facts(NamedTuple):
-    """What the checks know of a replica.
+    """The facts about a replica that the checks use.
 
     - `serving`: it says that it is in its view;
     - `base`, `committed`, `hashes`: the summary hashes at positions `base` to `committed`;
@@ -37,7 +37,7 @@ class Facts(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a call ended: with the operations that its result tells of, and the view that gave it if the answer named one; or an error."""
+    """How a call ended: with the operations in its result, and the view that gave it if the answer named one; or with an error."""
 
     operations: Operations | None
     view: int | None
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What has happened, as far as it matters to what may happen.
+    """The part of the history that the checks need.
 
     - `begun`: the operations that were called, each with those that had returned before;
     - `accepted`: the results that clients have, each with the view that gave it;
@@ -138,8 +138,8 @@ def _with_commits(past: Past, facts: Facts) -> Past:
 def with_return(past: Past, operation: bytes, answer: Answer, replicas: Iterable[Facts]) -> Past:
     """A client's call has ended. Raises Violation if its result contradicts the past, or other results.
 
-    Results of a `Ledger` are linearizable just if each begins with all shorter ones, ends with its own operation, and has whatever had
-    returned when it was called; so that is all there is to search.
+    Results of a `Ledger` are linearizable if and only if each begins with all shorter ones, ends with its own operation, and has every
+    operation that had returned when it was called; so no search is needed.
     """
     result = answer.operations
     if result is None:

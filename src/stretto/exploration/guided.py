@@ -1,9 +1,9 @@
 """The guided search: seeded walks through a world that is too large to be searched whole, biased towards what breaks protocols.
 
-Random schedules hardly ever find what goes wrong when replicas recover. What does: few steps in all; votes that are held back while the
-others go on; a crash right after a vote, and an early recovery that only some hear of; whatever can be counted is counted at once; and
-whatever was ever sent may still arrive. No protocol is named: a vote is one kind of message from one node to another, so each walk holds
-back random kinds for a random while.
+Uniformly random schedules rarely find errors in recovery. These do: walks of few steps; votes that are held back while the other nodes
+continue; a crash right after a vote, and an early recovery that only some replicas hear of; votes that arrive at once when they complete a
+quorum; and old messages that still arrive. The search knows no protocol: a vote is one kind of message from one node to another, so each
+walk holds back random kinds for a random time.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from stretto.exploration.world import State, World
 from stretto.verify.violation import Violation
 
 _MAX_NODE_STATES = 50_000
-"""When the tables of a world have so many, the next walk begins with new ones."""
+"""When the tables of a world have this many states, the next walk begins with new tables."""
 _VAIN_PER_PHASE = 8
 _MAX_VAIN = 40
-"""How many choices in a row may come to nothing before something else is held back, and before the walk ends."""
+"""How many choices in a row may have no effect before something else is held back, and before the walk ends."""
 _WALKS_PER_PROGRESS = 10
 
 Kind: TypeAlias = tuple[int, int, str]
@@ -35,7 +35,8 @@ class Habits(NamedTuple):
     """How one walk chooses. `steps`: how long it is; `phase`: for how many of them the same kinds are held back; the others are rates.
 
     `hold`: that a kind is held back; `timer`, `late`, `call`, `crash`: that such a step is taken; `crash_after_held`: that a node
-    crashes that has just sent what is held back; `again`: that what has arrived before may; `chase`: that what was sent last arrives.
+    crashes right after it sent a message that is held back; `again`: that a message may arrive again; `chase`: that a message of the last
+    step arrives.
     """
 
     steps: int
@@ -69,8 +70,8 @@ class Habits(NamedTuple):
 class Walk:
     """One walk from the start of a world.
 
-    `held`: of each kind of message that was met in this phase, whether it is held back; `arrived`: what the node, in its present life, has
-    received; `latest`: what the last step sent.
+    `held`: of each kind of message that was met in this phase, whether it is held back; `arrived`: what the node, in its present
+    incarnation, has received; `latest`: what the last step sent.
     """
 
     def __init__(self, world: World, random: Random) -> None:
@@ -93,7 +94,7 @@ class Walk:
                 self._held = {}
 
     def _take(self, index: int, event: Event) -> bool:
-        """Do it. The answer: whether it did anything, within the bounds."""
+        """Take the step. Returns whether it had an effect within the bounds."""
         before = self.state
         self.events.append((index, event))
         after = self.world.after(before, index, event)
@@ -170,7 +171,7 @@ class GuidedSearch:
         return f"{self.walks:,} walks from seed {self.seed}, {self.steps:,} steps"
 
     def run(self) -> Iterator[None]:
-        """Walk until there is a violation. Yields every so often, so that whoever drives it can stop."""
+        """Walk until there is a violation. Yields regularly, so that the caller can stop."""
         while True:
             walk = Walk(self.world, Random(f"walk/{self.seed + self.walks}"))
             self.walks += 1

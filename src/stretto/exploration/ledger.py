@@ -1,4 +1,4 @@
-"""The service that explored clusters replicate: every result tells the whole history that led to it."""
+"""The service that explored clusters replicate: every result contains the whole history that led to it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 class Ledger:
     """A state machine whose state is the sequence of its operations; the result of each is that sequence, itself included.
 
-    No other service could show more: whatever order of operations explains these results explains those of any service, so
-    one set of calls is linearizable for all services if it is for this one.
+    No other service could reveal more: an order of operations that explains these results explains those of any service. So a set of
+    calls is linearizable for all services if it is for this one.
     """
 
     def __init__(self) -> None:
@@ -40,5 +40,5 @@ class Ledger:
 
 
 def operations_of(result: bytes) -> tuple[bytes, ...]:
-    """The operations that a result tells of, the one that it is the result of being the last."""
+    """The operations in a result; the last one is the operation that it is the result of."""
     return tuple(_decode(result))

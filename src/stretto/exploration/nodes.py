@@ -1,11 +1,11 @@
-"""The real nodes as a table: what each state of a node becomes by each event, and what it sends then.
+"""The real nodes as a table: for each state of a node and each event, the next state and the messages sent.
 
 A node is deterministic, and its snapshot determines what it does. So the code of a node runs once for each of its own states and each event
 that can meet that state, however many states of the world these are part of. To branch, a node is pickled with its port: one
 unpickling a step takes half the time of `copy.deepcopy`, and a state that waits is four kilobytes of bytes.
 
-Time is abstract. A message takes none; a timer that is set fires whenever the search wants, either at once, or late: after so long a
-silence that every timeout has passed. Whatever a node compares with a time that it remembers comes out both ways.
+Time is abstract. A message takes none; a timer that is set fires whenever the search decides, either at once, or late, when every timeout
+has passed. So every comparison of a node with a remembered time is tried with both results.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Sent(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What came of an event.
+    """The effect of an event.
 
     `after`: the node's next state. `sent`: messages, each once. `answer`: how the client's call ended, if it did. `stopped`: why the node
-    ended itself, if it did. `violation`: why this must never happen; the rest means nothing then.
+    stopped itself, if it did. `violation`: which check failed; the other fields mean nothing then.
     """
 
     after: StateId
@@ -69,7 +69,7 @@ class Step(NamedTuple):
 
 
 class CountedRandom(Random):
-    """Numbers that count up from one that no other node or life has: distinct, short, and known by how many were drawn."""
+    """Numbers that count up from a start that no other node or incarnation has: distinct, short, and determined by how many were drawn."""
 
     def __init__(self, first: int) -> None:
         super().__init__(0)
@@ -91,7 +91,8 @@ class CountedRandom(Random):
 class RecordingPort:
     """A port that notes what its node asks of the world. See `stretto.core.node.Port`.
 
-    `records`: what was persisted; `memory`: what tells what a later life makes of that from all else, or None until that is found out.
+    `records`: what was persisted; `memory`: what identifies the state that a later incarnation makes of the records, or None until that is
+    known.
     """
 
     def __init__(self, address: Address, group: int, life: int, durable: bool) -> None:
@@ -131,12 +132,12 @@ class RecordingPort:
         self.at_burst_end.pop(name, None)
 
     def persist(self, record: Message) -> None:
-        """Keep it for a later life. An event is a burst, and all of it is on disk when it is over."""
+        """Keep it for a later incarnation. An event is a burst, and all its records are on disk when it is over."""
         self.records.append(record)
         self.memory = None
 
     def compact(self, records: Sequence[Message]) -> None:
-        """Keep these alone."""
+        """Keep only these."""
         self.records = list(records)
         self.memory = None
 
@@ -197,9 +198,9 @@ def digest(data: Any) -> bytes:
 class NodeState(NamedTuple):
     """One state of one node.
 
-    `own`: the events that are not messages; `facts`: of a replica that has not stopped, else None; `calls`: the operations that a
-    client has yet to call, `busy`: the one that it waits for; `deaf`: no message will ever do anything to it; `stamped`: the number that a
-    sequencer gave last.
+    `own`: the events that are not messages; `facts`: of a replica that has not stopped, else None; `calls`: the operations that a client
+    has yet to call, `busy`: the one that it waits for; `deaf`: no message will ever have an effect on it; `stamped`: the last number that
+    a sequencer assigned.
     """
 
     address: Address
@@ -214,10 +215,10 @@ class NodeState(NamedTuple):
 
 
 class NodeTable:
-    """All states of all nodes that have been met, with the steps between them, made as they are asked for.
+    """All states of all nodes that were reached, with the steps between them, computed on demand.
 
-    `remember`: whether any state may be gone on from, and what was done once is looked up. Without it each step runs the code of the very
-    node that the last step left, and only states that were met while it was set can be gone back to.
+    `remember`: whether the search may continue from any state, and steps taken before are looked up. Without it each step runs the code of
+    the node that the last step left, and only states that were reached while it was set can be returned to.
 
     Parameters: `config`, of the cluster; `durable`, whether replicas have a disk.
     """
@@ -285,7 +286,7 @@ class NodeTable:
         return self._replica(port, Start(records=list(port.records)))
 
     def _memory(self, port: RecordingPort) -> bytes:
-        """Records that later lives make the same of are the same, however they came about."""
+        """Records from which later incarnations make the same state are equal, however they came about."""
         try:
             later = self._later_life(port)()
             return digest([later.port.stopped, later.node and later.node.snapshot()])
@@ -299,7 +300,7 @@ class NodeTable:
         return self._outcome(self._later_life(actor.port), None, event)
 
     def _actor(self, state: StateId) -> Actor:
-        """The node itself, in this state. It is used up: whoever changes it says so in `_live`."""
+        """The node itself, in this state. A caller that changes it must record that in `_live`."""
         address = self.states[state].address
         at, actor = self._live.pop(address, (-1, None))
         if at == state and actor is not None:
@@ -327,7 +328,7 @@ class NodeTable:
         return actor
 
     def _outcome(self, action: Callable[[], Actor], before: StateId | None, event: Event | None) -> Step | None:
-        """Do it, and see what has come of it."""
+        """Run the event on the node. Returns its effect."""
         try:
             actor = action()
             outbox, stopped, outcome = actor.take()

@@ -1,4 +1,4 @@
-"""A sequence of steps that leads to a violation: shortened, kept in a file, done again, and told so that a person can follow it."""
+"""A sequence of steps that leads to a violation: shortened, kept in a file, replayed, and printed for people."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class KeptStep(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """Everything that is needed to do it again."""
+    """Everything that is needed to replay it."""
 
     protocol: str
     bounds: Bounds
@@ -63,7 +63,7 @@ def steps_of(world: World, events: Sequence[tuple[int, Event]]) -> list[Step]:
 
 
 class Played(NamedTuple):
-    """What came of playing steps: those that did something, the state before each and at the end, the violation that ended it, if any."""
+    """The result of playing steps: those that had an effect, the state before each and at the end, and the violation, if any."""
 
     steps: list[Step]
     states: list[State]
@@ -71,7 +71,7 @@ class Played(NamedTuple):
 
 
 def play(world: World, steps: Steps) -> Played:
-    """Do the steps, one after the other, leaving out those that cannot be or do nothing at their turn."""
+    """Play the steps one after the other, except those that are impossible or have no effect at their turn."""
     done: list[Step] = []
     states = [world.start]
     for step in steps:
@@ -128,7 +128,7 @@ def shortened(world: World, steps: Steps, kind: str) -> list[Step]:
 def confirmed(definition: ProtocolDefinition, world: World, found: Found) -> tuple[World, Played]:
     """The violation once more, shortened, and played by nodes that run from the start without a table of states.
 
-    Raises StrettoError if they do not come to it: then some node's snapshot leaves out what decides what it does.
+    Raises StrettoError if they do not reach it: then some node's snapshot leaves out something that its behaviour depends on.
     """
     plain = World(definition, world.bounds, world.durable, reduce=False)
     steps = shortened(plain, with_replies(plain, steps_of(world, found.steps)), found.violation.kind)

@@ -22,8 +22,8 @@ class Found(NamedTuple):
 class Search:
     """Breadth-first, so that a violation is found by one of the shortest sequences of moves.
 
-    `states`: how many different ones were met; `transitions`: how many moves were taken; `depth`: the most moves that led to a state that
-    has been looked at; `exhausted`: there is nothing left to look at. It ends at `max_states` too.
+    `states`: how many different states were reached; `transitions`: how many moves were taken; `depth`: the most moves that led to a state
+    that has been looked at; `exhausted`: there is nothing left to look at. It ends at `max_states` too.
     """
 
     def __init__(self, world: World, max_states: int = 5_000_000) -> None:
@@ -49,7 +49,7 @@ class Search:
         return f"{self.states:,} states, {self.transitions:,} transitions, depth {self.depth}"
 
     def run(self) -> Iterator[None]:
-        """Search until there is a violation, or nothing left. Yields every so often, so that whoever drives it can stop."""
+        """Search until there is a violation, or nothing left. Yields regularly, so that the caller can stop."""
         world, parents = self.world, self._parents
         level = [world.start]
         while level:

@@ -1,17 +1,17 @@
-"""The world that is explored: all nodes, what has been sent, what has happened; and what may happen next.
+"""The world that is explored: all nodes, the messages sent, the history; and the possible next events.
 
-**The network forgets nothing.** Whatever was sent may arrive at any time, again and again, or never. So loss, duplication and reordering
-are no steps of their own and have no bounds, and neither has a replica that stops for good: it takes no further step.
+**The network forgets nothing.** A message may arrive at any time, several times, or never. So loss, duplication and reordering are no steps
+of their own and have no bounds. A replica that stops for good needs none either: it takes no further step.
 
-Two reductions, both sound for whatever is checked after each step:
+Two reductions, both sound for the checks after each step:
 
-**Silent steps are put off.** A step that sends nothing, and changes nothing that a check can see (a vote that is counted, and is not the
-last one needed), commutes with every step of every other node, and what made it possible is still there later. So whatever can happen
-can also happen with each silent step put off until right before the next step of its node that is not silent, or left out if there is none.
-A *move* is such a run: silent steps of one node, and then one that is not. States in the middle of a move are no states of the world.
+**Silent steps are deferred.** A step that sends nothing, and changes nothing that a check can see (a vote that is counted, and is not the
+last one needed), commutes with every step of every other node, and stays possible later. So every execution has an equivalent one in which
+each silent step is deferred until right before the next step of its node that is not silent, or left out if there is none. A *move* is
+such a run: silent steps of one node, and then one that is not. States inside a move are not states of the world.
 
-**Replies that change nothing are made at once.** If a message would leave its node as it is, and make it send something, then that
-may as well have been sent: it need not arrive. The state with it can do all that the state without it can.
+**Replies that change nothing are sent at once.** If a message does not change its node and makes it send something, then the search may
+treat the reply as sent already: it need not arrive. The state with the reply allows everything that the state without it allows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 class Move(NamedTuple):
     """What one node does at a time: silent events, and a last one that is not. `sent`: by place of the destination.
 
-    `timers`, `crashes`: what it takes of the bounds; `notable`: the checks have something to look at.
+    `timers`, `crashes`: what it uses up of the bounds; `notable`: the checks have something to look at.
     """
 
     events: tuple[Event, ...]
@@ -63,13 +63,13 @@ class Move(NamedTuple):
 
 
 class World:
-    """The nodes of a protocol within bounds, after a beginning in which nothing goes wrong.
+    """The nodes of a protocol within bounds, after a start without faults.
 
-    In the beginning all replicas come into service, each client opens a session with one operation, and all of it is committed; then
-    what was sent until there is forgotten.
+    At the start all replicas come into service, each client opens a session with one operation, and all operations are committed; then
+    the messages sent until then are forgotten.
 
-    Parameters: `durable`, whether replicas have a disk; `remember`: see `NodeTable`; `reduce`: whether steps that nobody notices are
-    taken together with the next that somebody does. Raises StrettoError if the protocol does not come so far.
+    Parameters: `durable`, whether replicas have a disk; `remember`: see `NodeTable`; `reduce`: whether the two
+    reductions are used. Raises StrettoError if the protocol does not complete the start.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class World:
         return self.successor(state, index, self._move((event,), before, step, *_spent(event)))
 
     def within_bounds(self, state: State) -> bool:
-        """Whether no replica has got to a view above the bound, and no sequencer to a number."""
+        """Whether no replica has reached a view above the bound, and no sequencer a number above it."""
         nodes = [self.nodes.states[self.node(state, index)] for index in range(self.size)]
         return all((node.facts is None or node.facts.view <= self.bounds.views) and node.stamped <= self._most_stamped for node in nodes)
 
     def successor(self, state: State, index: int, move: Move) -> State:
-        """The state after a move; `state` itself if the move only takes of the bounds. Raises Violation if it must never be."""
+        """The state after a move; `state` itself if the move only uses up bounds. Raises Violation if a check fails."""
         if move.violation is not None:
             raise move.violation
         after = list(state)
@@ -149,7 +149,7 @@ class World:
         return tuple(after)
 
     def _reply(self, state: list[int], changed: set[int]) -> None:
-        """Let all nodes reply that can without being changed by it, those in `changed` having moved or received."""
+        """Let all nodes send the replies that do not change them; those in `changed` have moved or received."""
         while changed:
             index = changed.pop()
             for destination, messages in self._replies_at(state[index]):
@@ -263,11 +263,11 @@ class World:
         return self._places[state[index]].state
 
     def past(self, state: State) -> Past:
-        """What has happened."""
+        """The history."""
         return self._pasts[state[_PAST]]
 
     def replicas(self, state: State) -> list[Facts | None]:
-        """What is known of each replica; None of one that ended itself."""
+        """The facts about each replica; None for one that stopped itself."""
         return [self.nodes.states[self.node(state, index)].facts for index in range(self.bounds.replicas)]
 
     def _place(self, state: StateId, inbox: frozenset[MessageId]) -> int:
@@ -371,7 +371,7 @@ def _settled(replicas: list[Facts | None]) -> bool:
 
 
 def _spent(event: Event) -> tuple[int, int]:
-    """What an event takes of the bounds: timers, crashes."""
+    """What an event uses up of the bounds: timers, crashes."""
     if isinstance(event, int) or event == CALL:
         return 0, 0
     return (0, 1) if event == RESTART else (1, 0)

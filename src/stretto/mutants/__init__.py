@@ -1,1 +1,1 @@
-"""Planted bugs, to see whether the swarm and the explorer find them: what they do not find, they would not find in the protocol either."""
+"""Planted bugs, which the swarm and the explorer must find: a kind of bug that they miss here they would miss in the protocol too."""

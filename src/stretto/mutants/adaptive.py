@@ -15,7 +15,7 @@ _STATE = "stretto.replication.state"
 MUTANTS = (
     Mutant(
         "adaptive-fast-without-leader",
-        "A superquorum of answers has the leader's among them",
+        "A superquorum of answers includes the leader's",
         _CLIENT,
         "(has_leader and tally.voters.bit_count() >= quorums.superquorum)",
         "(tally.voters.bit_count() >= quorums.superquorum)",
@@ -122,7 +122,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-entry-not-persisted",
-        "The leader says how far followers should be, and with which hash, when the entries are on its disk",
+        "The leader announces a position and its hash only when the entries are on its disk",
         _STATE,
         "            self.persist(request)\n",
         "            pass\n",

@@ -1,4 +1,4 @@
-"""Bugs in what a replica with a disk finds again."""
+"""Bugs in what a replica finds on its disk after a restart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MUTANTS = (
     ),
     Mutant(
         "roll-back-not-persisted",
-        "That entries were rolled back is on disk before others take their place",
+        "A rollback is on disk before other entries take the place of those rolled back",
         _STATE,
         "if removed and self.persist is not None:",
         "if removed and self.persist is None:",
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "leaving-a-view-not-persisted",
-        "That a replica has left a view is on disk before it votes for the next",
+        "A replica persists that it has left a view before it votes for the next",
         _VIEWS,
         "            self.port.persist(StartViewChange(group.incarnations, view))\n",
         "            pass\n",
@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "view-not-persisted",
-        "The view entered is on disk with the log it starts with",
+        "A replica persists the view that it enters together with the log that the view starts with",
         _VIEWS,
         "            self.port.persist(start_view)\n",
         "            pass\n",
@@ -55,7 +55,7 @@ MUTANTS = (
     ),
     Mutant(
         "compaction-forgets-what-is-speculative",
-        "What stands for all earlier records has the speculative entries too",
+        "The records that replace all earlier ones in a compaction include the speculative entries",
         _STATE,
         "return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed)]",
         "return [*checkpoint, *self.log.entries(first + 1, self.committed), Committed(self.committed)]",
@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "installed-checkpoint-not-persisted",
-        "A checkpoint that is installed is on disk before anything that rests on it",
+        "A checkpoint that is installed is on disk before anything that depends on it",
         _STATE,
         "            self.persist(checkpoint)\n",
         "            pass\n",
@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "sync-skipped",
-        "A burst is synced before anything that rests on it leaves",
+        "A burst is synced before any message that depends on it is sent",
         _STORE,
         "        files.sync(segment)\n",
         "",
@@ -79,7 +79,7 @@ MUTANTS = (
     ),
     Mutant(
         "old-files-removed-first",
-        "Files are removed when the checkpoint that stands for them is durable",
+        "Files are removed only when the checkpoint that replaces them is durable",
         _STORE,
         """\
         self._files.replace(checkpoint_name(self._generation), self._chunks())
@@ -97,7 +97,7 @@ MUTANTS = (
     ),
     Mutant(
         "compaction-forgets-the-burst",
-        "What is persisted in one burst with a compaction is behind it",
+        "Records persisted in the same burst as a compaction come after it",
         _STORE,
         "[*records, *self._burst[compacted:]]",
         "[*records]",
@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "checksum-not-checked",
-        "A frame counts if its payload has its checksum",
+        "A frame is valid only if its payload has its checksum",
         _FORMAT,
         "if len(payload) == length and crc32(payload) == payload_checksum else None",
         "if len(payload) == length else None",
@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "torn-end-refused",
-        "A torn end is cut off: nothing rests on it",
+        "A torn end is cut off: nothing depends on it",
         _CONTENTS,
         "    if behind is not None:\n",
         "    if behind is not None or file.end < file.size:\n",
@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "damage-taken-for-a-torn-end",
-        "What has been synced and is not good now is refused, and not cut off",
+        "Synced data that is damaged is refused, and not cut off",
         _CONTENTS,
         "    if behind is not None:\n",
         "    if file.end < 0:\n",
@@ -129,7 +129,7 @@ MUTANTS = (
     ),
     Mutant(
         "synced-frame-not-marked",
-        "What has been synced is told from what may be torn, to the last frame",
+        "Synced frames are distinguished from those that may be torn, up to the last one",
         _STORE,
         "        files.append(segment, closing)\n        self._end = self._synced + len(closing)\n",
         "        self._end = self._synced\n",
@@ -137,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "end-of-older-segment-not-checked",
-        "A segment is good up to where the next one says that it ends",
+        "A segment must be valid up to the end that the next one states",
         _CONTENTS,
         "    if file.end < end:\n",
         "    if file.end < 0:\n",

@@ -1,19 +1,19 @@
-"""Who is to find a mutant: commands whose search fits what it breaks."""
+"""Which command must find a mutant: a search that fits the rule that the mutant breaks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _USUAL = {"fuzz": ("--seed", "0", "--workers", "1", "--violations", "1", "--shrink", "0"), "explore": ()}
-"""What every hunt has: one process, always the same runs, and an end at the first violation."""
+"""Options of every hunt: one process, always the same runs, and an end at the first violation."""
 
 
 @dataclass(frozen=True)
 class Hunter:
     """A command of `stretto` that looks for violations, run on the mutated package.
 
-    - `command`: its name; `options`: those that make its search fit the mutant;
-    - `seconds`: how long it may take until it has found it.
+    - `command`: its name; `options`: they make the search fit the mutant;
+    - `seconds`: how long it may take to find the mutant.
     """
 
     command: str
@@ -24,7 +24,7 @@ class Hunter:
         return " ".join((self.command, *self.options))
 
     def words(self, seconds: float) -> list[str]:
-        """The command line of a hunt of at most so many seconds."""
+        """The command line of a hunt of at most that many seconds."""
         return [self.command, *_USUAL[self.command], *self.options, "--seconds", f"{seconds:g}", "--json"]
 
 
@@ -43,35 +43,35 @@ def network(replicas: int, *options: str, seconds: float = 180) -> Hunter:
 
 
 def restarts(replicas: int, *options: str, seconds: float = 180) -> Hunter:
-    """Random short runs in which replicas lose their memory too."""
+    """Random short runs in which replicas lose their state too."""
     return swarm(*_short(replicas, "memory", f"restart,slow,{_NETWORK}"), *options, seconds=seconds)
 
 
 def false_starts(replicas: int, *options: str, seconds: float = 180) -> Hunter:
-    """Random short runs in which replicas without memory are started as if for the first time."""
+    """Random short runs in which replicas with lost state are started as if for the first time."""
     return swarm(*_short(replicas, "memory", "false_bootstrap,restart,loss,partition"), *options, seconds=seconds)
 
 
 def disks(*options: str, seconds: float = 180) -> Hunter:
-    """Random short runs of three replicas with disks, which crash, and whose disks fail."""
+    """Random short runs of three replicas with disks; the replicas crash, and the disks fail."""
     faults = "kill,power_cut,restart,bit_flip,disk_full,failing_sync,loss,partition,reordering,slow"
     return swarm(*_short(3, "disk", faults), "--set", "limits.checkpoint_operations=12", *options, seconds=seconds)
 
 
 def sequencers(replicas: int, durability: str = "memory", *options: str, seconds: float = 180) -> Hunter:
-    """Random short runs of NOPaxos, in which the network fails, and replicas and sequencers crash and start again."""
+    """Random short runs of NOPaxos, in which the network fails, and replicas and sequencers crash and restart."""
     faults = f"sequencer_restart,{'kill' if durability == 'disk' else 'restart'},{_NETWORK}"
     return swarm("--protocol", "nopaxos", *_short(replicas, durability, faults), *options, seconds=seconds)
 
 
 def adaptive(replicas: int, durability: str = "memory", *options: str, seconds: float = 180) -> Hunter:
-    """Random short runs of Adaptive Speculative Paxos, in which the network fails, and replicas crash and start again."""
+    """Random short runs of Adaptive Speculative Paxos, in which the network fails, and replicas crash and restart."""
     faults = f"{'kill' if durability == 'disk' else 'restart'},{_NETWORK}"
     return swarm("--protocol", "adaptive", *_short(replicas, durability, faults), *options, seconds=seconds)
 
 
 def explorer(bounds: str, seconds: float = 180) -> Hunter:
-    """Every order of what may happen in a small world."""
+    """Every order of events in a small world."""
     return Hunter("explore", (*_SPECULATIVE, "--bounds", bounds), seconds)
 
 

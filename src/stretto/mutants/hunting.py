@@ -25,14 +25,14 @@ from stretto.mutants.mutant import Mutant
 PACKAGE = Path(stretto.__file__).parent
 _EFFORTS = ("operations", "runs", "states", "walks", "steps")
 _GRACE_SECONDS = 30.0
-"""How long after its time a hunter may still be at work: the last run that it began has an end, but not at once."""
+"""How long after its time limit a hunter may still run, to complete the last run that it started."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What came of one hunt.
+    """The result of one hunt.
 
-    - `hunter`: its command line; `effort`: what it did until then, as it counts (operations, runs, states or steps);
-    - `found`: whether the mutant shows, where the package without it does not;
+    - `hunter`: its command line; `effort`: how much work it did, in its own units (operations, runs, states or steps);
+    - `found`: whether there was a violation with the mutant, and none in the same run without it;
     - `kind`, `description`: the violation, or why none counts.
     """
 
@@ -66,7 +66,7 @@ def _file(mutant: Mutant) -> Path:
 async def hunt(mutant: Mutant, seconds: float | None = None) -> Finding:
     """Let the mutant's hunter look for it, for at most `seconds`, or as long as the mutant allows.
 
-    A violation counts if the command that shows it again shows nothing without the mutant. Raises MutantError if the bug does not fit.
+    A violation counts if the command that repeats it shows nothing without the mutant. Raises MutantError if the bug does not fit.
     """
     seconds = mutant.hunter.seconds if seconds is None else seconds
     began = monotonic()
@@ -91,7 +91,7 @@ async def hunt(mutant: Mutant, seconds: float | None = None) -> Finding:
 
 
 def _shown(report: dict[str, Any], directory: Path) -> tuple[str, str, list[str]] | None:
-    """Of the first violation that a hunter reports, kind, description, and the command that shows it again; None if there is none."""
+    """Kind and description of the first violation that a hunter reports, and the command that repeats it; None if there is none."""
     if "violations" in report:  # of the swarm
         for found in report["violations"]:
             violation = found["violation"]
@@ -105,7 +105,7 @@ def _shown(report: dict[str, Any], directory: Path) -> tuple[str, str, list[str]
 
 
 async def _run(words: Sequence[str], package: Path, limit: float) -> tuple[int | None, bytes, str]:
-    """Run `stretto` of the package that is in this directory: its exit status (None: ended at `limit` seconds), and what it wrote."""
+    """Run `stretto` of the package in this directory. Returns its exit status (None if it was ended at `limit` seconds) and its output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stretto", *words),
         env=os.environ | {"PYTHONPATH": str(package)},
@@ -119,7 +119,7 @@ async def _run(words: Sequence[str], package: Path, limit: float) -> tuple[int |
     except TimeoutError:
         return None, b"", ""
     finally:
-        # With its workers, one of which may be in a run that the mutant has made endless.
+        # Its workers too: one may be in a run that the mutant has made endless.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()

@@ -15,7 +15,7 @@ _BATCHED = ("--protocol", "multipaxos-batched")
 MUTANTS = (
     Mutant(
         "multipaxos-majority-too-small",
-        "The leader commits what f followers have, not one fewer",
+        "The leader commits an entry when f followers have it, not one fewer",
         _LEADER_LOG,
         "self.commit(reached_by(self.group.quorums.f, ",
         "self.commit(reached_by(self.group.quorums.f - 1, ",
@@ -23,7 +23,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-answers-before-the-commit",
-        "The leader answers what is committed",
+        "The leader answers a request only when it is committed",
         _REPLICA,
         "        self.state.append(request)\n",
         "        self.answer(request, 0, self.state.append(request))\n",
@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-prepare-across-a-gap",
-        "A follower takes over a Prepare when all before it is here",
+        "A follower applies a Prepare only when it has all entries before it",
         _LEADER_LOG,
         "        if message.first > self.matched + 1:\n",
         "        if False:\n",

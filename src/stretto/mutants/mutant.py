@@ -1,4 +1,4 @@
-"""What a planted bug is."""
+"""A planted bug."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from stretto.mutants.hunters import Hunter
 
 
 class MutantError(StrettoError):
-    """A mutant does not fit the source any more."""
+    """A mutant no longer fits the source."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug: `old` stands exactly once in `module`, and `new` in its place breaks `rule`."""
+    """One bug: `old` occurs exactly once in `module`, and `new` in its place breaks `rule`."""
 
     name: str
     rule: str
@@ -24,8 +24,8 @@ class Mutant:
     hunter: Hunter
 
     def plant(self, source: str) -> str:
-        """The module's source with the bug in it. Raises MutantError if the place is not found, or is not the only one."""
+        """The module's source with the bug in it. Raises MutantError if `old` does not occur exactly once."""
         count = source.count(self.old)
         if count != 1:
-            raise MutantError(f"mutant {self.name}: its old text stands {count} times in {self.module}, not once")
+            raise MutantError(f"mutant {self.name}: its old text occurs {count} times in {self.module}, not once")
         return source.replace(self.old, self.new)

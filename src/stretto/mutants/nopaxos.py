@@ -22,7 +22,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-commit-quorum-too-small",
-        "The leader commits what f+1 have, itself among them, not one fewer",
+        "The leader commits an entry when f+1 replicas have it, itself included, not one fewer",
         _SYNC,
         "everyone[group.quorums.f]",
         "everyone[group.quorums.f - 1]",
@@ -30,7 +30,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-length-taken-for-equality",
-        "A follower's log is the leader's up to where the hashes are equal, however long it is",
+        "A follower's log matches the leader's up to where the hashes are equal, however long it is",
         _SYNC,
         "if log.matches(message.position, message.hash):",
         "if log.tip >= message.position:",
@@ -38,7 +38,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-request-wins-over-no-op",
-        "In a merge, a no-op in any log wins over the request that was stamped for its place",
+        "In a merge, a no-op in any log replaces the request that was stamped for its position",
         _MERGING,
         "                merged[place] = NO_OP\n",
         "                pass\n",

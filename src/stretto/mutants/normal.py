@@ -22,7 +22,7 @@ MUTANTS = (
     ),
     Mutant(
         "sync-quorum-too-small",
-        "A synchronisation commits what a superquorum has, not one fewer",
+        "A synchronisation commits an entry when a superquorum has it, not one fewer",
         _SYNC,
         "Tally(quorums.n, quorums.superquorum)",
         "Tally(quorums.n, quorums.superquorum - 1)",
@@ -30,7 +30,7 @@ MUTANTS = (
     ),
     Mutant(
         "vote-counted-twice",
-        "A voter that answers again replaces its answer",
+        "A second answer of a voter replaces its first",
         _QUORUMS,
         "            self._votes[former] -= 1\n",
         "            pass\n",
@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "commit-without-comparing",
-        "A follower commits only what has the hash that was committed",
+        "A follower commits only a log with the committed hash",
         _SYNC,
         "        if self.state.log.matches(position, summary):\n            self.state.commit_up_to(position)\n        elif",
         "        if self.state.log.tip >= position:\n            self.state.commit_up_to(position)\n        elif",
@@ -62,7 +62,7 @@ MUTANTS = (
     ),
     Mutant(
         "result-of-another-position",
-        "A request that comes again gets its own result",
+        "A repeated request gets its own result",
         _REPLICA,
         "self.answer(request, record.position, record.result)",
         "self.answer(request, record.position, self.state.result_at(self.state.log.last))",

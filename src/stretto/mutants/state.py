@@ -1,4 +1,4 @@
-"""Bugs in the replicated state: undoing, sessions, checkpoints, and the transfer of all that."""
+"""Bugs in the replicated state: undo, sessions, checkpoints, and state transfer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "own-entries-kept",
-        "A repaired log has the committed entries in place of one's own",
+        "A repaired log has the committed entries in place of the replica's own",
         _STATE,
         "kept = self.log.matching_prefix(position, entries)",
         "kept = min(self.log.tip, position + len(entries))",
@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropped-sessions-stay-dropped",
-        "Undoing the opening of a session brings those back that it dropped",
+        "Undoing the opening of a session restores the sessions that it dropped",
         _SESSIONS,
         "            for session, record in undo:\n                self._insert(session, record)\n",
         "",
@@ -57,7 +57,7 @@ MUTANTS = (
     ),
     Mutant(
         "checkpoint-of-what-is-speculative",
-        "A checkpoint is the state at its position, not at the tip when that is committed",
+        "A checkpoint is the state at its position, not at the last position when that is committed",
         _STATE,
         "            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
         "            taken = self._speculative_checkpoints.pop(0)\n"
@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         "checkpoint-without-sessions",
-        "A checkpoint has the session table",
+        "A checkpoint includes the session table",
         _STATE,
         "image = Image(self.sessions.image(), self.machine.snapshot())",
         "image = Image([], self.machine.snapshot())",
@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant(
         "checkpoint-survives-roll-back",
-        "A checkpoint of what is rolled back is dropped",
+        "A checkpoint of a position that is rolled back is dropped",
         _STATE,
         "        while self._speculative_checkpoints and self._speculative_checkpoints[-1].position > position:\n"
         "            self._speculative_checkpoints.pop()\n",
@@ -101,7 +101,7 @@ MUTANTS = (
     ),
     Mutant(
         "checkpoint-begun-again",
-        "A transfer goes on from the bytes that are there",
+        "A transfer continues from the bytes that have arrived",
         _TRANSFER,
         "message.offset if same and message.offset < len(checkpoint.state) else 0",
         "0",

@@ -1,4 +1,4 @@
-"""Bugs on the way from view to view, and in the merge of logs."""
+"""Bugs in view changes, and in the merge of logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VIEWS = "stretto.replication.view_change"
 MUTANTS = (
     Mutant(
         "committed-by-a-minority",
-        "What a view starts with is committed when a majority is in the view",
+        "The log that a view starts with is committed when a majority has entered the view",
         _VIEWS,
         "if self.start_last > self.state.committed and group.has_majority(self.entered):",
         "if self.start_last > self.state.committed and len(group.current_voters(self.entered)) >= group.quorums.majority - 1:",
@@ -81,7 +81,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge-of-stale-logs",
-        "Only votes of the highest last_normal_view matter for what is speculative",
+        "Only votes of the highest last_normal_view count for speculative entries",
         _MERGING,
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view == newest}",
         "return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view <= newest}",
@@ -97,7 +97,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge-without-sessions",
-        "A merge appends nothing that the session table has at the base",
+        "A merge appends no request that the session table has at the commit base",
         _MERGING,
         "reached = dict(numbers)",
         "reached: dict[tuple[int, int], int] = {}",
@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "base-of-the-slowest",
-        "The base of a merge is the highest position that a voter knows to be committed",
+        "The commit base of a merge is the highest position that a voter knows to be committed",
         _MERGING,
         "voter = max(sorted(votes), key=lambda index: votes[index].committed)",
         "voter = min(sorted(votes), key=lambda index: votes[index].committed)",
@@ -137,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "view-committed-as-it-has-grown",
-        "What a majority in a view commits is what the view started with, not the log as it has grown",
+        "A majority in a view commits the log that the view started with, not the log as it has grown",
         _VIEWS,
         "            self.state.commit_up_to(self.start_last)\n"
         "            group.send_to_peers(Commit(group.incarnations, group.view, self.start_last, self.start_hash))\n",

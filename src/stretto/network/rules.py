@@ -10,9 +10,12 @@ A label is a small number that travels in the packet (a switch may keep it in an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
+
+from stretto.core.errors import ConfigurationError
 
 UNLABELLED = 0
 SHARED = "shared"
@@ -99,3 +102,20 @@ def from_rows(data: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Rule, ...]]:
         fields = dict(row)
         table.setdefault(str(fields.pop("switch")), []).append(msgspec.convert(fields, Rule))
     return {switch: tuple(rules) for switch, rules in table.items()}
+
+
+def load(file: Path) -> dict[str, tuple[Rule, ...]]:
+    """Read rules, one row a line as JSON. Raises ConfigurationError with the file, the line and the reason."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot be read: {error}", file=file) from None
+    table: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = msgspec.json.decode(line, type=dict[str, Any])
+            from_rows([row])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"is not a rule: {error}", file=file, key=f"line {number}") from None
+        table.append(row)
+    return from_rows(table)

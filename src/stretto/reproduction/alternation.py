@@ -49,7 +49,7 @@ def measure_alternation(spec: SimulationSpec, protocol: ProtocolDefinition) -> d
     samples = []
     while simulation.world.now_ns < spec.fault_ns:
         simulation.world.run(simulation.world.now_ns + _SLICE_NS, 1 << 40)
-        metrics = [machine.node.metrics() for machine in simulation.lives.replicas]
+        metrics = [machine.node.metrics() for machine in simulation.lifecycle.replicas]
         samples.append(Sample(simulation.world.now_ns, simulation.load.completed, any(of.get("slow_path") for of in metrics)))
     return figures_of(samples, spec.links.spell_ns) | {"view_changes": max(of.get("view_changes", 0) for of in metrics)}
 

@@ -50,7 +50,7 @@ def measure_reconciliations(spec: SimulationSpec, protocol: ProtocolDefinition) 
     simulation.world.run(spec.fault_ns, 1 << 40)
     seconds = simulation.world.now_ns / 1e9
     ended = watch.ended
-    rolled_back = sum(machine.node.metrics().get("rolled_back_operations", 0) for machine in simulation.lives.replicas)
+    rolled_back = sum(machine.node.metrics().get("rolled_back_operations", 0) for machine in simulation.lifecycle.replicas)
     return {
         "operations": simulation.load.completed,
         "virtual_seconds": seconds,
@@ -87,7 +87,7 @@ class _Watch:
         self.ended: list[_Reconciliation] = []
         self._simulation = simulation
         self._replicas = replicas
-        self._nodes = [machine.node for machine in simulation.lives.replicas]
+        self._nodes = [machine.node for machine in simulation.lifecycle.replicas]
         self._under_way: dict[int, _Reconciliation] = {}
         self._tell_others = simulation.world.on_report
         simulation.world.on_report = self._reported
@@ -106,4 +106,4 @@ class _Watch:
                 self.ended.append(one)
 
     def _sent(self) -> int:
-        return sum(machine.messages_sent for machine in self._simulation.lives.replicas)
+        return sum(machine.messages_sent for machine in self._simulation.lifecycle.replicas)

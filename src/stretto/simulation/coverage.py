@@ -1,4 +1,4 @@
-"""What a run has reached: a cheap signature of the rare things that its nodes report, so that runs that reach something new can be kept."""
+"""The coverage of a run: a cheap signature of the rare events that its nodes report, so that runs that reach something new can be kept."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NUMBERS = re.compile(r"\d+")
 
 
 class Coverage:
-    """Told of every report. `active` names the faults that are striking at the moment.
+    """Sees every report. `active` names the faults that are striking at the moment.
 
     - `events`: how often each kind of event was reported; an event's reason is part of its kind, without the numbers in it;
-    - `features`: what tells runs apart: which event followed which, under which fault, and about how often.
+    - `features`: what distinguishes runs: which event followed which, under which fault, and about how often.
     """
 
     def __init__(self, active: Callable[[], Iterable[str]]) -> None:

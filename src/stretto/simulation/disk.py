@@ -1,4 +1,4 @@
-"""A disk in virtual time: it takes its time, tears what a crash overtakes, fills up, fails, and lets bits flip.
+"""A disk in virtual time: writes take time, a crash tears writes in progress, and the disk may fill up, fail, or flip bits.
 
 Everything that a burst does with its files happens at one moment of virtual time, and is then *under way* for as long as it takes. If the
 machine crashes meanwhile, it comes to an end at a random point in between.
@@ -38,9 +38,9 @@ class _File:
 class Disk:
     """The directory of one replica: `stretto.storage.files.Files` for its store, and what faults do to it.
 
-    - `slowdown`: how many times as long everything takes; `full`: nothing more fits; `failing`: the next sync fails.
+    - `slowdown`: the factor by which everything takes longer; `full`: nothing more fits; `failing`: the next sync fails.
 
-    `_undos` take back, the last first, what is under way; `_removed` are files whose removal is not durable.
+    `_undos` undo the operations in progress, the last first; `_removed` are files whose removal is not durable.
     """
 
     def __init__(self, place: str, times: DiskTimes, random: Random) -> None:
@@ -88,7 +88,7 @@ class Disk:
         file.durable = len(file.content)
 
     def replace(self, name: str, chunks: Iterable[bytes | bytearray]) -> None:
-        """See `Files`. It makes removals durable that came before it."""
+        """See `Files`. It makes earlier removals durable."""
         former, removed = self._files.get(name), self._removed
         self._spend()
         if self.full:
@@ -124,16 +124,16 @@ class Disk:
     # What its machine does
 
     def take_spent_ns(self) -> int:
-        """How long it takes, what has been asked for since this was called last."""
+        """How long the operations since the last call of this take, in nanoseconds."""
         spent, self._spent_ns = self._spent_ns, 0
         return spent
 
     def settle(self) -> None:
-        """What was under way has come to its end."""
+        """The operations in progress are complete."""
         self._undos.clear()
 
     def crash(self) -> None:
-        """What was under way stops somewhere; of what was written and not synced any part is there, and so are removed files, or not."""
+        """The operations in progress stop. Any part of what was written and not synced remains; removed files may be there again."""
         for _ in range(self._random.randint(0, len(self._undos))):
             self._undos.pop()()
         self._undos.clear()
@@ -160,7 +160,7 @@ class Disk:
     # What only faults do
 
     def keep_all(self) -> None:
-        """Make durable all that was written: the process alone ends, and not the machine."""
+        """Make durable everything that was written: only the process crashes, not the machine."""
         self.settle()
         self._removed.clear()
         for file in self._files.values():
@@ -173,7 +173,7 @@ class Disk:
         self._undos.clear()
 
     def flip_bit(self) -> dict[str, int | str]:
-        """Change one bit of one file; which."""
+        """Change one bit of one file. Returns which."""
         files = {name: len(file.content) for name, file in self._files.items()}
         (name,) = self._random.choices(list(files), list(files.values()))
         byte, bit = self._random.randrange(files[name]), self._random.randrange(8)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from stretto.core.node import Address, Message
 from stretto.simulation.disk import Disk, DiskTimes
-from stretto.simulation.lives import in_service
+from stretto.simulation.lifecycle import in_service
 from stretto.simulation.world import Costs, Machine, World
 from stretto.storage.files import Corrupt, StorageFailure
 from stretto.storage.store import Compaction, Store
@@ -17,9 +17,9 @@ OpenStore: TypeAlias = Callable[[Disk], Store]
 
 
 class DurableMachine(Machine):
-    """After a burst in which its node persisted something, it is busy until that is on the disk, and only then sends.
+    """After a burst in which its node persisted something, it is busy until that is on the disk, and sends only then.
 
-    If it crashes before that, the burst may be on the disk or not, and what it would have sent is lost. A disk that fails ends its life.
+    If it crashes before that, the burst may be on the disk or not, and what it would have sent is lost. If its disk fails, it crashes.
     """
 
     durable = True
@@ -38,7 +38,7 @@ class DurableMachine(Machine):
         return store
 
     def recall(self) -> Sequence[Message]:
-        """What earlier lives left on the disk. If that is damaged, all of it is set aside. Raises StorageFailure."""
+        """The records that earlier incarnations left on the disk. If they are damaged, all of them are discarded. Raises StorageFailure."""
         try:
             self._store = self._open()
         except Corrupt as corrupt:
@@ -78,21 +78,21 @@ class DurableMachine(Machine):
             return
         self._world.at(self._world.now_ns + spent + self.disk.take_spent_ns(), self._synced, self.hold(), compaction)
 
-    def _synced(self, life: int, compaction: Compaction | None) -> None:
+    def _synced(self, incarnation: int, compaction: Compaction | None) -> None:
         """The burst is on the disk: what rests on it may be seen."""
-        if life != self.life:
+        if incarnation != self.incarnation:
             return
         self.disk.settle()
         self.served = self.served or in_service(self)
         self._look()
         super()._finish(0)
         if compaction is not None:
-            self._world.at(self._world.now_ns + self._compaction_ns(), self._compact, life, compaction)
-        self.release(life)
+            self._world.at(self._world.now_ns + self._compaction_ns(), self._compact, incarnation, compaction)
+        self.release(incarnation)
 
-    def _compact(self, life: int, compaction: Compaction) -> None:
+    def _compact(self, incarnation: int, compaction: Compaction) -> None:
         """A thread beside the node has written the checkpoint."""
-        if life != self.life:
+        if incarnation != self.incarnation:
             return
         try:
             compaction.run()

@@ -1,4 +1,4 @@
-"""The packet-level model of a data centre as the network of a simulation, in the place of plain links.
+"""The packet-level model of a data centre as the network of a simulation, instead of plain links.
 
 Replicas and clients are hosts of a topology. Requests go as multicasts by the rules of a design, everything else from host to host;
 both meet the other traffic of the network in its queues, and lose packets where those are full. The cluster's own traffic has priority
@@ -23,7 +23,7 @@ from stretto.network.topology import NEVER
 from stretto.simulation.network import GROUP, Deliver
 
 PACKET_BYTES = 1_400
-"""How much of a datagram one packet carries; a larger one is there when its last packet is."""
+"""How much of a datagram one packet carries; a larger datagram arrives with its last packet."""
 
 OVERHEAD_BYTES = 66
 """Ethernet, IP and UDP around that."""
@@ -34,7 +34,7 @@ _FORGET_NS = 1_000_000_000
 
 class Fabric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What network: `topology` as in `stretto network` ("" means plain links, no network at all), the multicast `design` and its
-    `merge` rule, the share of each link that other traffic takes (`load`), how that comes (`bursts`), and the mean jitter of hosts."""
+    `merge` rule, the share of each link that other traffic takes (`load`), its bursts (`bursts`), and the mean jitter of hosts."""
 
     topology: str = ""
     design: str = "serialised"
@@ -55,7 +55,7 @@ class Fabric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Datagram:
-    """What is under way: how many of its packets each receiver still lacks, and what is to be done then."""
+    """A datagram in flight: how many of its packets each receiver still lacks, and what happens when the last arrives."""
 
     def __init__(self, leaves_ns: int, source: Address, packets: int, deliver: Deliver) -> None:
         self.leaves_ns = leaves_ns
@@ -125,6 +125,6 @@ class FabricNetwork:
         self._sleep()
 
     def _forget(self, before_ns: int) -> None:
-        """Nothing is on its way for so long: what has not come by now was dropped."""
+        """No packet is in flight for that long: packets that have not arrived by now were dropped."""
         while self._under_way and self._under_way[oldest := next(iter(self._under_way))].leaves_ns < before_ns:
             del self._under_way[oldest]

@@ -27,8 +27,8 @@ def short_bytes(random: Random) -> bytes:
 class ClosedLoop:
     """`sessions` callers, spread evenly over the client nodes.
 
-    Parameters: `think_ns`, the mean pause between a return and the caller's next call; `observer`, told of every call and return, if there
-    is one. Callers' clocks are wrong by up to 50 ms, each client's by a constant, and no two calls have the same time.
+    Parameters: `think_ns`, the mean pause between a return and the caller's next call; `observer`, which sees every call and return, if
+    there is one. Callers' clocks are wrong by up to 50 ms, each client's by a constant, and no two calls have the same time.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ClosedLoop:
         self._persistent = False
 
     def begin(self, operations: int) -> None:
-        """Let all callers call until there were so many calls. The world stops when the last has ended."""
+        """Let all callers call until that many calls were made. The world stops when the last has ended."""
         self._left = operations
         for process, machine in self._callers:
             self._call_soon(process, machine)

@@ -1,4 +1,4 @@
-"""What executing costs in virtual time."""
+"""The cost of executing operations, in virtual time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from stretto.simulation.world import Machine
 
 
 class MeteredMachine:
-    """A replicated state machine each of whose executions is charged to the machine that it runs on."""
+    """A replicated state machine. Each execution is charged to the machine that it runs on."""
 
     def __init__(self, machine: StateMachine, host: Machine) -> None:
         self._execute = machine.execute

@@ -1,4 +1,4 @@
-"""What carries datagrams in virtual time: one interface, and plain links as its simplest implementation."""
+"""Networks that carry datagrams in virtual time: the interface, and plain links as its simplest implementation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUP: Address = -1
 
 
 Deliver: TypeAlias = Callable[[Address, int], None]
-"""Take note that a copy arrives at this receiver at this time, in nanoseconds, which is not in the past."""
+"""Called for a copy with its receiver and its arrival time in nanoseconds, which is not in the past."""
 
 
 class Network(Protocol):
@@ -27,7 +27,8 @@ class Network(Protocol):
     def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
         """Carry a datagram of `size` bytes that leaves `source` at that time to `destination`, an address or GROUP.
 
-        `deliver` is called for each copy that arrives, twice if one is doubled: now, or in the course of virtual time, when it is known.
+        `deliver` is called for each copy that arrives, twice if a copy is duplicated: at once, or later in virtual time, when the arrival
+        is known.
         """
 
 
@@ -65,18 +66,18 @@ class Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long datagrams travel: `transit`, drawn once a datagram, and `skew`, drawn once a copy.
 
-    The copies of a multicast share the first and differ by the second, so `skew` against the time between two multicasts decides how
-    often replicas disagree on their order.
+    The copies of a multicast share the first and differ by the second. So the ratio of `skew` to the time between two multicasts decides
+    how often replicas disagree on their order.
 
-    What else may happen to a copy, at a rate that is exact and always on, unlike faults, which strike and heal:
+    Other disturbances of a copy, at a constant rate (unlike faults, which strike and heal):
 
     - `loss`: the probability that it does not arrive, of multicasts and of everything else;
-    - `reorder`: the probability that the copy of a multicast is held back, each for itself, so that later ones overtake it there;
-    - `reorder_delay`: how long it is held back;
-    - `spell_ns`: if it is not 0, the network is good for so long, then as bad as `loss` and `reorder` say, then good again, in turns.
+    - `reorder`: the probability that a copy of a multicast is delayed, independently of other copies, so that later ones overtake it;
+    - `reorder_delay`: how long it is delayed;
+    - `spell_ns`: if it is not 0, the network alternates: undisturbed for that long, then disturbed by `loss` and `reorder` for that long.
 
-    Only multicasts are held back, as in the experiments of the NSDI'15 paper (section 6): it is their order that protocols rest on.
-    These hold in a data-centre network too.
+    Only multicasts are delayed, as in the experiments of the NSDI'15 paper (section 6): protocols depend on the order of multicasts.
+    The disturbances apply in a data-centre network too.
     """
 
     transit: Delay = Delay("uniform", 20_000, 5_000)
@@ -100,7 +101,7 @@ class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DirectNetwork:
-    """Every node has a link of its own to every other; nothing queues and nothing is lost."""
+    """Every node has a link to every other node; nothing queues and nothing is lost."""
 
     at_once = True
 
@@ -119,8 +120,8 @@ class DirectNetwork:
 
 
 class DisturbedNetwork:
-    """A network with the `loss` and `reorder` of `links`, always or in bad spells, which draws nothing from the random source of the
-    network below."""
+    """A network with the `loss` and `reorder` of `links`, always or in bad spells, which does not draw from the random source of the
+    underlying network."""
 
     def __init__(self, network: Network, links: Links, random: Random) -> None:
         self.at_once = network.at_once

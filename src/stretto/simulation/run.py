@@ -1,4 +1,4 @@
-"""One run: safety under faults, then, when all is healed, liveness."""
+"""One run: safety under faults; then, when all faults are healed, liveness."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stretto.simulation.durable import DurableMachine
 from stretto.simulation.fabric import FabricNetwork
 from stretto.simulation.faults import Faults
 from stretto.simulation.faults.base import FaultyNetwork, Stricken
-from stretto.simulation.lives import Lives, in_service
+from stretto.simulation.lifecycle import Lifecycle, in_service
 from stretto.simulation.load import ClosedLoop, Workload, short_bytes
 from stretto.simulation.metering import MeteredMachine
 from stretto.simulation.network import DirectNetwork, DisturbedNetwork, Network
@@ -36,7 +36,7 @@ from stretto.verify.logs import LogObserver
 from stretto.verify.violation import Violation, shortened
 
 CLIENT_ADDRESSES: Address = 1 << 20
-"""Clients have addresses from here on; below are the replicas, and behind them the sequencers."""
+"""Clients have addresses from here on; replicas have the lowest addresses, and sequencers follow them."""
 
 _POLL_NS = 1_000_000
 _EVENTS_AT_LEAST = 5_000_000
@@ -46,7 +46,7 @@ _CONFIGURATIONS = 100_000
 
 
 class FoundViolation(msgspec.Struct, frozen=True):
-    """What went wrong, when in virtual time, and how to see it again."""
+    """What went wrong, when in virtual time, and the command that repeats it."""
 
     kind: str
     description: str
@@ -65,17 +65,17 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class SimulationResult(msgspec.Struct, frozen=True):
-    """What a run gave. Figures of time are virtual, and those of throughput and latency are about the time until the faults were healed.
+    """The result of a run. Times are virtual. Throughput and latency are of the time until the faults were healed.
 
     - `operations`: calls that had a result by then; `failures`: those that had none, by the name of the error;
     - `settled_ms`: how long everything took to complete after that; None if it did not;
     - `messages_delivered`, `datagrams_delivered`: over all nodes and the whole run;
     - `view_changes`, `reconciliations`: the most that any replica counted; `rolled_back_operations`: all replicas together;
-    - `crashed`: the replicas that are down at the end; `restarts`: how often one began again, `recoveries`: how many of these had lost
-      their memory and came back into service;
+    - `crashed`: the replicas that are down at the end; `restarts`: how often one restarted, `recoveries`: how many of these had lost
+      their state and came back into service;
     - `struck`: how often each fault did; `events`: how often nodes reported what; `features`: see `stretto.simulation.coverage`;
     - `history`: the verdict of the linearizability checker, which may be "unknown"; None if it was not asked;
-    - `metrics`: what each replica says of itself, by index.
+    - `metrics`: the metrics of each replica, by index.
     """
 
     spec: SimulationSpec
@@ -103,7 +103,7 @@ class SimulationResult(msgspec.Struct, frozen=True):
 
 
 class Simulation:
-    """The nodes of one run and what watches them. `simulate` is the usual way to use it.
+    """The nodes of one run and their observers. `simulate` is the usual way to use it.
 
     `history` has every call of the run so far, if the specification asks for checks; `clients` are the machines of the client nodes.
     """
@@ -129,7 +129,7 @@ class Simulation:
         if spec.links.disturbed:
             plain = DisturbedNetwork(plain, spec.links, Random(f"{seed}/disturbance"))
         network = FaultyNetwork(plain)
-        # A network in which packets take room needs to know their size.
+        # A network with queues must know the size of packets.
         codec = Codec(protocol.message_types) if spec.checks or fabric else None
         self.world = World(network if spec.faults else plain, group, codec, trace)
         if fabric is not None:
@@ -138,11 +138,11 @@ class Simulation:
         self._sequencers = [self.world.add(Machine(self.world, a, spec.sequencer_costs, Random(f"{seed}/{a}"))) for a in sequencers]
         self.clients = [self.world.add(Machine(self.world, a, spec.client_costs, Random(f"{seed}/{a}"))) for a in addresses]
         self._start_nodes(protocol, spec.config(), machine)
-        self.lives = Lives(self._replicas, self._begin_again)
+        self.lifecycle = Lifecycle(self._replicas, self._restart)
         self._replicas[-1 - spec.dead].slowdown_ns += spec.slow_ns
         for host in self._replicas[spec.replicas - spec.dead :]:
-            self.world.at(_POLL_NS, self._end_for_good, host)
-        stricken = Stricken(self.world, network, self.lives, self.clients, self._sequencers, self._begin_sequencer)
+            self.world.at(_POLL_NS, self._crash_for_good, host)
+        stricken = Stricken(self.world, network, self.lifecycle, self.clients, self._sequencers, self._begin_sequencer)
         strengths = {fault: spec.strength_of(fault) for fault in spec.faults}
         self._faults = Faults(strengths, stricken, f"{seed}/faults")
         self._coverage = Coverage(lambda: self._faults.active)
@@ -171,7 +171,7 @@ class Simulation:
         return self._calls.history
 
     def run(self) -> SimulationResult:
-        """Do everything, once."""
+        """Run both parts. Call it once."""
         violation: FoundViolation | None = None
         try:
             self._work_under_faults()
@@ -193,8 +193,8 @@ class Simulation:
         self._faults.heal()
 
     def _settle(self) -> None:
-        """Replicas that crashed for good stay down, all others have begun again or do now. With these, every call must complete, fresh
-        ones too, what they gave must be committed, and every replica must have it.
+        """Replicas that crashed for good stay down; all others are running. Now every call must complete, pending and new ones, its
+        result must be committed, and every running replica must have committed it.
         """
         began_ns = self.world.now_ns
         deadline_ns = began_ns + self.spec.settle_ns
@@ -207,12 +207,12 @@ class Simulation:
             self.world.at(self.world.now_ns, self._poll_commits)
             self._run_until(deadline_ns, self._uncommitted)
             self._calls.finish()
-            self._logs.check_agreement(machine.address for machine in self.lives.living())
+            self._logs.check_agreement(machine.address for machine in self.lifecycle.running())
             self._check_history()
         self._settled_ms = (self.world.now_ns - began_ns) / 1e6
 
     def _check_history(self) -> None:
-        """Search for a linearization, knowing nothing of logs: what the observers have seen should make sure that there is one."""
+        """Search for a linearization, without the logs. The observers' checks should imply that there is one."""
         if self._model is None:
             return
         self._history_verdict = (verdict := check(self.history, self._model, at_most(_CONFIGURATIONS))).verdict
@@ -232,21 +232,21 @@ class Simulation:
             self.world.stop()
 
     def _laggards(self) -> list[Address]:
-        """The living replicas that have not committed what another has, or are not in service."""
-        living = self.lives.living()
-        return [machine.address for machine in living if machine.node.state.committed < self._logs.committed or not in_service(machine)]
+        """The running replicas that have not committed everything that another has committed, or are not in service."""
+        running = self.lifecycle.running()
+        return [machine.address for machine in running if machine.node.state.committed < self._logs.committed or not in_service(machine)]
 
     def _uncommitted(self) -> str:
         return f"{self._calls.uncommitted} accepted results are not committed, and replicas {self._laggards()} lag behind: these"
 
     # Building and watching
 
-    def _end_for_good(self, machine: Machine, _: Any) -> None:
-        """Stop a replica that is to be dead, as soon as nobody waits for it to have started, and its memory may be lost."""
-        if self.lives.bootstrapping() or machine not in self.lives.may_lose_memory():
-            self.world.at(self.world.now_ns + _POLL_NS, self._end_for_good, machine)
+    def _crash_for_good(self, machine: Machine, _: Any) -> None:
+        """Stop a replica that is to be dead, as soon as no other replica waits for its start, and its state may be lost."""
+        if self.lifecycle.bootstrapping() or machine not in self.lifecycle.may_lose_state():
+            self.world.at(self.world.now_ns + _POLL_NS, self._crash_for_good, machine)
         else:
-            self.lives.end_for_good(machine)
+            self.lifecycle.crash_for_good(machine)
 
     def _replica_host(self, address: Address, protocol: ProtocolDefinition) -> Machine:
         spec = self.spec
@@ -277,11 +277,11 @@ class Simulation:
         assert factory is not None, f"{config.protocol} has no sequencers"
         host.start(lambda port: factory(port, config, port.address - config.n))
 
-    def _begin_again(self, host: Machine, start: Start, remembers: bool) -> None:
+    def _restart(self, host: Machine, start: Start, kept_state: bool) -> None:
         def begin(port: Port) -> Node:
             replica = self._new_replica(port, start)
             if self.spec.checks:
-                self._logs.began_again(host.address, replica, remembers)
+                self._logs.began_again(host.address, replica, kept_state)
             return replica
 
         host.start(begin)
@@ -289,13 +289,13 @@ class Simulation:
     def _reported(self, address: Address, event: str, details: dict[str, Any]) -> None:
         self._coverage.reported(address, event, details)
         self._faults.noticed()
-        if event == "stopped" and not self.lives.refused(address):
+        if event == "stopped" and not self.lifecycle.refused(address):
             raise Violation("node stopped", f"replica {address} says: {details['reason']}")
-        if event == "stopped":  # whoever had started it by mistake looks after it
+        if event == "stopped":  # its operator had started it by mistake, and now starts it properly
             self.world.at(self.world.now_ns + _POLL_NS, self._start_properly, self._replicas[address])
 
     def _start_properly(self, machine: Machine, _: Any) -> None:
-        self.lives.begin_again(machine)
+        self.lifecycle.restart(machine)
 
     def _watch(self, machine: Machine) -> None:
         machine.node.check_invariants()
@@ -336,8 +336,8 @@ class Simulation:
             rolled_back_operations=sum(replica.get("rolled_back_operations", 0) for replica in metrics),
             committed=max(machine.node.state.committed for machine in self._replicas),
             crashed=[machine.address for machine in self._replicas if machine.crashed],
-            restarts=self.lives.begun_again,
-            recoveries=self.lives.recovered,
+            restarts=self.lifecycle.restarts,
+            recoveries=self.lifecycle.recovered,
             struck=self._faults.struck,
             events=self._coverage.events,
             features=sorted(self._coverage.features),

@@ -1,4 +1,4 @@
-"""What is to be simulated, as plain data: it can be stored, and printed as a command line."""
+"""The specification of a run as plain data: it can be stored, and printed as a command line."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs", "se
 
 
 class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One run: who takes part, what they do, what goes wrong, and the seed that decides the rest.
+    """One run: the nodes, the load, the faults, and the seed that decides the rest.
 
     - `protocol`, `service`: names, as in a cluster's configuration;
     - `replicas`, `clients`: how many nodes of each; `sessions`: how many calls are outstanding, over all clients;
     - `operations`: how many calls are made in all; `keys`: how many keys they are about, if the service has keys; `think_ns`: the mean
       time between a return and the next call of that session;
-    - `durability`: as in a cluster's configuration; with "disk", each replica has one, which faults can strike too;
+    - `durability`: as in a cluster's configuration; with "disk", each replica has a disk, which faults can strike too;
     - `dead`: how many replicas, the last ones, stop for good when all have come into service; `slow_ns`: how much longer the last one
       of the others takes for each burst;
-    - `sequencers`: how many nodes number the requests, for a protocol that has such;
-    - `faults`: names from `stretto.simulation.faults.FAULTS`; `strengths`: how much of each there is, where that is not the usual;
-    - `fault_ns`: faults are healed after this virtual time, if the operations have not come to an end before; `settle_ns`: how much
-      there is then for everything to complete;
+    - `sequencers`: how many nodes number the requests, for a protocol that has sequencers;
+    - `faults`: names from `stretto.simulation.faults.FAULTS`; `strengths`: their strengths, where these are not the usual ones;
+    - `fault_ns`: faults are healed after this virtual time, if the operations have not ended before; `settle_ns`: how much
+      virtual time every call then has to complete;
     - `checks`: observe every step. Messages are then encoded and decoded too, so that nodes share no object;
     - `timeouts`, `limits`: the configuration; `costs`, `client_costs`, `sequencer_costs`: what machines of replicas, clients and
       sequencers spend;
-    - `disk`: how long a replica's takes, if it has one;
-    - `links`: delays, loss and reordering; or `fabric`: a data-centre network in the place of the delays, if it names a topology.
+    - `disk`: the times of a replica's disk, if it has one;
+    - `links`: delays, loss and reordering; or `fabric`: a data-centre network instead of the delays, if it names a topology.
     """
 
     protocol: str
@@ -78,7 +78,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ClusterConfig(members, *shared, sequencers=sequencers, timeouts=self.timeouts, limits=self.limits)
 
     def strength_of(self, fault: str) -> Strength:
-        """How much of a fault there is."""
+        """The strength of a fault."""
         return self.strengths.get(fault, Strength())
 
     def validate(self) -> SimulationSpec:
@@ -111,7 +111,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self
 
     def command(self) -> str:
-        """The command line that does this run again."""
+        """The command line that repeats this run."""
         words = ["stretto", "simulate", "--protocol", self.protocol]
         for option in ("service", "replicas", "clients", "sessions", "operations"):
             words += [f"--{option}", str(getattr(self, option))]
@@ -131,7 +131,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return shlex.join(words)
 
     def _settings(self) -> list[tuple[str, Any]]:
-        """What has no option of its own, with dotted names."""
+        """The settings without an option of their own, with dotted names."""
         settings: list[tuple[str, Any]] = [(name, getattr(self, name)) for name in _SINGLE]
         for table in _TABLES:
             settings += _flat(table, getattr(self, table))

@@ -1,7 +1,7 @@
 """The host of nodes in virtual time: a heap of events, and a machine for each node.
 
-A machine is a single server. What arrives while it works waits; when it is free again it takes a burst of what waits, and the messages
-that its node sends to one destination meanwhile share datagrams. So load makes every operation cheaper here as it does in reality. With
+A machine is a single server. Input that arrives while it works is queued; when it is free again it takes a burst from the queue, and the
+messages that its node sends to one destination during a burst share datagrams. So load makes every operation cheaper, as in reality. With
 costs of zero it is free at once, and a burst is one datagram.
 
 Everything that happens is decided by the order of the heap, (time, sequence number), and by seeded randomness.
@@ -27,7 +27,7 @@ from stretto.verify.violation import Violation
 
 Action: TypeAlias = Callable[[Any, Any], Any]
 Step: TypeAlias = Callable[[Any, Any], int]
-"""A step of a node; the answer is what it costs, in nanoseconds."""
+"""A step of a node. Returns its cost in nanoseconds."""
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +39,7 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `burst_ns`: for each burst: waking up, and asking the sockets for input. What arrives meanwhile belongs to the burst;
     - `burst`: how many datagrams it takes at once;
     - `datagram_messages`: how many messages fit one datagram;
-    - `queue`: how much waits at most, timers that are due included; a datagram that finds the queue full is lost.
+    - `queue`: the length of the queue, due timers included; a datagram that arrives at a full queue is lost.
     """
 
     receive_datagram_ns: int = 0
@@ -64,10 +64,10 @@ class Codec:
 class World:
     """Virtual time, the machines in it, and what connects them.
 
-    Parameters: `network`, what carries datagrams; `group`, the addresses of the replicas; `codec`, through which all messages go, if
-    there is one; `tracer`, where records go, if anywhere. What is to be called may be set: `watch`, after every step of a node;
-    `watch_disk`, when a burst of a machine with a disk is over, and what the node persisted in it is there; `on_report`, with the address,
-    event and details of every report.
+    Parameters: `network`, what carries datagrams; `group`, the addresses of the replicas; `codec`, which encodes and decodes all
+    messages, if there is one; `tracer`, which gets the trace records, if any. Callbacks may be set: `watch`, after every step of a node;
+    `watch_disk`, when a burst of a machine with a disk is over and its records are on the disk; `on_report`, with the address, event and
+    details of every report.
     """
 
     def __init__(self, network: Network, group: Sequence[Address], codec: Codec | None = None, tracer: Tracer | None = None) -> None:
@@ -85,12 +85,12 @@ class World:
         self._stopped = False
 
     def add(self, machine: Machine) -> Machine:
-        """Let a machine, without a node so far, be reached under its address."""
+        """Add a machine, which has no node yet, under its address."""
         self.machines[machine.address] = machine
         return machine
 
     def at(self, time_ns: int, action: Action, first: Any = None, second: Any = None) -> None:
-        """Call `action(first, second)` when the time has come."""
+        """Call `action(first, second)` at that time."""
         self._sequence += 1
         heappush(self._heap, (time_ns, self._sequence, action, first, second))
 
@@ -99,7 +99,7 @@ class World:
         self._stopped = True
 
     def run(self, until_ns: int, max_events: int) -> bool:
-        """Let time pass until `stop` is called (the answer is True) or until that time (False).
+        """Let time pass until `stop` is called (returns True) or until that time (False).
 
         Raises Violation if that takes more than `max_events`: then nodes send without end.
         """
@@ -145,10 +145,10 @@ class World:
 
 
 class Machine:
-    """One node, what waits for it, and the port through which it acts.
+    """One node, its input queue, and the port through which it acts.
 
-    A machine that has crashed may `start` again, with a new node: that is its next life, and nothing of the one before is left but
-    the time on its clock.
+    A machine that has crashed may `start` again, with a new node: that is its next incarnation. It keeps nothing of the one
+    before except the time on its clock.
 
     Invariants: while `_holds` is 0 nothing waits; `_deadlines` has the timers that are set, `_wakeups` the time of the event that the heap
     has for a timer (a timer that is set again and again keeps its first event, which then looks at the deadline).
@@ -157,22 +157,22 @@ class Machine:
     durable = False
 
     served = False
-    """Whether its disk tells that it was in service."""
+    """Whether its disk shows that it was in service."""
 
     def __init__(self, world: World, address: Address, costs: Costs, random: Random) -> None:
         self.address = address
         self.random = random
         self.node: Any = None
         self.crashed = False
-        self.life = 0
-        """Goes up whenever a life begins or ends."""
+        self.incarnation = 0
+        """Increases at each start and at each crash."""
         self.slowdown_ns = 0
-        """What every burst takes on top of its costs."""
+        """Additional time of every burst, in nanoseconds."""
         self.messages_received = self.messages_sent = 0
         self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
         self.bursts = 0
         self.busy_ns = 0
-        """How long its processor has worked, over all lives."""
+        """How long its processor has worked, over all incarnations."""
         self._world = world
         self._costs = costs
         self._room = costs.queue
@@ -190,9 +190,9 @@ class Machine:
     # What its host does
 
     def start(self, factory: Callable[[Port], Node]) -> None:
-        """Begin a life: build the node, which may act at once."""
+        """Begin an incarnation: build the node, which may act at once."""
         self.crashed = False
-        self.life += 1
+        self.incarnation += 1
         self._holds = 0
         self._room = self._costs.queue
         self._deadlines.clear()
@@ -205,21 +205,21 @@ class Machine:
         self._enqueue(self._run, action, (first, second))
 
     def hold(self) -> int:
-        """Freeze the machine until as many `release`: input waits, timers fire late. The answer is for `release`."""
+        """Freeze the machine until a `release` for each `hold`: input waits, timers fire late. Returns the argument for `release`."""
         self._holds += 1
-        return self.life
+        return self.incarnation
 
-    def release(self, life: int, _: Any = None) -> None:
-        """Take back one `hold` of this life, if it has not ended."""
-        if life != self.life:
+    def release(self, incarnation: int, _: Any = None) -> None:
+        """Undo one `hold` of this incarnation, unless the incarnation has ended."""
+        if incarnation != self.incarnation:
             return
         self._holds -= 1
         self._go_on()
 
     def crash(self) -> None:
-        """End this life: what waits is lost, and so is all that comes until the next."""
+        """End this incarnation: everything that waits is lost, and so is everything that arrives before the next start."""
         self.crashed = True
-        self.life += 1
+        self.incarnation += 1
         self._holds = 1
         self._room = 0
         self._executing_ns = 0
@@ -229,7 +229,7 @@ class Machine:
         self._at_burst_end.clear()
 
     def recall(self) -> Sequence[Message]:
-        """What the lives before leave to the next: nothing."""
+        """The records that earlier incarnations left: none."""
         return ()
 
     def forget(self) -> None:
@@ -303,7 +303,7 @@ class Machine:
         """Nothing."""
 
     def stop(self, reason: str) -> None:
-        """See `stretto.core.node.Port`. This life ends with a report."""
+        """See `stretto.core.node.Port`. The incarnation ends with a report."""
         self.report("stopped", reason=reason)
         self.crash()
 
@@ -328,7 +328,7 @@ class Machine:
             self._perform(action, first, second)
 
     def _perform(self, action: Step, first: Any, second: Any) -> None:
-        """The begin of a burst at a machine that is free; all of it, if it begins at once."""
+        """Start a burst at a machine that is free; or do all of it, if a burst has no fixed cost."""
         if self._costs.burst_ns:
             self._queue.append((action, first, second))
             self._wake_up()
@@ -336,7 +336,7 @@ class Machine:
             self._end_burst(self.slowdown_ns + action(first, second))
 
     def _go_on(self) -> None:
-        """Take what waits, if the machine is free."""
+        """Take input from the queue, if the machine is free."""
         while self._queue and not self._holds:
             if self._costs.burst_ns:
                 self._wake_up()
@@ -344,12 +344,12 @@ class Machine:
                 self._work()
 
     def _wake_up(self) -> None:
-        """Spend what every burst does, before it takes what waits then."""
+        """Spend the fixed cost of a burst, before it takes input from the queue."""
         self.busy_ns += self._costs.burst_ns
         self._world.at(self._world.now_ns + self._costs.burst_ns, self._awake, self.hold())
 
-    def _awake(self, life: int, _: Any) -> None:
-        if life != self.life:
+    def _awake(self, incarnation: int, _: Any) -> None:
+        if incarnation != self.incarnation:
             return
         self._holds -= 1
         if not self._holds:
@@ -357,7 +357,7 @@ class Machine:
             self._go_on()
 
     def _work(self) -> None:
-        """Handle one burst of what waits."""
+        """Handle one burst of the queued input."""
         queue = self._queue
         spent = self.slowdown_ns
         for _ in range(self._costs.burst):
@@ -387,7 +387,7 @@ class Machine:
             self._world.at(self._world.now_ns + spent, self.release, self.hold())
 
     def _flush(self, spent: int) -> int:
-        """Send what the node wants sent, from `spent` nanoseconds from now on. The answer: when that is done."""
+        """Send the messages of the burst, from `spent` nanoseconds from now on. Returns when that is done."""
         outbox, self._outbox = self._outbox, {}
         costs = self._costs
         limit = costs.datagram_messages

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from stretto.testbed.flows import Table
+from stretto.core.config import is_ipv4
+from stretto.network.controller import Controller
+from stretto.testbed.flows import Table, table_of
 from stretto.testbed.openflow import (
     ETH_SRC,
     ETH_TYPE,
@@ -20,9 +22,20 @@ from stretto.testbed.openflow import (
     SetField,
     ToGroup,
 )
+from stretto.testbed.plan import Plan
 
 _MATCHED = {IN_PORT: "in_port", ETH_SRC: "dl_src", IPV4_SRC: "nw_src", IPV4_DST: "nw_dst"}
 _SET = {ETH_SRC: "eth_src", IP_DSCP: "ip_dscp"}
+
+
+def bundle_of(controller: Controller, switch: str) -> Iterator[str]:
+    """The lines for one switch of a controller.
+
+    Only plain multicast can need hosts' addresses. A host that is named by an IPv4 address has it, any other has its address in a testbed.
+    """
+    plan = Plan(controller.topology)
+    addresses = {host: host if is_ipv4(host) else plan.address(host) for host in controller.topology.hosts}
+    return bundle_lines(table_of(controller.rules.get(switch, ()), addresses, {}))
 
 
 def bundle_lines(table: Table) -> Iterator[str]:

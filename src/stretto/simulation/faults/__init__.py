@@ -1,12 +1,12 @@
-"""Faults by name. Each strikes again and again for a while, how hard, how long and whom being drawn from the seed, until all are healed.
+"""Faults by name. Each strikes again and again until all are healed; its strength, duration and target are drawn from the seed.
 
 - `loss`, `duplication`, `reordering`, `partition`, `one_way_partition`: of the network;
-- `pause`, `slow`, `clock_drift`: of machines, and links, that go on;
-- `crash`: for good; `restart`: with the loss of memory; `false_bootstrap`: that too, and then a start as if it were the first, which the
-  replica must refuse; together never of more than f replicas at a time;
-- `sequencer_restart`: sequencers crash and begin again, with all that they knew forgotten; even all of them at once;
-- `kill`, `power_cut`: with disks; the replicas remember; what was under way to the disk is torn;
-- `slow_disk`, `disk_full`, `failing_sync`, `bit_flip`: of disks. The last counts as a loss of memory.
+- `pause`, `slow`, `clock_drift`: of machines and links that stay up;
+- `crash`: for good; `restart`: with lost state; `false_bootstrap`: with lost state, and then a start as if it were the first, which the
+  replica must refuse; together they never affect more than f replicas at a time;
+- `sequencer_restart`: sequencers crash and restart with no state, possibly all of them at once;
+- `kill`, `power_cut`: of replicas with disks, which keep their state; a write in progress is torn;
+- `slow_disk`, `disk_full`, `failing_sync`, `bit_flip`: of disks. The last counts as lost state.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BEHIND_A_REPORT_NS = (MICROSECOND, MILLISECOND)
 
 
 def faults_for(durability: str, sequencers: int = 0) -> tuple[str, ...]:
-    """The names of the faults that there can be, with disks or without, and with so many sequencers."""
+    """The names of the faults that are possible with this durability and this number of sequencers."""
 
     def can_strike(kind: type[Fault]) -> bool:
         return (durability == "disk" or not kind.needs_disk) and (sequencers > 0 or not kind.needs_sequencer)
@@ -69,10 +69,10 @@ def check_names(names: Sequence[str], durability: str, sequencers: int = 0) -> N
 
 
 class Faults:
-    """Lets faults come and go: those of `strengths`, each as much as it says there. `struck` counts how often each did.
+    """Starts and ends faults: those of `strengths`, each with the strength given there. `struck` counts how often each struck.
 
-    Every other time, a fault that has rested waits for the next rare thing to be reported, and strikes right behind that: what follows
-    upon a vote, or upon the beginning of a view, is where protocols have their weak points.
+    In half of the cases, a fault that has rested waits until a node reports a rare event, and strikes right after it: the moments after a
+    vote, or after the start of a view, are where protocols have their weak points.
     """
 
     def __init__(self, strengths: Mapping[str, Strength], stricken: Stricken, seed: str) -> None:
@@ -84,7 +84,7 @@ class Faults:
         self._healed = False
         for name, strength in strengths.items():
             for kind in FAULTS[name]:
-                for number in range(kind.at_once(stricken.lives)):
+                for number in range(kind.at_once(stricken.lifecycle)):
                     self._rest(kind(stricken, Random(f"{seed}/{kind.__name__}/{number}"), strength.severity), name)
 
     @property
@@ -93,7 +93,7 @@ class Faults:
         return list(self._active.values())
 
     def heal(self) -> None:
-        """End all faults, and let none begin."""
+        """End all faults, and start no more."""
         self._healed = True
         for fault in list(self._active):
             self._end(fault)

@@ -1,4 +1,4 @@
-"""What every fault is: something that begins, hard or softly, and ends, again and again."""
+"""The base of all faults: a fault begins, with a strength, and ends, again and again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from stretto.core.node import Address
-from stretto.simulation.lives import Lives
+from stretto.simulation.lifecycle import Lifecycle
 from stretto.simulation.network import Deliver, Network
 from stretto.simulation.world import Machine, World
 
@@ -30,7 +30,7 @@ def log_uniform(random: Random, low: float, high: float) -> float:
 
 
 class FaultyNetwork:
-    """A network with what is wrong with it at the moment."""
+    """A network with the faults that are active at the moment."""
 
     def __init__(self, network: Network) -> None:
         self.tamperings: list[Tampering] = []
@@ -51,32 +51,32 @@ class FaultyNetwork:
 
 
 class Stricken:
-    """What faults can strike: the world's network, the replicas' machines and their lives, and the machines of sequencers and clients."""
+    """What faults can strike: the network, the replicas' machines and their lifecycle, and the machines of sequencers and clients."""
 
     def __init__(
         self,
         world: World,
         network: FaultyNetwork,
-        lives: Lives,
+        lifecycle: Lifecycle,
         clients: Sequence[Machine],
         sequencers: Sequence[Machine] = (),
         begin_sequencer: Callable[[Machine], None] = lambda machine: None,
     ) -> None:
         self.world = world
         self.network = network
-        self.lives = lives
-        self.replicas = lives.replicas
+        self.lifecycle = lifecycle
+        self.replicas = lifecycle.replicas
         self.sequencers = list(sequencers)
         self.begin_sequencer = begin_sequencer
-        self.machines = [*lives.replicas, *sequencers, *clients]
+        self.machines = [*lifecycle.replicas, *sequencers, *clients]
 
 
 class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of a fault there is, against what it has by itself.
+    """The strength of a fault, relative to its usual strength.
 
-    - `frequency`: how often it strikes: its rests are divided by this;
-    - `duration`: its strikes last so many times as long;
-    - `severity`, from 0 to 1: the part of its range that it draws from, from the mildest on, by orders of magnitude.
+    - `frequency`: how often it strikes: the times between two strikes are divided by this;
+    - `duration`: the factor by which a strike lasts longer;
+    - `severity`, from 0 to 1: the part of its range that it draws from, starting at the mildest, in orders of magnitude.
     """
 
     frequency: float = 1.0
@@ -85,7 +85,7 @@ class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fault(ABC):
-    """One kind of fault. `begin` draws how it strikes this time and says so; `end` takes back what `begin` did.
+    """One kind of fault. `begin` draws how it strikes this time, and returns that; `end` undoes it.
 
     `end` is not called of a fault `for_good`.
     """
@@ -100,30 +100,30 @@ class Fault(ABC):
 
     longest_ns = 200 * MILLISECOND
     longest_rest_ns = 20 * MILLISECOND
-    """How long it strikes, and rests, at most; how long it does is spread evenly over the orders of magnitude from `SHORTEST_NS`."""
+    """The longest strike and the longest rest; lengths are drawn log-uniformly from `SHORTEST_NS` on."""
 
     def __init__(self, stricken: Stricken, random: Random, severity: float) -> None:
         self.stricken = stricken
-        self.lives = stricken.lives
+        self.lifecycle = stricken.lifecycle
         self.random = random
         self.target: Address = NETWORK
         self._severity = severity
 
     @classmethod
-    def at_once(cls, lives: Lives) -> int:
+    def at_once(cls, lifecycle: Lifecycle) -> int:
         """How many of this kind there may be at a time."""
         return 1
 
     @abstractmethod
     def begin(self) -> dict[str, Any] | None:
-        """Strike; what with, for the trace. None: it cannot strike now."""
+        """Strike. Returns the details, for the trace; None if it cannot strike now."""
 
     @abstractmethod
     def end(self) -> None:
         """Stop."""
 
     def draw_strength(self, low: float, high: float) -> float:
-        """A draw that is as likely in each order of magnitude from `low` to `high`, so far as the fault's severity reaches."""
+        """A draw that is as likely in each order of magnitude from `low` to `high`, as far as the fault's severity reaches."""
         return log_uniform(self.random, low, low * (high / low) ** self._severity)
 
 
@@ -133,7 +133,7 @@ class MachineFault(Fault):
     machine: Machine
 
     def choose(self, machines: Sequence[Machine]) -> Machine:
-        """Draw whom to strike."""
+        """Draw the machine to strike."""
         self.machine = self.random.choice(machines)
         self.target = self.machine.address
         return self.machine

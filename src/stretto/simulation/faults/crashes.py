@@ -1,28 +1,28 @@
-"""Faults that end a life, of a replica or a sequencer. No more than f replicas are without memory at any time."""
+"""Faults that crash a replica or a sequencer. At most f replicas have lost their state at any time."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from stretto.simulation.faults.base import MILLISECOND, SHORTEST_NS, Fault, MachineFault, log_uniform
-from stretto.simulation.lives import Lives
+from stretto.simulation.lifecycle import Lifecycle
 from stretto.simulation.world import Machine
 
 REST_NS = 200 * MILLISECOND
-"""Between two ends of lives: at most; long enough for most to come back into service."""
+"""The longest time between two crashes: long enough for most replicas to come back into service."""
 
 
 class Crash(MachineFault):
-    """A replica stops for good, once all have come into service; at most f of them do."""
+    """A replica stops for good, once all have come into service; at most f replicas stop."""
 
     for_good = True
 
     def begin(self) -> dict[str, Any] | None:
         """Crash one, if that is allowed."""
-        candidates = self.lives.may_lose_memory()
-        if not candidates or self.lives.bootstrapping():
+        candidates = self.lifecycle.may_lose_state()
+        if not candidates or self.lifecycle.bootstrapping():
             return None
-        self.lives.end_for_good(self.choose(candidates))
+        self.lifecycle.crash_for_good(self.choose(candidates))
         return {}
 
     def end(self) -> None:
@@ -30,104 +30,104 @@ class Crash(MachineFault):
 
 
 class Restart(MachineFault):
-    """A replica crashes, loses its memory and begins again; up to f at a time, also while they recover, again and again."""
+    """A replica crashes, loses its state and restarts; up to f replicas at a time, again and again, also while they recover."""
 
     longest_rest_ns = REST_NS
 
     @classmethod
-    def at_once(cls, lives: Lives) -> int:
-        """As many as the protocols promise to survive."""
-        return lives.most_without_memory
+    def at_once(cls, lifecycle: Lifecycle) -> int:
+        """As many as the protocols tolerate."""
+        return lifecycle.max_lost
 
     def begin(self) -> dict[str, Any] | None:
         """Crash one, if that is allowed."""
-        candidates = self.lives.may_lose_memory()
+        candidates = self.lifecycle.may_lose_state()
         if not candidates:
             return None
-        self.lives.end(self.choose(candidates))
+        self.lifecycle.crash(self.choose(candidates))
         self.machine.forget()
-        self.lives.lose_memory(self.machine)
+        self.lifecycle.lose_state(self.machine)
         return {}
 
     def end(self) -> None:
-        """Let it begin again."""
-        self.lives.begin_again(self.machine)
+        """Restart it."""
+        self.lifecycle.restart(self.machine)
 
 
 class FalseBootstrap(Restart):
-    """A replica crashes, loses its memory, and is started by mistake as if for the first time. It must end itself, and take no part."""
+    """A replica crashes, loses its state, and is started by mistake as if for the first time. It must notice that and stop."""
 
     def end(self) -> None:
-        """Make the mistake."""
+        """Start it as if for the first time."""
         if self.machine.crashed:
-            self.lives.begin_mistakenly(self.machine)
+            self.lifecycle.bootstrap_mistakenly(self.machine)
 
 
 class Kill(MachineFault):
-    """A replica crashes, and begins again with what is on its disk. It may strike all of them at a time."""
+    """A replica crashes, and restarts with what is on its disk. All replicas may be down at the same time."""
 
     needs_disk = True
     longest_rest_ns = REST_NS
 
     @classmethod
-    def at_once(cls, lives: Lives) -> int:
+    def at_once(cls, lifecycle: Lifecycle) -> int:
         """All."""
-        return len(lives.replicas)
+        return len(lifecycle.replicas)
 
     def begin(self) -> dict[str, Any] | None:
-        """Crash one that will remember, or may lose its memory."""
-        candidates = self.lives.may_end()
+        """Crash one that keeps its state, or may lose it."""
+        candidates = self.lifecycle.may_crash()
         if not candidates:
             return None
-        self.lives.end(self.choose(candidates))
+        self.lifecycle.crash(self.choose(candidates))
         return {}
 
     def end(self) -> None:
-        """Let it begin again."""
-        self.lives.begin_again(self.machine)
+        """Restart it."""
+        self.lifecycle.restart(self.machine)
 
 
 class PowerCut(Fault):
-    """All replicas crash at once, and begin again with what is on their disks, one after the other."""
+    """All replicas crash at once, and restart with what is on their disks, one after the other."""
 
     needs_disk = True
     longest_rest_ns = REST_NS
 
     def begin(self) -> dict[str, Any] | None:
-        """Crash all, if they have come into service so far that they will remember."""
-        living = self.lives.living()
-        if not living or len(self.lives.may_end_later()) < len(living):
+        """Crash all, if all have been in service and therefore keep their state."""
+        running = self.lifecycle.running()
+        if not running or len(self.lifecycle.may_crash_later()) < len(running):
             return None
-        for machine in living:
-            self.lives.end(machine)
+        for machine in running:
+            self.lifecycle.crash(machine)
             back_ns = int(log_uniform(self.random, SHORTEST_NS, self.longest_ns))
-            self.stricken.world.at(self.stricken.world.now_ns + back_ns, self._begin_again, machine)
-        self._machines = living
-        return {"replicas": [machine.address for machine in living]}
+            self.stricken.world.at(self.stricken.world.now_ns + back_ns, self._restart, machine)
+        self._machines = running
+        return {"replicas": [machine.address for machine in running]}
 
-    def _begin_again(self, machine: Machine, _: Any) -> None:
-        self.lives.begin_again(machine)
+    def _restart(self, machine: Machine, _: Any) -> None:
+        self.lifecycle.restart(machine)
 
     def end(self) -> None:
-        """Let those begin again that have not yet."""
+        """Restart those that are still down."""
         for machine in self._machines:
-            self.lives.begin_again(machine)
+            self.lifecycle.restart(machine)
 
 
 class SequencerRestart(MachineFault):
-    """A sequencer crashes and begins again, knowing nothing. Nobody has to keep one alive: without any, calls only wait."""
+    """A sequencer crashes and restarts with no state. All sequencers may be down at the same time: calls only wait until one is back."""
 
     needs_sequencer = True
     longest_rest_ns = REST_NS
 
     def begin(self) -> dict[str, Any] | None:
         """Crash one."""
-        living = [machine for machine in self.stricken.sequencers if not machine.crashed]
-        if not living:
+        running = [machine for machine in self.stricken.sequencers if not machine.crashed]
+        if not running:
             return None
-        self.choose(living).crash()
+        self.choose(running).crash()
         return {}
 
     def end(self) -> None:
-        """Let it begin again."""
+        """Restart it."""
         self.stricken.begin_sequencer(self.machine)

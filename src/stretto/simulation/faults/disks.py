@@ -22,23 +22,23 @@ class SlowDisk(DiskFault):
     """Syncs take longer."""
 
     def begin(self) -> dict[str, Any]:
-        """Up to a thousand times as long."""
+        """Draw a factor of up to a thousand."""
         self._factor = self.draw_strength(1, 1_000)
         self.choose(self.stricken.replicas)
         self.machine.disk.slowdown *= self._factor
         return {"factor": self._factor}
 
     def end(self) -> None:
-        """Let them take as long as before."""
+        """Let syncs take as long as before."""
         self.machine.disk.slowdown /= self._factor
 
 
 class DiskFull(DiskFault):
-    """Nothing fits on the disk any more. The replica ends when it wants to write, and begins again when there is room."""
+    """Nothing fits on the disk any more. The replica stops when it tries to write, and restarts when there is room."""
 
     def begin(self) -> dict[str, Any] | None:
-        """Fill the disk of one that will remember."""
-        candidates = self.lives.may_end_later()
+        """Fill the disk of one that keeps its state."""
+        candidates = self.lifecycle.may_crash_later()
         if not candidates:
             return None
         self.choose(candidates)
@@ -46,17 +46,17 @@ class DiskFull(DiskFault):
         return {}
 
     def end(self) -> None:
-        """Make room, and let it begin again."""
+        """Make room, and restart the replica."""
         self.machine.disk.full = False
-        self.lives.begin_again(self.machine)
+        self.lifecycle.restart(self.machine)
 
 
 class FailingSync(DiskFault):
-    """The disk's syncs fail, so that nobody knows what is on it. The replica ends at the first, and begins again when they do not."""
+    """The disk's syncs fail, so that its content is unknown. The replica stops at the first failure, and restarts when syncs work again."""
 
     def begin(self) -> dict[str, Any] | None:
-        """Let the syncs of one fail that will remember."""
-        candidates = self.lives.may_end_later()
+        """Let the syncs fail of one that keeps its state."""
+        candidates = self.lifecycle.may_crash_later()
         if not candidates:
             return None
         self.choose(candidates)
@@ -64,26 +64,26 @@ class FailingSync(DiskFault):
         return {}
 
     def end(self) -> None:
-        """Let them work, and let it begin again."""
+        """Let syncs work, and restart the replica."""
         self.machine.disk.failing = False
-        self.lives.begin_again(self.machine)
+        self.lifecycle.restart(self.machine)
 
 
 class BitFlip(DiskFault):
-    """A replica crashes, and what it reads from its disk is not what it wrote. That counts as the loss of its memory."""
+    """A replica crashes, and what it reads from its disk is not what it wrote. That counts as lost state."""
 
     def begin(self) -> dict[str, Any] | None:
         """Crash one, if that is allowed, and flip one bit."""
-        candidates = self.lives.may_lose_memory()
+        candidates = self.lifecycle.may_lose_state()
         if not candidates:
             return None
         self.choose(candidates)
-        # All that was written is there, and so shows that the flipped bit is none of a torn write.
+        # Everything written is kept, which shows the replica that the flipped bit is not a torn write.
         self.machine.disk.keep_all()
-        self.lives.end(self.machine)
-        self.lives.lose_memory(self.machine)
+        self.lifecycle.crash(self.machine)
+        self.lifecycle.lose_state(self.machine)
         return self.machine.disk.flip_bit()
 
     def end(self) -> None:
-        """Let it begin again: it refuses what is damaged, and recovers."""
-        self.lives.begin_again(self.machine)
+        """Restart it: it refuses the damaged data, and recovers."""
+        self.lifecycle.restart(self.machine)

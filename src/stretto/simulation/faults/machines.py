@@ -1,4 +1,4 @@
-"""Faults of machines that go on: they stand still, are slow, or have clocks that run fast or slow."""
+"""Faults of machines that stay up: they pause, are slow, or have clocks that run fast or slow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stretto.simulation.faults.base import MICROSECOND, MILLISECOND, MachineFaul
 
 
 class Pause(MachineFault):
-    """A node stops for a long time and then goes on as if nothing had been: input waits, timers fire late."""
+    """A node pauses for a long time and then continues: input waits, timers fire late."""
 
     longest_ns = 1_000 * MILLISECOND
 
@@ -18,7 +18,7 @@ class Pause(MachineFault):
         return {}
 
     def end(self) -> None:
-        """Let it go on, if it has not crashed meanwhile."""
+        """Let it continue, if it has not crashed meanwhile."""
         self.machine.release(self._life)
 
 
@@ -51,5 +51,5 @@ class ClockDrift(MachineFault):
         return {"rate": rate}
 
     def end(self) -> None:
-        """Let it run as fast as time passes; what it is ahead or behind, it stays."""
+        """Let it run at the right rate; it stays ahead or behind by as much as it is."""
         self.machine.set_clock_rate(1.0)

@@ -24,7 +24,7 @@ class NetworkFault(Fault):
 
     @abstractmethod
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
-        """What to do to datagrams this time, and how to tell of it."""
+        """The effect on datagrams this time, and its details for the trace."""
 
 
 class Loss(NetworkFault):
@@ -54,7 +54,7 @@ class Duplication(NetworkFault):
 
 
 class Reordering(NetworkFault):
-    """Some copies are held back, so that later ones overtake them."""
+    """Some copies are delayed, so that later ones overtake them."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
         """From one copy in a thousand to one in two, by 1 us to 20 ms at most."""
@@ -99,7 +99,7 @@ class OneWayPartition(Partition):
 
 
 class SlowLink(NetworkFault):
-    """Everything from one node to another is late."""
+    """All datagrams from one node to another are late."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
         """By 10 us to 50 ms."""
@@ -115,7 +115,7 @@ class SlowLink(NetworkFault):
 
 
 class StalledLink(NetworkFault):
-    """What one node sends to another is held back, and all of it arrives at one later time, when much else may have happened."""
+    """All datagrams from one node to another are delayed, and arrive together at one later time, when much else may have happened."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
         """In 100 us to 200 ms."""

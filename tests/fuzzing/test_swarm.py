@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from stretto.core.errors import ConfigurationError
+from stretto.fuzzing.swarm import Fixed, cross, draw_spec
 from stretto.simulation.faults import faults_for
 from stretto.simulation.spec import SimulationSpec
-from stretto.simulation.swarm import Fixed, cross, draw_spec
 
 SERVICE = "a.module:Class"
 

@@ -1,4 +1,4 @@
-"""The commands of `stretto testbed` that send multicasts: in which order they come, and what a failure does to them."""
+"""`stretto testbed reorder`: how many messages receivers get in different orders, on real switches."""
 
 from __future__ import annotations
 
@@ -8,46 +8,39 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import CommaSeparated, json_option, print_json, print_table, progress_line
-from stretto.cli.testbed_options import testbed_options
+from stretto.cli.network.options import designs_option, members_options, merge_option, places_seed_option
+from stretto.cli.options import CommaSeparated, json_option, plot_option
+from stretto.cli.output import print_json, print_table, writing
+from stretto.cli.testbed.options import ready, testbed_options
 from stretto.core.errors import ConfigurationError
-from stretto.network.designs import DESIGNS, MERGES
 
 if TYPE_CHECKING:
     from stretto.network.experiment import Setting
     from stretto.testbed.commands import ControllerClient
     from stretto.testbed.fabric import Fabric
-    from stretto.testbed.failover import Interruption
 
 Print = Callable[[dict[str, Any]], None]
-_senders = click.option("--senders", default=3, show_default=True, help="How many hosts send.")
-_receivers = click.option("--receivers", default=3, show_default=True, help="How many hosts receive.")
-_merge = click.option(
-    "--merge", type=click.Choice(MERGES), default="per_root", show_default=True, help="Where ways over different roots meet."
-)
-_seed = click.option("--seed", default=1, show_default=True, help="Decides places, hashes and traffic.")
 
 
 @click.command()
 @testbed_options
-@click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True)
-@_merge
-@_senders
-@_receivers
+@designs_option
+@merge_option
+@members_options(3)
 @click.option(
     "--rate", "rates", type=CommaSeparated(float), default="900", show_default=True, help="Messages a second, of all senders together."
 )
 @click.option("--messages", default=3_000, show_default=True, help="Messages of all senders together, in each run.")
 @click.option("--message-bytes", default=128, show_default=True, help="Size of a message, frame included.")
-@_seed
+@places_seed_option
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs a row: this many seeds, counted from --seed.")
 @click.option(
     "--background", "loads", type=CommaSeparated(float), default="0", show_default=True, help="Load of a link above each receiver's rack."
 )
 @click.option("--model", is_flag=True, help="Run the same in the packet model as well.")
 @json_option
-@click.option("--plot", type=click.Path(), help="Draw reorder rate against rate or load into this file, testbed and model side by side.")
-def reorder(
+@plot_option("reorder rate against rate or load, of the testbed and the model,")
+def command(
     name: str,
     topology: str | None,
     scale: float | None,
@@ -57,21 +50,16 @@ def reorder(
     seeds: int,
     model: bool,
     as_json: bool,
-    plot: str | None,
+    plot: Path | None,
     **base: Any,
 ) -> None:
     """How many messages receivers get in different orders, on real switches.
 
-    On the testbed that is up, or on one that is there for this run only. The group, the messages and the measures are those of `stretto
-    network reorder`. Sockets on the hosts send and receive, and what counts is the order in which the kernel had them. With --background,
-    other hosts send bursts over a link above each receiver's rack.
+    Uses the testbed that is up, or one that is up for this run only. The group, the messages and the measures are those of `stretto network
+    reorder`. Sockets on the hosts send and receive; what is measured is the order in which the kernel received the messages. With
+    --background, other hosts send bursts over a link above each receiver's rack.
     """
-    from stretto.cli.interrupts import ended_by_sigterm
-    from stretto.testbed.session import running
-
     runs = _runs(designs, rates, loads, seeds, base)
-    if plot and not Path(plot).absolute().parent.is_dir():
-        raise ConfigurationError("cannot be written: there is no such directory", file=plot)
     lines: list[dict[str, Any]] = []
 
     def show(line: dict[str, Any]) -> None:
@@ -81,18 +69,22 @@ def reorder(
                 print_json(line)
 
     try:
-        with ended_by_sigterm(), progress_line() as progress, running(name, topology, scale, lambda what: progress(what, None)) as testbed:
-            caption = _caption(testbed[0], runs[0], seeds)
+        with ready(name, topology, scale) as (fabric, controller, progress):
+            caption = _caption(fabric, runs[0], seeds)
             click.echo(caption, err=True)
-            _run(*testbed, runs, model, show, progress)
+            _run(fabric, controller, runs, model, show, progress)
     finally:
         if lines and not as_json:
             print_table([_flat(line) for line in lines])
     for line in lines:
         if line.get("ignored"):
             click.echo(f"receivers ignored, with {line['design']}: {line['ignored']}", err=True)
-    if plot:
-        _plot(lines, caption, plot)
+    if plot is not None:
+        from stretto.network.drawing import draw_side_by_side
+
+        panels = {on: rows for on in ("testbed", "model") if (rows := [line for line in lines if line["on"] == on])}
+        with writing(plot):
+            draw_side_by_side(panels, caption, plot)
 
 
 def _runs(designs: Sequence[str], rates: Sequence[float], loads: Sequence[float], seeds: int, base: dict[str, Any]) -> list[Setting]:
@@ -151,58 +143,3 @@ def _flat(line: dict[str, Any]) -> dict[str, Any]:
     for key in ("latency_us", "spread_us", "late_us"):
         flat[key] = " / ".join("-" if value is None else f"{value:.0f}" for value in line.get(key, {"": None}).values())
     return flat | {"link_load": line.get("link_load")}
-
-
-def _plot(lines: Sequence[dict[str, Any]], caption: str, file: str) -> None:
-    from stretto.network.drawing import draw_side_by_side
-
-    panels = {on: rows for on in ("testbed", "model") if (rows := [line for line in lines if line["on"] == on])}
-    try:
-        draw_side_by_side(panels, caption, file)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot be written: {error}", file=file) from None
-
-
-@click.command()
-@testbed_options
-@click.option("--what", type=click.Choice(["root", "link"]), default="root", show_default=True, help="The group's root, or a link below.")
-@click.option("--design", type=click.Choice(DESIGNS), default="serialised", show_default=True)
-@_merge
-@_senders
-@_receivers
-@click.option("--rate", default=1_000.0, show_default=True, help="Messages a second, of all senders together.")
-@_seed
-@json_option
-def failover(name: str, topology: str | None, scale: float | None, as_json: bool, **trial: Any) -> None:
-    """Kill a root or a link that a group's multicasts pass, and bring it back: what receivers miss, and when the controller acted.
-
-    On the testbed that is up, or on one that is there for this run only.
-    """
-    from stretto.cli.interrupts import ended_by_sigterm
-    from stretto.testbed.failover import Trial, interrupt
-    from stretto.testbed.session import running
-
-    checked = Trial(**trial).validate()
-    with ended_by_sigterm(), progress_line() as progress, running(name, topology, scale, lambda what: progress(what, None)) as testbed:
-        interruptions = list(interrupt(*testbed, checked, lambda what: progress(what, None)))
-    for interruption in interruptions:
-        if as_json:
-            print_json(interruption)
-        else:
-            _tell(interruption)
-
-
-def _tell(interruption: Interruption) -> None:
-    event = interruption
-    click.echo(f"{event.element} {event.event} (the command took {event.command_ms:.0f} ms)")
-    if event.noticed_ms is None or event.computed_ms is None or event.confirmed_ms is None:
-        click.echo("  the controller had nothing to do")
-    else:
-        click.echo(
-            f"  the controller had noticed it after {event.noticed_ms:.1f} ms, and knew what to do after {event.computed_ms:.1f} ms; "
-            f"all switches had confirmed after {event.confirmed_ms:.1f} ms"
-            + (f", now over {', '.join(event.roots)}" if event.roots else "")
-        )
-    for receiver in event.receivers:
-        click.echo(f"  {receiver.host}: {receiver.gap_ms:.1f} ms without a message of one sender, {receiver.lost} messages lost")
-    click.echo(f"  out of order: {event.overtaken:.2%} until the switches had confirmed, {event.overtaken_after:.2%} after")

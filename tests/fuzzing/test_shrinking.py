@@ -7,14 +7,14 @@ import pytest
 
 from stretto.apps.kv import KeyValueStore
 from stretto.apps.kv_workload import workload
+from stretto.fuzzing.shrinking import shrink
+from stretto.fuzzing.swarm import draw_spec
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.replication.messages import Request
 from stretto.replication.sessions import SessionTable, SessionUndo
 from stretto.services.service import ServiceMachine
 from stretto.simulation.run import simulate
-from stretto.simulation.shrinking import shrink
 from stretto.simulation.spec import SimulationSpec
-from stretto.simulation.swarm import draw_spec
 from stretto.simulation.world import Costs
 
 LARGE = msgspec.structs.replace(

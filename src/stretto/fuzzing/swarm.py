@@ -1,6 +1,6 @@
 """Specifications drawn at random, so that each run has a mix of faults, a load and a configuration of its own.
 
-A run with everything at once reaches less than many runs with some of it each (Groce, Zhang, Eide, Chen, Regehr, "Swarm Testing",
+One run with every fault reaches less than many runs with some of the faults each (Groce, Zhang, Eide, Chen, Regehr, "Swarm Testing",
 ISSTA 2012).
 """
 
@@ -21,10 +21,10 @@ from stretto.simulation.world import Costs
 
 
 class Fixed(msgspec.Struct, frozen=True):
-    """What all runs have in common instead of drawing it, so that they look closer at one corner.
+    """What is the same in all runs instead of drawn, so that they concentrate on one part of the protocol.
 
     - `replicas`, `operations`, `durability`: None if they are drawn;
-    - `faults`: those that there can be, each run having most of them, as strong as they usually are; none if all is drawn;
+    - `faults`: the possible faults, of which each run has most, with their usual strength; empty if faults are drawn;
     - `settings`: dotted name to value, as in `SimulationSpec.with_settings`.
     """
 
@@ -41,10 +41,10 @@ DRAW_ALL = Fixed()
 def draw_spec(
     protocol: str, service: str, seed: int, max_replicas: int | None = None, fixed: Fixed = DRAW_ALL, sequencers: int = 0
 ) -> SimulationSpec:
-    """A specification with all that is not fixed drawn from the seed: sizes, faults and how much of each, timeouts, limits, delays, costs.
+    """A specification drawn from the seed, except for what is fixed: sizes, faults and their strength, timeouts, limits, delays, costs.
 
-    `max_replicas`, `sequencers`: how many the protocol can use at most, and how many it has. Raises ConfigurationError if a fault or a
-    setting is fixed that there is not.
+    `max_replicas`, `sequencers`: how many the protocol can use at most, and how many it has. Raises ConfigurationError if a
+    fault or a setting that is fixed does not exist.
     """
     check_names(fixed.faults, fixed.durability or "disk", sequencers)
     random = Random(f"spec/{seed}")
@@ -72,7 +72,7 @@ def draw_spec(
         protocol,
         service,
         replicas=fixed.replicas or replicas,
-        # Several client nodes are what makes orders differ.
+        # Orders differ only between several client nodes.
         clients=random.randint(1, min(4, sessions)),
         sequencers=sequencers,
         sessions=sessions,
@@ -101,7 +101,7 @@ _TRAITS = (
     ("links",),
     ("costs", "client_costs"),
 )
-"""What makes sense only together."""
+"""Settings that make sense only together."""
 
 
 def cross(spec: SimulationSpec, other: SimulationSpec, random: Random) -> SimulationSpec:
@@ -111,19 +111,19 @@ def cross(spec: SimulationSpec, other: SimulationSpec, random: Random) -> Simula
 
 
 def _draw_disk(random: Random, pace: float) -> DiskTimes:
-    """One that is not slower than the timeouts allow for."""
+    """A disk that is fast enough for the timeouts."""
     sync_ns, compaction_ns = log_uniform(random, 1_000, 500_000 * pace), log_uniform(random, 1_000, 100_000_000)
     return DiskTimes(Delay("exponential", round(sync_ns), round(sync_ns)), Delay("exponential", 0, round(compaction_ns)))
 
 
 def _draw_strength(random: Random) -> Strength:
-    """From rare, short and mild to what may leave hardly any time to work."""
+    """From rare, short and mild to so strong that hardly any work is done."""
     frequency, duration = log_uniform(random, 0.02, 1.5), log_uniform(random, 0.02, 1.5)
     return Strength(round(frequency, 3), round(duration, 3), round(random.uniform(0.2, 1), 2))
 
 
 def _draw_limits(random: Random, sessions: int) -> Limits:
-    """Some of them so small that what they are for happens all the time."""
+    """Some limits so small that they are reached all the time."""
     drawn: dict[str, int] = {}
     if random.random() < 0.3:
         drawn["max_sessions"] = random.randint(sessions // 2 + 2, 2 * sessions + 2)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import CommaSeparated, json_option, print_json, print_table, progress_line
-from stretto.cli.testbed_options import testbed_options
-from stretto.network.designs import DESIGNS, MERGES
+from stretto.cli.network.options import designs_option, merge_option
+from stretto.cli.options import CommaSeparated, bench_load_options, json_option, plot_option, repeat_option, seed_option
+from stretto.cli.output import print_json, print_table
+from stretto.cli.testbed.options import ready, testbed_options
 
 if TYPE_CHECKING:
     from stretto.bench.plan import Plan
@@ -20,23 +21,18 @@ _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 
 @click.command()
 @click.option("--protocol", "protocols", type=CommaSeparated(str), default=_DEFAULT_PROTOCOLS, show_default=True, help="Protocols, or all.")
-@click.option("--design", "designs", type=CommaSeparated(str, DESIGNS), default="all", show_default=True, help="Designs, or all.")
-@click.option("--merge", type=click.Choice(MERGES), default="per_root", show_default=True, help="Where ways over different roots meet.")
+@designs_option
+@merge_option
 @click.option("--replicas", default=3, show_default=True, help="How many replicas, each on a host of its own.")
-@click.option("--client-processes", default=3, show_default=True, help="How many client processes, each on a host of its own.")
-@click.option("--sessions", default=12, show_default=True, help="How many calls are under way at a time, over all client processes.")
-@click.option("--rate", "rate_ops_s", type=float, help="An open loop: so many operations a second, due at random times.")
+@bench_load_options(client_processes=3, sessions=12, seconds=4.0)
 @click.option("--background", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True, help="Load by other traffic.")
-@click.option("--seconds", default=4.0, show_default=True, help="How long to measure each.")
-@click.option("--warm-up", "warm_up_s", default=1.0, show_default=True, help="For how many seconds the load runs before that.")
-@click.option("--operation", type=click.Choice(["null", "kv"]), default="null", show_default=True, help="What is replicated.")
 @click.option("--kill-root", is_flag=True, help="Half-way, the root switch that most multicasts pass loses its power.")
-@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Measure each so often, and give medians.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Decides places, hashes, and the load.")
+@repeat_option
+@seed_option("Decides places, hashes, and the load.", 1)
 @testbed_options
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw throughput and reconciliations by design into this file.")
+@plot_option("throughput and reconciliations by design")
 @json_option
-def bench(
+def command(
     protocols: tuple[str, ...],
     designs: tuple[str, ...],
     merge: str,
@@ -53,29 +49,20 @@ def bench(
 ) -> int:
     """Protocols over designs of multicast, on the switches of a testbed.
 
-    Replicas, sequencers and client processes are on hosts of their own and multicast through the switches. With --json one line for each
-    protocol and design, as stretto bench prints it. Exit status 1 if a call failed or a protocol could not be measured.
+    Replicas, sequencers and client processes are on hosts of their own and multicast through the switches. With --json one line is
+    printed for each protocol and design, as by stretto bench. Exit status 1 if a call failed or a protocol could not be measured.
     """
     from stretto import catalog
     from stretto.bench.plan import Plan
-    from stretto.bench.plots import check_plot_file, plot_designs
     from stretto.bench.testbed import Setting, sweep
-    from stretto.cli.interrupts import ended_by_sigterm
-    from stretto.testbed.session import running
 
     names = catalog.protocol_names() if protocols == ("all",) else protocols
     for protocol in names:
         catalog.protocol(protocol)
-    if plot is not None:
-        check_plot_file(plot)
     plan, setting = Plan(**load), Setting(replicas, background, kill_root, repeat)
     rows: list[dict[str, Any]] = []
     try:
-        with (
-            ended_by_sigterm(),
-            progress_line() as progress,
-            running(name, topology, scale, lambda what: progress(what, None)) as (fabric, controller),
-        ):
+        with ready(name, topology, scale) as (fabric, controller, progress):
             for row in sweep(fabric, controller, plan, setting, names, [(design, merge) for design in designs], progress):
                 rows.append(row)
                 if as_json:
@@ -84,6 +71,8 @@ def bench(
         if not as_json and rows:
             print_table([_brief(row) for row in rows])
     if plot is not None:
+        from stretto.bench.plots import plot_designs
+
         plot_designs(plot, [row for row in rows if "error" not in row], _title(plan, setting))
     return 1 if any("error" in row or row["failures"] for row in rows) else 0
 

@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import pytest
 
 from stretto.bench.plan import Plan
 from stretto.bench.protocols import measure_protocols
-from stretto.cli.demo_display import print_comparison
-from stretto.cli.demo_load import Phase
 from stretto.cli.main import run
 from stretto.core.config import ClusterConfig
+from stretto.demo.display import print_comparison
+from stretto.demo.load import Phase
 from stretto.runtime.local_cluster import ClusterFailure
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -87,20 +87,20 @@ def test_a_picture_that_cannot_be_drawn_is_refused_at_once(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_it_ends_what_it_started_when_it_is_interrupted(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "stretto", "demo", "--seconds", "60"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
-        assert demo.stderr is not None
-        lines = [demo.stderr.readline() for _ in range(2)]  # the second one is of the load
-        assert "ops/s" in lines[1]
-        children = [int(pid) for pid in Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()]
-        assert len(children) == 3
-        demo.send_signal(number)
-        assert demo.wait(20) == status
-        assert "Traceback" not in demo.stderr.read()
+def test_it_ends_what_it_started_when_it_is_interrupted(
+    tmp_path: Path, number: signal.Signals, status: int, start_python: Callable[..., subprocess.Popen[str]]
+) -> None:
+    demo = start_python("-m", "stretto", "demo", "--seconds", "600", env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert demo.stderr is not None
+    lines = [demo.stderr.readline() for _ in range(2)]  # the second one is of the load
+    assert "ops/s" in lines[1]
+    children = [int(pid) for pid in Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()]
+    assert len(children) == 3
+    demo.send_signal(number)
+    assert demo.wait(60) == status
+    assert "Traceback" not in demo.stderr.read()
     assert list(tmp_path.iterdir()) == []
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(_is_replica(pid) for pid in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stretto.cli.demo_load import Load, Phase
+from stretto.demo.load import Load, Phase
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _BAR_WIDTH = 26
@@ -18,7 +18,7 @@ _METRICS = ("view", "leader", "committed", "reconciliations", "datagrams_receive
 
 
 class Display:
-    """Shows a load and its replicas, on standard error. A context manager; call `show` four times a second."""
+    """Shows a load and its replicas, on standard error. A context manager. Call `show` four times a second."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -64,7 +64,7 @@ class Display:
         return Group(Text(self._headline(), "bold"), Text(_spark(self._throughputs[-60:]), "green"), table)
 
 
-def print_table(title: str, phases: list[Phase]) -> None:
+def print_phases(title: str, phases: list[Phase]) -> None:
     """The figures of all phases, on standard output."""
     table = Table(title=title, title_justify="left")
     for column in ("", "ops/s", "p50 us", "p99 us", "longest gap ms", "operations"):
@@ -77,7 +77,7 @@ def print_table(title: str, phases: list[Phase]) -> None:
 
 
 def print_comparison(title: str, rows: list[dict[str, Any]]) -> None:
-    """A row of figures and two bars for each protocol that was measured, and what went wrong with the others; on standard output."""
+    """On standard output, a row of figures and two bars for each protocol that was measured, and the errors of the others."""
     measured = [row for row in rows if "error" not in row]
     console = Console()
     table = Table(title=title, title_justify="left")

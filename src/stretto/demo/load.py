@@ -1,7 +1,6 @@
-"""The load of the demonstration: sessions that count, each a number of its own, and what the callers saw.
+"""The load of the demonstration: sessions that increment a counter each, and what the callers saw.
 
-A session knows what its counter must say next. So the load is a check too: an operation that was lost, or ran twice, shows in the
-very next answer.
+A session knows the next value of its counter. So the load is a check too: an operation that was lost or ran twice shows in the next answer.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Phase:
 
 
 class Load:
-    """Sessions that each call again as soon as they were answered. `phases` are the parts of the run so far, the last one going on."""
+    """Sessions that each call again as soon as they are answered. `phases` are the parts of the run so far; the last is the present one."""
 
     def __init__(self, cluster: AsyncCluster, sessions: int) -> None:
         self.phases: list[Phase] = []
@@ -72,13 +71,13 @@ class Load:
         self.phases.append(Phase(name))
 
     def end(self) -> None:
-        """End the phase; what is answered after it does not count."""
+        """End the phase; later answers do not count."""
         if self.phases:
             self.phases[-1].ended_ns = monotonic_ns()
 
     async def _count(self, key: bytes) -> None:
         expected = 1
-        uncertain = 0  # calls that failed, and may have happened all the same
+        uncertain = 0  # calls that failed, but may have been executed
         while True:
             sent_ns = monotonic_ns()
             try:

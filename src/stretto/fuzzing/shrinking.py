@@ -1,7 +1,7 @@
-"""Makes a run that fails smaller: fewer faults, weaker ones, less time, fewer operations, callers and replicas, usual settings.
+"""Makes a failing run smaller: fewer and weaker faults, less time, fewer operations, callers and replicas, usual settings.
 
 A greedy search in the manner of delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", TSE 2002). As
-the smallest change of a specification makes another run of it, each smaller one is tried with a few seeds.
+even the smallest change of a specification gives a different run, each smaller specification is tried with a few seeds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from stretto.simulation.spec import SimulationSpec
 
 Fails: TypeAlias = Callable[[SimulationSpec], bool]
 Move: TypeAlias = Callable[[SimulationSpec], Iterator[dict[str, Any]]]
-"""Ways to make a specification smaller, the boldest first: what is different."""
+"""Changes that make a specification smaller, the largest first."""
 
 
 class Shrunk(msgspec.Struct, frozen=True):
-    """The smallest specification found that fails, and how many were run for it."""
+    """The smallest specification found that fails, and how many runs it took."""
 
     spec: SimulationSpec
     runs: int
@@ -31,7 +31,8 @@ class Shrunk(msgspec.Struct, frozen=True):
 def shrink(spec: SimulationSpec, fails: Fails, budget: int = 300, seeds: int = 3) -> Shrunk:
     """Look for a smaller specification that fails too.
 
-    Parameters: `spec`, which fails; `fails`, which runs one; `budget`, how many may be run; `seeds`, with how many each is tried.
+    Parameters: `spec`, which fails; `fails`, which runs a specification; `budget`, how many runs are allowed; `seeds`, how many are
+    tried for each specification.
     """
     runs = 0
 
@@ -58,7 +59,7 @@ def shrink(spec: SimulationSpec, fails: Fails, budget: int = 300, seeds: int = 3
 
 
 def _fewer_faults(spec: SimulationSpec) -> Iterator[dict[str, Any]]:
-    """None; one half or the other; all but one."""
+    """No faults; one half or the other; all but one."""
     faults = spec.faults
     if not faults:
         return
@@ -92,7 +93,7 @@ def _less(name: str, least: int, spec: SimulationSpec) -> Iterator[dict[str, Any
 
 
 def _weaker_faults(spec: SimulationSpec) -> Iterator[dict[str, Any]]:
-    """Half of one figure of one fault."""
+    """Half of one strength of one fault."""
     for fault in spec.faults:
         strength = spec.strength_of(fault)
         for figure in Strength.__struct_fields__:
@@ -102,7 +103,7 @@ def _weaker_faults(spec: SimulationSpec) -> Iterator[dict[str, Any]]:
 
 
 def _usual(name: str, spec: SimulationSpec) -> Iterator[dict[str, Any]]:
-    """All of a table, or one figure of it, as it is if nobody says otherwise."""
+    """The defaults for a whole table, or for one figure of it."""
     table = getattr(spec, name)
     usual = type(table)()
     if table == usual:
