@@ -1,4 +1,4 @@
-"""Streams between hosts whose network is cut: what was cut off for seconds is reached again at once, and not when TCP tries again."""
+"""Streams after a network cut of seconds: a peer is reached again at once, and not only at TCP's next retransmission."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def listener(network: Network, index: int) -> socket.socket:
 
 
 async def until(owner: Owner, frames: int, sender: Streams, endpoint: int, within_s: float) -> float:
-    """Send until that many frames have arrived; how long that took, in seconds."""
+    """Send until that many frames have arrived. Returns how long that took, in seconds."""
     began = monotonic()
     while owner.frames < frames:
         assert monotonic() - began < within_s
@@ -63,7 +63,7 @@ def test_a_peer_that_was_cut_off_is_reached_again_at_once(network: Network) -> N
         await until(owner, 3, sender, endpoint, 5)
         network.cut("test", [f'oifname "{replica_port(1)}"'])
         sender.send(endpoint, FRAME)
-        await asyncio.sleep(1.6)  # TCP by itself tries after 0.2, 0.6, 1.4 and 3 s
+        await asyncio.sleep(1.6)  # TCP by itself retransmits after 0.2, 0.6, 1.4 and 3 s
         network.mend("test")
         assert await until(owner, owner.frames + 1, sender, endpoint, 5) < 1
         sender.close()
