@@ -171,7 +171,7 @@ def test_damaged_data_is_refused_and_repaired_from_the_others(directory: Path, c
     segment.write_bytes(content)
     assert run(["cluster", "up", str(directory)]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert f"replica 2 did not start: {segment}: byte 52: there is no good frame" in error
+    assert f"replica 2 did not start: {segment}: byte 52: there is no intact frame" in error
     assert "start this replica with --repair" in error
     assert [cluster.state(index) for index in range(3)] == ["stopped"] * 3
     assert run(["cluster", "up", "--repair", str(directory)]) == 0

@@ -220,7 +220,7 @@ def test_intact_data_is_not_repaired(tmp_path: Path) -> None:
         disk.close()
     checkpoint = data / "checkpoint-0000000002"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    with pytest.raises(Corrupt, match=f"{checkpoint}: byte 52: there is no good frame"):
+    with pytest.raises(Corrupt, match=f"{checkpoint}: byte 52: there is no intact frame"):
         open_disk(data, DEFINITION, config, 0, repair=False)
     disk, aside = open_disk(data, DEFINITION, config, 0, repair=True)
     assert aside is not None

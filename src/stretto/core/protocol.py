@@ -25,7 +25,6 @@ class Start:
 
 
 BOOTSTRAP = Start(bootstrap=True)
-WITHOUT_MEMORY = Start()
 
 SequencerFactory = Callable[[Port, ClusterConfig, int], Node]
 ReplicaFactory = Callable[[Port, ClusterConfig, int, StateMachine, Start], Replica]
