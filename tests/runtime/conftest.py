@@ -1,4 +1,4 @@
-"""Real replica processes, and nodes in one loop."""
+"""Fixtures: real replica processes, and nodes that run in one event loop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def processes(tmp_path: Path) -> Iterator[Callable[..., Processes]]:
 
 @pytest.fixture(params=[DatagramLoop, asyncio.SelectorEventLoop])
 def play(request: pytest.FixtureRequest) -> Callable[[ClusterConfig, Scenario], None]:
-    """Run a scenario with nodes in one loop, of our kind and of asyncio's; no callback of either may fail."""
+    """Run a scenario with nodes in one event loop, a DatagramLoop and a loop of asyncio. No callback may fail."""
 
     def run(config: ClusterConfig, scenario: Scenario) -> None:
         errors: list[dict[str, Any]] = []

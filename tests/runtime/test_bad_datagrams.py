@@ -29,7 +29,7 @@ BYTES_AN_ENTRY = 800
 
 
 class Hostile:
-    """Makes bad datagrams for one cluster, as a stranger whose socket has the address `own`."""
+    """Makes bad datagrams for one cluster, from a foreign socket with the address `own`."""
 
     def __init__(self, config: ClusterConfig, own: int, rng: random.Random) -> None:
         self.rng = rng
@@ -80,7 +80,7 @@ class Hostile:
 
 
 def size_without_log(metrics: dict[str, Any]) -> int:
-    """Resident memory, less a generous share for the log: a well-formed request is an entry of it, whoever sent it."""
+    """Resident memory minus a generous share for the log. Every well-formed request becomes a log entry, from any sender."""
     return int(metrics["rss_bytes"]) - BYTES_AN_ENTRY * int(metrics["tip"])
 
 

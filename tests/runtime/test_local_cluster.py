@@ -1,4 +1,4 @@
-"""A cluster of processes as other programs use it: started elsewhere, one restarted at a time."""
+"""A local cluster as other programs use it: a command prefix, and the restart of one replica."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def serves(cluster: LocalCluster, index: int) -> bool:
     return in_service(cluster.status()[index]["metrics"])
 
 
-def test_a_command_before_the_command(tmp_path: Path) -> None:
+def test_the_prefix_comes_before_the_command(tmp_path: Path) -> None:
     config = loopback_config(1, "unreplicated", NULL)
     cluster = LocalCluster.create(tmp_path, config, lambda index: ("env", f"STARTED_AS={index}"))
     assert cluster.start() == [0]
@@ -46,8 +46,8 @@ def test_one_replica_is_restarted(tmp_path: Path, durability: str) -> None:
         cluster.stop()
 
 
-def test_a_replica_that_does_not_come_into_service_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All data was thrown away: each asks the others for what none of them knows."""
+def test_a_replica_that_cannot_recover_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All data was deleted, so every replica asks the others for a state that none of them has."""
     cluster = LocalCluster.create(tmp_path, loopback_config(3, "speculative", NULL, durability="disk"))
     try:
         cluster.start()

@@ -113,7 +113,7 @@ def _known_to_next(files: ReadableFiles, segment: tuple[File, bytes], successor:
     """A segment up to the end that the next segment's header names. The bytes behind that end are a mark, or were torn."""
     file, end = segment[0], successor[0].header.former_end
     if file.end < end:
-        raise Corrupt(f"{files.place}/{file.name}", file.end, f"there is no intact frame, but by the next segment this one has {end} bytes")
+        raise Corrupt(f"{files.place}/{file.name}", file.end, f"there is no intact frame, although the next segment names {end} bytes")
     return replace(file, end=end, frames=[frame for frame in file.frames if frame.end <= end])
 
 
