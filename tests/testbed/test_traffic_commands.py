@@ -1,4 +1,4 @@
-"""`stretto testbed reorder` and `failover` as somebody types them."""
+"""`stretto testbed reorder` and `failover` as commands."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_reorder_on_a_testbed_for_this_run_only(name: str, tmp_path, capsys) -> 
 
 
 @pytest.mark.xdist_group("testbed")
-def test_what_was_measured_is_shown_when_it_is_interrupted(testbed, capsys, monkeypatch) -> None:
+def test_results_so_far_are_shown_when_interrupted(testbed, capsys, monkeypatch) -> None:
     monkeypatch.setattr("stretto.testbed.reordering.background", _interrupted_at(2))
     arguments = ["testbed", "reorder", "--name", testbed.plan.name, "--senders", "2", "--receivers", "2", "--messages", "60"]
     assert run([*arguments, "--design", "plain,serialised", "--json"]) == 130
@@ -50,7 +50,7 @@ def test_what_was_measured_is_shown_when_it_is_interrupted(testbed, capsys, monk
 
 
 def _interrupted_at(count: int):
-    """In place of `background`: Ctrl-C when it is called that often."""
+    """A replacement for `background` that raises Ctrl-C at that call."""
     calls = []
 
     def interrupted(*arguments):
@@ -63,7 +63,7 @@ def _interrupted_at(count: int):
 
 
 @pytest.mark.xdist_group("testbed")
-def test_failover_tells_of_both_events(testbed, capsys, monkeypatch) -> None:
+def test_failover_reports_both_events(testbed, capsys, monkeypatch) -> None:
     monkeypatch.setattr(failover, "BEFORE_S", 0.2)
     monkeypatch.setattr(failover, "SPAN_S", 0.8)
     assert run(["testbed", "failover", "--name", testbed.plan.name, "--senders", "2", "--receivers", "2", "--rate", "300"]) == 0
