@@ -1,4 +1,4 @@
-"""The plain simulation that the model must equal: one event after the other, a heap, no arrays.
+"""A plain event-by-event simulation, with a heap and without arrays. The model must equal it.
 
 At one moment, links die or come back first, then packets enter switches, then output queues, then wires take the next packet.
 """
@@ -20,7 +20,7 @@ FAILURE, ENTRY, QUEUEING, SENDING = range(4)
 
 @dataclass
 class Packet:
-    """A multicast copy (with its message), or other traffic. `route` holds the ports still to pass, for what knows its way."""
+    """A multicast copy (with its message), or background traffic. `route` has the remaining ports of a packet with a fixed path."""
 
     message: int | None
     size: int
@@ -39,8 +39,8 @@ class Port:
 
 
 class Oracle:
-    """Runs everything on construction; then `at` and the counters are those of the model. `cross` is other traffic with routes:
-    (time, size, ports)."""
+    """Runs the whole simulation in its constructor. `at` and the counters correspond to those of the model. `cross` is background traffic
+    with fixed routes: (time, size, ports)."""
 
     def __init__(self, topology: Topology, rules, messages: Messages, conditions: Conditions, end_ps: int, cross=()) -> None:
         self.topology, self.messages, self.conditions = topology, messages, conditions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.network.routes import Routes, Way, choose
+from stretto.network.routes import Hop, Routes, choose
 
 
 def ports_towards(routes: Routes) -> dict[str, dict[str, int]]:
@@ -21,5 +21,5 @@ def ports_towards(routes: Routes) -> dict[str, dict[str, int]]:
         for switch, mine in ports.items():
             place = next((place for place in ((switch, False), (switch, True)) if before.get(place)), None)
             if switch != rack[0] and place is not None:
-                mine[host] = choose(f"unicast|{host}", [Way(way.peer_port, previous[0], way.port) for previous, way in before[place]]).port
+                mine[host] = choose(f"unicast|{host}", [Hop(hop.peer_port, previous[0], hop.port) for previous, hop in before[place]]).port
     return ports

@@ -1,12 +1,12 @@
-"""The other traffic of a port, and the jitter of hosts. Everything follows from a seed and from where it is.
+"""The background traffic of a port, and the jitter of hosts. Both are determined by a seed and by the port or host.
 
-poisson: packets of two sizes, equally many, 200 and 1,400 bytes as data centres have most (Benson, Akella and Maltz, IMC 2010) and
-38 bytes of frame each; the time between them exponential.
+poisson: packets of two sizes in equal numbers, 200 and 1,400 bytes, which are the most frequent in data centres (Benson, Akella and Maltz,
+IMC 2010), and 38 bytes of frame each. The times between packets are exponential.
 
-onoff: the same packets in bursts. A burst is a host that sends at its full rate for as many packets as a lognormal law says (the law
-that the same measurements fit to on-periods); bursts begin at random, as those of many hosts do. What a port carries is their sum.
+onoff: the same packets in bursts. A burst is a host that sends at its full rate; its number of packets is lognormal (the distribution that
+the same measurements fit to on-periods). Bursts begin at random times, like those of many hosts. A port carries the sum of all bursts.
 
-Stacks: sending and receiving hosts hold each message for a time of its own, exponential around a mean.
+Stacks: sending and receiving hosts delay each message by an exponential time.
 """
 
 from __future__ import annotations
@@ -26,17 +26,23 @@ SIZES_BYTES = (238, 1_438)
 MEAN_BYTES = sum(SIZES_BYTES) / 2
 LOGNORMAL_SIGMA = 1.5
 _PACKETS = 32_768
-"""How many packets are drawn at a time; packets up to a moment do not depend on how far one looks beyond it."""
+"""How many packets are drawn at a time. The packets up to a time do not depend on how far beyond it they are drawn."""
 
 
 def generator(*parts: object) -> np.random.Generator:
-    """A random generator of its own for everything that has a name."""
+    """A separate random generator for each name."""
     return np.random.Generator(np.random.SFC64(weight(*parts)))
 
 
 class Background(msgspec.Struct, frozen=True):
-    """Other traffic: `load`, the share of each link's rate that it takes, 0 to below 1; how it comes (`bursts`); the mean number of
-    packets in a burst; the rate within a burst, in bits per second; the ports (node and number) that have it, all if None."""
+    """Background traffic.
+
+    - `load`: its share of each link's rate, from 0 to below 1;
+    - `bursts`: its distribution in time;
+    - `burst_packets`: the mean number of packets in a burst;
+    - `burst_rate_bps`: the rate within a burst, in bits per second;
+    - `ports`: the ports (node and number) that have it; None means all.
+    """
 
     load: float
     bursts: Literal["poisson", "onoff"] = "poisson"
@@ -49,35 +55,35 @@ class Background(msgspec.Struct, frozen=True):
         if not 0 <= self.load < 1:
             raise ConfigurationError(f"{self.load} is not a load; 0 or more and below 1", key="load")
         if self.bursts not in BURSTS:
-            raise ConfigurationError(f"{self.bursts!r} is not a way of traffic to come; one of {', '.join(BURSTS)}", key="bursts")
+            raise ConfigurationError(f"{self.bursts!r} is not a kind of bursts; one of {', '.join(BURSTS)}", key="bursts")
         if not 1 <= self.burst_packets <= 100_000:
             raise ConfigurationError(f"{self.burst_packets} is not a number of packets; 1 to 100000", key="burst_packets")
 
     def packets(self, node: str, port: int, wire: Wire, start_ps: int, end_ps: int) -> tuple[Times, Times]:
-        """What arrives at the output queue of `node:port` from `start_ps` to before `end_ps`: times, and how long each takes to send."""
+        """The packets that arrive at the output queue of `node:port` from `start_ps` to before `end_ps`: arrival and transmission times."""
         if not self.load or end_ps <= start_ps or (self.ports is not None and (node, port) not in self.ports):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         random = generator("background", self.seed, node, port)
         times = np.array([wire.transmission_ps(size) for size in SIZES_BYTES])
         if self.bursts == "poisson":
             return _poisson(random, times, times.mean() / self.load, start_ps, end_ps)
-        # A burst that is slower than the link arrives slower than it leaves; one that is faster queues.
+        # A burst that is slower than the link never queues by itself; a faster one does.
         spacing = np.array([size * 8 * PS_PER_S // self.burst_rate_bps for size in SIZES_BYTES])
         return _onoff(random, times, spacing, self.burst_packets, times.mean() / self.load, start_ps, end_ps)
 
 
 class Stacks(msgspec.Struct, frozen=True):
-    """The jitter of host stacks and network cards: exponential around `mean_ps`, 0 for none."""
+    """The jitter of host stacks and network cards: exponential with mean `mean_ps`; 0 for none."""
 
     mean_ps: int = 0
     seed: int = 0
 
     def sending(self, messages: int) -> Times:
-        """How long each message stays in its sender."""
+        """How long each message stays in its sender's stack."""
         return self._draw("sending", "", messages)
 
     def receiving(self, host: str, messages: int) -> Times:
-        """How long each message stays in `host` after its last bit has come."""
+        """How long each message stays in the stack of `host` after its last bit has arrived."""
         return self._draw("receiving", host, messages)
 
     def _draw(self, side: str, host: str, messages: int) -> Times:
@@ -113,7 +119,7 @@ def _onoff(
 ) -> tuple[Times, Times]:
     bursts = max(16, int(_PACKETS / mean_packets))
     location = np.log(mean_packets) - LOGNORMAL_SIGMA**2 / 2
-    # Rounding up adds about half a packet to a burst; the time between bursts is that of what really comes.
+    # Rounding up adds about half a packet to a burst, so the time between bursts is computed from the real mean.
     mean = float(np.ceil(np.exp(generator("burst").standard_normal(100_000) * LOGNORMAL_SIGMA + location)).mean())
     spacing_by_byte, times_by_byte = np.repeat(spacing, 128), np.repeat(times, 128)
     now = start_ps
@@ -125,7 +131,7 @@ def _onoff(
         size = random.integers(0, 256, counts.sum(), dtype=np.uint8)
         keys = np.cumsum(spacing_by_byte[size])
         keys -= np.repeat(keys[np.cumsum(counts) - counts] - begins, counts)
-        # The byte that decides the size rides in the lowest bits of the time through the sort.
+        # The byte that determines the size is kept in the lowest bits of the time during the sort.
         keys <<= 8
         keys |= size
         keys = np.concatenate((waiting, keys))
