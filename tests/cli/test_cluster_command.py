@@ -136,7 +136,7 @@ def test_what_is_lost_with_a_majority_of_the_memory_is_said_to_be(directory: Pat
     cluster = init(directory, capsys)
     kill(cluster, 0, 2)
     assert run(["cluster", "up", str(directory)]) == 1
-    assert "replicas 0, 2 have died, and no majority is left to recover from: what was stored is lost" in capsys.readouterr().err
+    assert "replicas 0, 2 have died, and no majority is left to recover from: the stored data is lost" in capsys.readouterr().err
     assert [cluster.state(index) for index in range(3)] == ["died", "running", "died"]
     assert run(["cluster", "down", str(directory)]) == 0
     assert run(["cluster", "status", str(directory), "--json"]) == 1

@@ -34,7 +34,7 @@ class Port:
     waiting: dict[bool, deque] = field(default_factory=lambda: {True: deque(), False: deque()})
     free: int = -(1 << 62)
     high_in_service: bool = False
-    lives: int = 0
+    epoch: int = 0
     alive: bool = True
 
 
@@ -87,7 +87,7 @@ class Oracle:
         for queue in port.waiting.values():
             self.failed += sum(packet.message is not None for packet, _ in queue)
             queue.clear()
-        port.lives += 1
+        port.epoch += 1
         port.alive = False
         port.free = -(1 << 62)
 
@@ -116,14 +116,14 @@ class Oracle:
         packet, service = port.waiting[high].popleft()
         port.high_in_service, port.free = high, now + service
         if packet.message is not None or packet.route:
-            life = port.lives
-            self.schedule(port.free + wire.delay_ps, ENTRY, (), lambda later: self.enter(later, where, packet, life))
+            epoch = port.epoch
+            self.schedule(port.free + wire.delay_ps, ENTRY, (), lambda later: self.enter(later, where, packet, epoch))
         self.schedule(port.free, SENDING, (), lambda later: self.send(later, where))
 
-    def enter(self, now: int, where: tuple[str, int], packet: Packet, life: int) -> None:
+    def enter(self, now: int, where: tuple[str, int], packet: Packet, epoch: int) -> None:
         wire = self.topology.wires[where[0]][where[1]]
         own = packet.message is not None
-        if self.ports[where].lives != life:
+        if self.ports[where].epoch != epoch:
             self.failed += own
         elif packet.route:
             ready = now + self.topology.switching_delay_ps[wire.peer]

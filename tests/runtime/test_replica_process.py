@@ -93,7 +93,7 @@ def test_errors_name_the_reason_why_it_cannot_start(tmp_path: Path, processes: S
 
 class Silent:
     def on_message(self, source: int, message: Any) -> None:
-        raise AssertionError("nobody speaks to it")
+        raise AssertionError("this node gets no messages")
 
 
 def test_a_bug_ends_the_process_with_an_error_and_a_traceback_in_the_log(tmp_path: Path) -> None:

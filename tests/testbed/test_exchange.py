@@ -33,8 +33,8 @@ def test_all_messages_arrive_in_one_order_and_other_datagrams_are_ignored(testbe
     install(controller, Design("serialised"), GROUP)
     messages = evenly(GROUP, 200, 1_000)
     progress: list[int] = []
-    with exchange(testbed.plan, GROUP, messages) as exchanging, open_socket(testbed.plan, "leaf0h1") as stranger:
-        stranger.sendto(b"hello", (GROUP.address, exchanges.PORT))
+    with exchange(testbed.plan, GROUP, messages) as exchanging, open_socket(testbed.plan, "leaf0h1") as foreign:
+        foreign.sendto(b"hello", (GROUP.address, exchanges.PORT))
         exchanged = exchanging.finish(progress.append)
     assert progress[-1] == 400
     assert (exchanged.sent_ps >= messages.time_ps).all()
@@ -68,7 +68,7 @@ def test_wrong_tables_of_switches_are_reported(testbed: Fabric, controller: Cont
     install(controller, Design("serialised"), GROUP)
     found = controller.verify()
     assert found.good
-    told = type(found)(4, 1, 1, 1, ("spine0",), (), ())
-    monkeypatch.setattr(ControllerClient, "verify", lambda self: told)
+    wrong = type(found)(4, 1, 1, 1, ("spine0",), (), ())
+    monkeypatch.setattr(ControllerClient, "verify", lambda self: wrong)
     with pytest.raises(record.TestbedFailure, match="spine0 cannot be reached"):
         install(controller, Design("serialised"), GROUP)

@@ -51,13 +51,13 @@ def test_gaps_losses_and_reordering_of_one_event() -> None:
     again = Change(8, ("root0:1 failed",), 65_000_000, 66_000_000, 67_000_000, 0, {}, ())  # reported by another port, with no change
     exchanged = Exchanged(sent, {"a": a, "b": b}, (0.0, 0.0), None)
     killed, revived = Span("killed", 40_000_000, 43_000_000, 90_000_000), Span("revived", 90_000_000, 91_000_000, 99_000_000)
-    told = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change, again])
-    assert (told.command_ms, told.noticed_ms, told.computed_ms, told.confirmed_ms) == (3, 2, 10, 20)
-    assert told.roots == ("root1",)
+    found = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change, again])
+    assert (found.command_ms, found.noticed_ms, found.computed_ms, found.confirmed_ms) == (3, 2, 10, 20)
+    assert found.roots == ("root1",)
     # Of each sender every second message: the last before at 38 or 39 ms, the first after at 50, 51 or 53.
-    assert [(receiver.gap_ms, receiver.lost) for receiver in told.receivers] == [(14, 11), (12, 10)]
-    assert told.overtaken == pytest.approx(1 / 9)
-    assert told.overtaken_after == pytest.approx(1 / 30)
+    assert [(receiver.gap_ms, receiver.lost) for receiver in found.receivers] == [(14, 11), (12, 10)]
+    assert found.overtaken == pytest.approx(1 / 9)
+    assert found.overtaken_after == pytest.approx(1 / 30)
     quiet = failover._interruption(revived, "root0", group, messages, exchanged, 0, [change, again])
     assert (quiet.noticed_ms, quiet.roots, [receiver.lost for receiver in quiet.receivers]) == (None, (), [0, 0])
 

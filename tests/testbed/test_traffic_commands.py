@@ -67,11 +67,11 @@ def test_failover_reports_both_events(testbed, capsys, monkeypatch) -> None:
     monkeypatch.setattr(failover, "BEFORE_S", 0.2)
     monkeypatch.setattr(failover, "SPAN_S", 0.8)
     assert run(["testbed", "failover", "--name", testbed.plan.name, "--senders", "2", "--receivers", "2", "--rate", "300"]) == 0
-    told = capsys.readouterr().out
-    assert "killed" in told
-    assert "revived" in told
-    assert told.count("messages lost") == 4
-    assert "0.00% after" in told
+    output = capsys.readouterr().out
+    assert "killed" in output
+    assert "revived" in output
+    assert output.count("messages lost") == 4
+    assert "0.00% after" in output
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_the_next_run_removes_the_leftovers_of_a_killed_run(monkeypatch: pytest.
 def test_directories_of_live_runs_and_of_other_users_are_not_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "stretto-torture-of-nobody").mkdir()
+    (tmp_path / "stretto-torture-without-owner").mkdir()
     with own_directory() as directory:
         assert remove_leftovers() == []
         assert directory.exists()
@@ -94,17 +94,17 @@ def test_directories_of_live_runs_and_of_other_users_are_not_removed(monkeypatch
             assert remove_leftovers() == []
             os.chown(directory, 0, 0)
         assert directory.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["stretto-torture-of-nobody"]
+    assert [path.name for path in tmp_path.iterdir()] == ["stretto-torture-without-owner"]
 
 
 def test_a_process_that_reuses_the_id_of_an_ended_replica_is_not_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with subprocess.Popen(["sleep", "60"]) as stranger:
+    with subprocess.Popen(["sleep", "60"]) as other:
         with own_directory() as directory:
-            (directory / "replica-0.pid").write_text(f"{stranger.pid} 1\n")
-        assert stranger.poll() is None
-        stranger.send_signal(signal.SIGKILL)
+            (directory / "replica-0.pid").write_text(f"{other.pid} 1\n")
+        assert other.poll() is None
+        other.send_signal(signal.SIGKILL)
 
 
 def test_a_full_disk_accepts_no_byte_until_it_is_freed(tmp_path: Path) -> None:

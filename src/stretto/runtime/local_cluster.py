@@ -255,8 +255,8 @@ class LocalCluster:
             return
         who = f"replica {dead[0]} has" if len(dead) == 1 else f"replicas {', '.join(map(str, dead))} have"
         raise ClusterFailure(
-            f"{who} died, and no majority is left to recover from: what was stored is lost. To start anew, empty: "
-            f'stretto cluster down {self.directory}, then up. With durability "disk" it would not be lost. '
+            f"{who} died, and no majority is left to recover from: the stored data is lost. To start again with an empty cluster: "
+            f'stretto cluster down {self.directory}, then up. With durability "disk" the data would survive. '
             f"The log of replica {dead[0]} ends: {self.last_line(dead[0])}"
         )
 

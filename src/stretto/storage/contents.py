@@ -52,7 +52,7 @@ def generation_of(name: str, kind: bytes) -> int | None:
 
 @dataclass(frozen=True)
 class File:
-    """A file that was read. `frames` are its intact frames. The content ends at byte `end`; behind that are `torn_bytes` torn bytes."""
+    """A file that was read. `frames` are its intact frames. The content ends at byte `end` and is followed by `torn_bytes` torn bytes."""
 
     name: str
     header: Header
@@ -110,7 +110,7 @@ def _read(files: ReadableFiles, name: str, kind: bytes, generation: int) -> tupl
 
 
 def _known_to_next(files: ReadableFiles, segment: tuple[File, bytes], successor: tuple[File, bytes]) -> File:
-    """A segment up to the end that the next segment's header names. The bytes behind that end are a mark, or were torn."""
+    """A segment up to the end that the next segment's header names. The bytes after that end are a mark, or were torn."""
     file, end = segment[0], successor[0].header.former_end
     if file.end < end:
         raise Corrupt(f"{files.place}/{file.name}", file.end, f"there is no intact frame, although the next segment names {end} bytes")
@@ -120,8 +120,8 @@ def _known_to_next(files: ReadableFiles, segment: tuple[File, bytes], successor:
 def _newest(files: ReadableFiles, segment: tuple[File, bytes]) -> File:
     """The newest segment. Its last frame may be torn."""
     file, data = segment
-    behind = good_frame_after(data, file_seed(data), file.end)
-    if behind is not None:
-        reason = f"there is no intact frame here, but there is one at byte {behind}, so these bytes are damaged"
+    following = good_frame_after(data, file_seed(data), file.end)
+    if following is not None:
+        reason = f"there is no intact frame here, but there is one at byte {following}, so these bytes are damaged"
         raise Corrupt(f"{files.place}/{file.name}", file.end, reason)
     return replace(file, torn_bytes=file.size - file.end)
