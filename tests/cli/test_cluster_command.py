@@ -190,7 +190,7 @@ def test_a_first_start_that_did_not_come_about_can_be_tried_again(directory: Pat
     assert [list(data.glob("*")) for data in cluster.data] == [[], [], []]
     assert run(["cluster", "up", str(directory)]) == 0
     assert run(["cluster", "down", str(directory)]) == 0
-    with pytest.raises(ConfigurationError, match="leave out --bootstrap to go on from them"):
+    with pytest.raises(ConfigurationError, match="leave out --bootstrap to use them"):
         run_replica(SPECULATIVE, config, 0, NullMachine, bootstrap=True, data=cluster.data[0])
 
 
@@ -299,6 +299,6 @@ def test_a_log_that_cannot_be_written(directory: Path, capsys: pytest.CaptureFix
 
 def test_two_commands_at_once(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cluster = LocalCluster.create(directory, loopback_config(1, "unreplicated", "stretto.core.state_machine:NullMachine"))
-    with cluster._alone():
+    with cluster._locked():
         assert run(["cluster", "up", str(directory)]) == 1
     assert "another command is starting or stopping" in capsys.readouterr().err

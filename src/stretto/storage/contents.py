@@ -120,8 +120,8 @@ def _known_to_next(files: ReadableFiles, segment: tuple[File, bytes], successor:
 def _newest(files: ReadableFiles, segment: tuple[File, bytes]) -> File:
     """The newest segment. Its last frame may be torn."""
     file, data = segment
-    following = good_frame_after(data, file_seed(data), file.end)
-    if following is not None:
-        reason = f"there is no intact frame here, but there is one at byte {following}, so these bytes are damaged"
+    behind = good_frame_after(data, file_seed(data), file.end)
+    if behind is not None:
+        reason = f"there is no intact frame here, but there is one at byte {behind}, so these bytes are damaged"
         raise Corrupt(f"{files.place}/{file.name}", file.end, reason)
     return replace(file, torn_bytes=file.size - file.end)
