@@ -1,4 +1,4 @@
-"""Free ports, real replica processes, and nodes that record what they get."""
+"""Free ports, real replica processes, and nodes that record the messages that they receive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GROUP = "239.83.84.7"
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that no UDP and no TCP socket of 127.0.0.1 has, just now."""
+    """Ports of 127.0.0.1 that no UDP or TCP socket uses now."""
     ports: list[int] = []
     with contextlib.ExitStack() as held:
         while len(ports) < count:
@@ -51,7 +51,7 @@ def local_config(replicas: int, *, multicast: bool = False, **changes: Any) -> C
 
 
 class Processes:
-    """The replicas and sequencers of one cluster, each in a process of its own. `prepare` runs in each of these first."""
+    """The replicas and sequencers of one cluster, each in its own process. `prepare` runs first in each process."""
 
     def __init__(self, config: ClusterConfig, folder: Path, prepare: Callable[[], None] = lambda: None) -> None:
         self.config = config
@@ -118,14 +118,14 @@ class Processes:
 
 
 class Note(Message, frozen=True, array_like=True, tag=40, gc=False):
-    """What the recording nodes say to each other."""
+    """The message of the recording nodes."""
 
     number: int
     text: bytes = b""
 
 
 class Recorder:
-    """A node that keeps what it is given, and does what a test tells it to."""
+    """A node that records the messages and timers that it gets, and calls the test's `reaction`."""
 
     def __init__(self, port: NodeHost) -> None:
         self.port = port
@@ -195,7 +195,7 @@ class Hosting:
     async def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, "did not come about"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             await asyncio.sleep(0.001)
 
 

@@ -137,7 +137,7 @@ def test_what_is_lost_with_a_majority_of_the_memory_is_said_to_be(directory: Pat
     cluster = init(directory, capsys)
     kill(cluster, 0, 2)
     assert run(["cluster", "up", str(directory)]) == 1
-    assert "replicas 0, 2 have died, and no majority is left to recover from: what was stored is lost" in capsys.readouterr().err
+    assert "replicas 0, 2 have died, and no majority is left to recover from: the stored data is lost" in capsys.readouterr().err
     assert [cluster.state(index) for index in range(3)] == ["died", "running", "died"]
     assert run(["cluster", "down", str(directory)]) == 0
     assert run(["cluster", "status", str(directory), "--json"]) == 1
@@ -172,7 +172,7 @@ def test_damaged_data_is_refused_and_repaired_from_the_others(directory: Path, c
     segment.write_bytes(content)
     assert run(["cluster", "up", str(directory)]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert f"replica 2 did not start: {segment}: byte 52: there is no good frame" in error
+    assert f"replica 2 did not start: {segment}: byte 52: there is no intact frame" in error
     assert "start this replica with --repair" in error
     assert [cluster.state(index) for index in range(3)] == ["stopped"] * 3
     assert run(["cluster", "up", "--repair", str(directory)]) == 0
@@ -191,7 +191,7 @@ def test_a_first_start_that_did_not_come_about_can_be_tried_again(directory: Pat
     assert [list(data.glob("*")) for data in cluster.data] == [[], [], []]
     assert run(["cluster", "up", str(directory)]) == 0
     assert run(["cluster", "down", str(directory)]) == 0
-    with pytest.raises(ConfigurationError, match="leave out --bootstrap to go on from them"):
+    with pytest.raises(ConfigurationError, match="leave out --bootstrap to use them"):
         run_replica(SPECULATIVE, config, 0, NullMachine, bootstrap=True, data=cluster.data[0])
 
 
@@ -298,6 +298,6 @@ def test_a_log_that_cannot_be_written(directory: Path, capsys: pytest.CaptureFix
 
 def test_two_commands_at_once(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cluster = LocalCluster.create(directory, loopback_config(1, "unreplicated", "stretto.core.state_machine:NullMachine"))
-    with cluster._alone():
+    with cluster._locked():
         assert run(["cluster", "up", str(directory)]) == 1
     assert "another command is starting or stopping" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_damage(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     segment.write_bytes(content)
     found = log(capsys, "verify", str(data), status=1)
     assert (found["verdict"], found["file"], found["offset"]) == ("corrupt", str(segment), 52)
-    assert "there is no good frame, but one at" in found["reason"]
+    assert "there is no intact frame here, but there is one at byte" in found["reason"]
     assert "--repair" in found["repair"]
     assert run(["log", "verify", str(data)]) == 1
     assert capsys.readouterr().out.startswith(f"corrupt: {segment}: byte 52: ")

@@ -15,7 +15,7 @@ import pytest
 
 from stretto.cli.main import run
 from stretto.runtime.namespaces import WHERE
-from stretto.torture.remains import remove_leftovers
+from stretto.torture.leftovers import remove_leftovers
 from stretto.torture.schedule import KINDS
 
 pytestmark = pytest.mark.xdist_group("processes")

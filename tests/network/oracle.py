@@ -1,4 +1,4 @@
-"""The plain simulation that the model must equal: one event after the other, a heap, no arrays.
+"""A plain event-by-event simulation, with a heap and without arrays. The model must equal it.
 
 At one moment, links die or come back first, then packets enter switches, then output queues, then wires take the next packet.
 """
@@ -27,7 +27,7 @@ FAILURE, ENTRY, QUEUEING, SENDING = range(4)
 
 @dataclass
 class Packet:
-    """A multicast copy (with its message), or other traffic. `route` holds the ports still to pass, for what knows its way."""
+    """A multicast copy (with its message), or background traffic. `route` has the remaining ports of a packet with a fixed path."""
 
     message: int | None
     size: int
@@ -41,13 +41,13 @@ class Port:
     waiting: dict[bool, deque[tuple[Packet, int]]] = field(default_factory=lambda: {True: deque(), False: deque()})
     free: int = -(1 << 62)
     high_in_service: bool = False
-    lives: int = 0
+    epoch: int = 0
     alive: bool = True
 
 
 class Oracle:
-    """Runs everything on construction; then `at` and the counters are those of the model. `cross` is other traffic with routes:
-    (time, size, ports)."""
+    """Runs the whole simulation in its constructor. `at` and the counters correspond to those of the model. `cross` is background traffic
+    with fixed routes: (time, size, ports)."""
 
     def __init__(
         self, topology: Topology, rules: Rules, messages: Messages, conditions: Conditions, end_ps: int, cross: Iterable[Cross] = ()
@@ -96,7 +96,7 @@ class Oracle:
         for queue in port.waiting.values():
             self.failed += sum(packet.message is not None for packet, _ in queue)
             queue.clear()
-        port.lives += 1
+        port.epoch += 1
         port.alive = False
         port.free = -(1 << 62)
 
@@ -128,14 +128,14 @@ class Oracle:
         packet, service = port.waiting[high].popleft()
         port.high_in_service, port.free = high, now + service
         if packet.message is not None or packet.route:
-            life = port.lives
-            self.schedule(port.free + wire.delay_ps, ENTRY, (), lambda later: self.enter(later, where, packet, life))
+            epoch = port.epoch
+            self.schedule(port.free + wire.delay_ps, ENTRY, (), lambda later: self.enter(later, where, packet, epoch))
         self.schedule(port.free, SENDING, (), lambda later: self.send(later, where))
 
-    def enter(self, now: int, where: tuple[str, int], packet: Packet, life: int) -> None:
+    def enter(self, now: int, where: tuple[str, int], packet: Packet, epoch: int) -> None:
         wire = self.topology.wires[where[0]][where[1]]
         own = packet.message is not None
-        if self.ports[where].lives != life:
+        if self.ports[where].epoch != epoch:
             self.failed += own
         elif packet.route:
             ready = now + self.topology.switching_delay_ps[wire.peer]

@@ -23,7 +23,7 @@ SMALL = [twelve_switches(), fat_tree(4), leaf_spine(4, 3, 3), three_level(2, 3, 
 
 
 def everyone(topology: Topology, seed: int, receivers: int = 4) -> Group:
-    """All hosts send, members included."""
+    """A group to which all hosts send, including its members."""
     return msgspec.structs.replace(place(topology, 1, receivers, seed), senders=())
 
 
@@ -47,7 +47,7 @@ def test_data_centre(design: Design) -> None:
 
 
 @pytest.mark.parametrize("design", ALL, ids=lambda d: f"{d.name}-{d.merge}")
-def test_random_failures_leave_nothing_wrong_and_nothing_unsaid(design: Design) -> None:
+def test_rules_are_correct_after_random_failures_and_unreachable_members_are_reported(design: Design) -> None:
     dice = random.Random(3)
     lost = 0
     for _ in range(60):
@@ -65,12 +65,12 @@ def test_random_failures_leave_nothing_wrong_and_nothing_unsaid(design: Design) 
         if design.name == "plain":
             for sender, members in compiled.cut.items():
                 for member in members:
-                    assert not way_exists(topology, failed, sender, member)
+                    assert not path_exists(topology, failed, sender, member)
     assert 0 < lost < 60
 
 
-def way_exists(topology: Topology, failed: Failed, sender: str, member: str) -> bool:
-    """Whether a way up and then down leads there, found without the routes."""
+def path_exists(topology: Topology, failed: Failed, sender: str, member: str) -> bool:
+    """Whether there is a path up and then down, found without the code under test."""
     places, found = [(sender, False)], set()
     while places:
         node, fell = places.pop()
@@ -82,14 +82,14 @@ def way_exists(topology: Topology, failed: Failed, sender: str, member: str) -> 
     return (member, True) in found
 
 
-def test_plain_ways_are_shortest() -> None:
+def test_plain_paths_are_shortest() -> None:
     topology = twelve_switches()
     group = Group("239.0.0.1", ("p0t0h1", "p0t1h0", "p1t0h0"), ("p0t0h0",))
     walked = walk(topology, rules_for(topology, group, Design("plain")).rules, group.address, "p0t0h0")
-    assert sorted((host, len(way)) for host, way in walked.arrivals) == [("p0t0h1", 1), ("p0t1h0", 3), ("p1t0h0", 5)]
+    assert sorted((host, len(path)) for host, path in walked.arrivals) == [("p0t0h1", 1), ("p0t1h0", 3), ("p1t0h0", 5)]
 
 
-def test_serialised_ways_share_their_root_and_topology_aware_ones_spread() -> None:
+def test_serialised_paths_share_one_root_and_topology_aware_ones_use_several() -> None:
     topology = datacentre()
     group = place(topology, 40, 5, 1)
     assert len(rules_for(topology, group, Design("serialised")).roots) == 1
@@ -99,7 +99,7 @@ def test_serialised_ways_share_their_root_and_topology_aware_ones_spread() -> No
     assert len(anchors) == 7
 
 
-def test_racks_of_a_pod_share_a_way_from_one_root() -> None:
+def test_racks_of_a_pod_share_a_path_from_one_root() -> None:
     topology = datacentre()
     group = Group("239.0.0.1", tuple(f"p2t{rack}h0" for rack in range(8)), ("p5t0h0", "p5t0h1"))
     for design in ALL:
@@ -109,15 +109,15 @@ def test_racks_of_a_pod_share_a_way_from_one_root() -> None:
             assert len({node for node, _, _ in hops if node.startswith("p2a")}) == 1
 
 
-def test_early_ways_come_down_together() -> None:
+def test_early_paths_join_below_the_roots() -> None:
     topology = datacentre()
     group = place(topology, 40, 5, 1)
     for merge, together in (("early", True), ("per_root", False)):
         compiled = rules_for(topology, group, Design("topology_aware", merge))
         last: dict[str, set[str]] = {}
         for sender in group.senders:
-            for member, way in walk(topology, compiled.rules, group.address, sender).arrivals:
-                last.setdefault(member, set()).add(way[3])
+            for member, path in walk(topology, compiled.rules, group.address, sender).arrivals:
+                last.setdefault(member, set()).add(path[3])
         assert all(len(above) == 1 for above in last.values()) == together
 
 
@@ -136,13 +136,13 @@ MUTATIONS: dict[str, Callable[[Rule], Rule | None]] = {
     "wrong number of copies": lambda rule: msgspec.structs.replace(rule, out_ports=rule.out_ports[:-1]),
     "no rule": lambda rule: None,
     "no such port": lambda rule: msgspec.structs.replace(rule, out_ports=(*rule.out_ports, 999)),
-    "copy to a stranger": lambda rule: msgspec.structs.replace(rule, out_ports=(*rule.out_ports, 2)),
+    "copy to a non-member": lambda rule: msgspec.structs.replace(rule, out_ports=(*rule.out_ports, 2)),
     "not the first queue": lambda rule: msgspec.structs.replace(rule, queue=rules.SHARED),
 }
 
 
 @pytest.mark.parametrize("kind", MUTATIONS)
-def test_the_check_sees_broken_rules(kind: str) -> None:
+def test_the_check_detects_broken_rules(kind: str) -> None:
     topology = twelve_switches()
     design = Design("serialised")
     group = Group("239.0.0.1", ("p0t0h0", "p0t1h0", "p1t0h0"), ("p1t1h3",))
@@ -152,7 +152,7 @@ def test_the_check_sees_broken_rules(kind: str) -> None:
     assert kind in {violation.kind for violation in verify(topology, table, [group], design).violations}
 
 
-def test_the_check_sees_loops_unequal_ways_and_two_roots() -> None:
+def test_the_check_detects_loops_unequal_paths_and_two_roots() -> None:
     topology = twelve_switches()
     group = Group("239.0.0.1", ("p0t0h0", "p0t1h0", "p1t0h0"), ("p0t0h1", "p1t1h3", "p0t0h2", "p1t1h2"))
     plain = rules_for(topology, group, Design("plain")).rules
@@ -167,7 +167,7 @@ def test_the_check_sees_loops_unequal_ways_and_two_roots() -> None:
     assert "loop" in {v.kind for v in verify(topology, again, [group], Design("plain")).violations}
 
 
-def test_rules_survive_as_rows() -> None:
+def test_rules_can_be_written_as_rows_and_read_back() -> None:
     compiled = rules_for(twelve_switches(), everyone(twelve_switches(), 1), Design("plain"))
     assert rules.from_rows(rules.rows(compiled.rules)) == compiled.rules
 
@@ -187,7 +187,7 @@ def as_sets(table: dict[str, tuple[Rule, ...]]) -> dict[str, set[Rule]]:
 
 
 @pytest.mark.parametrize("design", ALL, ids=lambda d: f"{d.name}-{d.merge}")
-def test_differences_lead_from_table_to_table(design: Design) -> None:
+def test_a_difference_turns_the_old_table_into_the_new_one(design: Design) -> None:
     topology = fat_tree(4)
     controller = Controller(topology, design)
     controller.set_groups([place(topology, 4, 3, seed, seed) for seed in range(10)])
@@ -206,7 +206,7 @@ def test_differences_lead_from_table_to_table(design: Design) -> None:
             update = controller.join(address, host)
         else:
             update = controller.leave(address, host) if len(controller.groups[address].members) > 1 else controller.remove_group(address)
-        # A dead switch forgets its rules by itself.
+        # A dead switch loses its rules.
         before = {switch: entries for switch, entries in before.items() if switch not in controller.failed.switches}
         assert applied(before, update.change) == as_sets(controller.rules)
         assert verify(topology, controller.rules, controller.groups.values(), design, controller.failed, controller.cut).violations == []

@@ -23,7 +23,7 @@ def slow_lis(values: Sequence[int]) -> int:
     return max(best, default=0)
 
 
-def test_shares_are_those_of_the_definitions() -> None:
+def test_shares_equal_their_definitions() -> None:
     dice = random.Random(1)
     cases = [list(p) for n in range(6) for p in itertools.permutations(range(n))] + [dice.sample(range(n), n) for n in (17, 64, 65, 90)]
     for order in cases:
@@ -36,7 +36,7 @@ def test_shares_are_those_of_the_definitions() -> None:
         assert measures.lis(positions) == pytest.approx(1 - slow_lis(order) / n if n else 0)
 
 
-def test_only_messages_that_both_had_are_compared() -> None:
+def test_only_messages_that_both_received_are_compared() -> None:
     reference = np.array([10, 20, 30, NEVER, 50])
     receiver = np.array([15, NEVER, 55, 5, 52])
     assert measures.sequence(reference, receiver).tolist() == [0, 2, 1]
@@ -71,7 +71,7 @@ def test_confidence_interval() -> None:
     assert high == pytest.approx(0.005 + 12.71 * 0.005, rel=0.01)
 
 
-def test_a_row_has_what_was_measured() -> None:
+def test_a_row_has_all_measures() -> None:
     topology = twelve_switches()
     base = Setting("testbed", senders=3, receivers=3, messages=600, rate=50_000)
     runs = list(settings(base, ["serialised"], [0.3], 2))
@@ -88,7 +88,7 @@ def test_a_row_has_what_was_measured() -> None:
     assert serialised["latency_us"]["p50"] <= serialised["latency_us"]["p99"] <= serialised["latency_us"]["max"]
 
 
-def test_serialising_is_in_order_at_any_load_and_jitter_behind_the_last_queue_breaks_it() -> None:
+def test_serialised_messages_are_in_order_at_any_load_unless_hosts_add_jitter() -> None:
     topology = twelve_switches()
     for load, jitter_us in ((0.0, 0.0), (0.7, 0.0), (0.3, 5.0)):
         setting = Setting("testbed", "serialised", load=load, jitter_us=jitter_us, messages=2_000, rate=50_000)
@@ -98,7 +98,7 @@ def test_serialising_is_in_order_at_any_load_and_jitter_behind_the_last_queue_br
 
 
 def test_overtaking_is_rate_times_the_difference_of_delays() -> None:
-    """At load 0, a message of another sender that comes within the difference of the ways overtakes: both in proportion to the rate."""
+    """At load 0, a message overtakes one of another sender that was sent within the difference of the path delays."""
     topology = twelve_switches()
     shares = []
     for rate in (5_000, 10_000, 20_000):

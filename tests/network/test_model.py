@@ -42,7 +42,7 @@ def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def world(dice: random.Random, design: Design) -> tuple[Controller, Messages]:
-    """A small network with two groups whose senders are busy. Times are round, so that things happen at once."""
+    """A small network with two groups and busy senders. Times are round numbers, so that many events coincide."""
     build = dice.choice([twelve_switches, lambda **k: fat_tree(4, **k), lambda **k: leaf_spine(3, 2, 3, **k)])
     fabric, delay = dice.choice([1, 10]), dice.choice([0, 100, 1_000])
     topology = build(host_gbps=1, fabric_gbps=fabric, switch_delay_ns=delay, buffer_bytes=4_000)
@@ -103,7 +103,7 @@ def test_live_equals_all_at_once(design: Design) -> None:
     assert dropped or design.queue == "priority"
 
 
-def test_a_packet_obeys_the_rules_of_the_moment_at_which_it_comes_in() -> None:
+def test_a_packet_obeys_the_rules_at_the_time_of_its_arrival() -> None:
     topology = leaf_spine(2, 1, 1, host_gbps=1, fabric_gbps=10)
     controller = Controller(topology, Design("serialised"))
     controller.set_groups([Group("239.0.0.1", ("leaf1h0",), ("leaf0h0",))])
@@ -112,11 +112,11 @@ def test_a_packet_obeys_the_rules_of_the_moment_at_which_it_comes_in() -> None:
     for moment in (at_spine - 1, at_spine, at_spine + 1):
         got, _ = compare(topology, controller.rules, messages, Conditions(changes=((moment, {}),)))
         assert got.census.unmatched == 1
-        # Afterwards the packet has passed the spine, and the last leaf has no rule.
+        # With a later change the packet has passed the spine already, and the last leaf has no rule.
         assert got.census.packet_hops == (3 if moment > at_spine else 2)
 
 
-def test_a_link_that_fails_loses_what_is_on_it() -> None:
+def test_a_link_that_fails_loses_the_packets_on_it() -> None:
     topology = leaf_spine(2, 1, 1, host_gbps=1, fabric_gbps=10)
     controller = Controller(topology, Design("serialised"))
     controller.set_groups([Group("239.0.0.1", ("leaf1h0",), ("leaf0h0",))])
@@ -128,7 +128,7 @@ def test_a_link_that_fails_loses_what_is_on_it() -> None:
 
 
 @pytest.mark.parametrize("design", [ALL[0], ALL[1], ALL[-1]], ids=lambda d: d.name)
-def test_equals_the_oracle_when_things_fail_midway(design: Design) -> None:
+def test_equals_the_oracle_with_failures_during_the_run(design: Design) -> None:
     dice = random.Random(5)
     failed = unmatched = 0
     for case in range(5):
@@ -155,7 +155,7 @@ def test_a_run_that_is_ended_early_leaves_the_rest_in_flight() -> None:
     assert census.in_flight == 0 < census.delivered
 
 
-def test_the_seed_decides_everything() -> None:
+def test_the_seed_determines_the_whole_run() -> None:
     controller, messages = world(random.Random(1), Design("topology_aware"))
     conditions = [Conditions(Background(0.5, seed=seed), Stacks(US, seed)) for seed in (1, 1, 2)]
     runs = [model.run(controller.topology, controller.rules, messages, each) for each in conditions]
@@ -165,7 +165,7 @@ def test_the_seed_decides_everything() -> None:
 
 @pytest.mark.parametrize("bursts", ["poisson", "onoff"])
 @pytest.mark.parametrize("load", [0.1, 0.8])
-def test_other_traffic_is_as_much_as_was_asked_for(bursts: Literal["poisson", "onoff"], load: float) -> None:
+def test_background_traffic_has_the_requested_load(bursts: Literal["poisson", "onoff"], load: float) -> None:
     topology = twelve_switches()
     for port in (1, 5):
         wire = topology.wires["p0t0"][port]
@@ -180,7 +180,7 @@ def test_other_traffic_is_as_much_as_was_asked_for(bursts: Literal["poisson", "o
 
 
 @pytest.mark.parametrize("bursts", ["poisson", "onoff"])
-def test_other_traffic_does_not_depend_on_how_far_one_looks(bursts: Literal["poisson", "onoff"]) -> None:
+def test_background_traffic_up_to_a_time_does_not_depend_on_the_end(bursts: Literal["poisson", "onoff"]) -> None:
     wire = twelve_switches().wires["p0t0"][5]
     background = Background(0.5, bursts)
     far, far_times = background.packets("p0t0", 5, wire, 0, 300_000 * US)
@@ -205,7 +205,7 @@ def test_bursts_make_longer_queues_than_poisson() -> None:
     assert waits["onoff"] > 2 * waits["poisson"]
 
 
-def test_an_empty_network_takes_what_its_parts_take() -> None:
+def test_latency_in_an_empty_network_is_the_sum_of_its_delays() -> None:
     """Three switches of 1 us, four links of 200 ns, three at 10 Gbit/s and one at each end at 1 Gbit/s, 125 bytes."""
     topology = leaf_spine(2, 1, 1, host_gbps=1, fabric_gbps=10)
     controller = Controller(topology, Design("serialised"))
@@ -234,12 +234,12 @@ def mean_latency(at: Mapping[str, ArrayLike], messages: Messages, members: Seque
 
 
 @pytest.mark.parametrize(("design", "load", "buffer_bytes"), [("plain", 0.5, 20_000), ("prioritised", 0.5, 20_000), ("plain", 0.8, 3_000)])
-def test_what_it_changes_that_other_traffic_does_not_travel(design: str, load: float, buffer_bytes: int) -> None:
-    """Against all other traffic sent by hosts, through every queue on its way. In the model each port has its own, independent of the
-    others. Mean waits of the two differ by about a tenth, and reorder rates as little."""
+def test_independent_background_traffic_is_close_to_traffic_that_travels(design: str, load: float, buffer_bytes: int) -> None:
+    """Compares the model, in which each port has its own independent background traffic, with background traffic that hosts send through
+    every queue on its path. The mean waits differ by about a tenth, and so do the reorder rates."""
     topology = leaf_spine(4, 4, 5, host_gbps=1, fabric_gbps=1, buffer_bytes=buffer_bytes)
     controller = Controller(topology, Design(design))
-    # The fifth host of each rack sends multicasts and nothing else: the cards of senders are no part of the comparison.
+    # The fifth host of each rack sends only multicasts, so that the network cards of senders do not affect the comparison.
     busy = [host for host in topology.hosts if not host.endswith("h4")]
     group = Group("239.0.0.1", ("leaf0h0", "leaf1h0", "leaf2h0"), tuple(f"leaf{i}h4" for i in range(4)))
     controller.set_groups([group])
@@ -273,7 +273,7 @@ def test_what_it_changes_that_other_traffic_does_not_travel(design: str, load: f
         assert 0.5 < full.dropped / near.census.dropped < 2
 
 
-def test_other_traffic_can_be_at_some_ports_only() -> None:
+def test_background_traffic_can_be_limited_to_some_ports() -> None:
     topology = leaf_spine(2, 1, 2)
     everywhere, there = Background(0.5), Background(0.5, ports=frozenset({("spine0", 1)}))
     for leaf, port in (("spine0", 1), ("spine0", 2), ("leaf0", 1)):

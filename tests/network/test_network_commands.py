@@ -35,7 +35,7 @@ def lines(*arguments: str) -> list[dict[str, Any]]:
 SMALL = ("--topology", "testbed", "--senders", "2", "--receivers", "3")
 
 
-def test_show_tells_every_way(tmp_path: Path) -> None:
+def test_show_lists_every_path(tmp_path: Path) -> None:
     topology, group = lines("show", *SMALL, "--design", "serialised")
     assert topology["switches"] == 12
     assert all(len(way) == 5 for ways in group["ways"].values() for way in ways.values())

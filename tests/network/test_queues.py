@@ -1,4 +1,4 @@
-"""The scans against a loop that takes one packet after the other, and against the formulas of queueing theory."""
+"""The scans compared with a loop over single packets, and with the formulas of queueing theory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNBOUNDED = 1 << 60
 
 
 def port(own: Times, own_time: int, other: Times, other_times: Times, capacity: int, priority: bool) -> tuple[list[int], int]:
-    """One output port by events: arrivals of an instant first, then, if the wire is idle, the next packet by class and order."""
+    """One output port, event by event: first all arrivals of a time, then, if the wire is idle, the next packet by class and order."""
     events: list[tuple[int, int, int, int, int | None]] = [(int(t), 0, i, own_time, i) for i, t in enumerate(own)]
     events += [(int(t), 1, i, int(s), None) for i, (t, s) in enumerate(zip(other, other_times, strict=True))]
     heapq.heapify(events)
@@ -70,7 +70,7 @@ def test_equals_the_loop(monkeypatch: pytest.MonkeyPatch, priority: bool, capaci
     assert (drops > 0) == (capacity < UNBOUNDED)
 
 
-def test_many_packets_in_one_instant() -> None:
+def test_many_packets_at_the_same_time() -> None:
     zeros = np.zeros(50, np.int64)
     times = np.full(50, 3)
     assert serve_fifo(zeros, 2, zeros, times, UNBOUNDED).departures.tolist() == list(range(2, 102, 2))
@@ -84,7 +84,7 @@ def poisson(rng: np.random.Generator, rate: float, n: int) -> Times:
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 @pytest.mark.parametrize("law", ["exponential", "constant", "two sizes"])
 def test_mean_wait_is_that_of_pollaczek_and_khinchine(load: float, law: str) -> None:
-    """M/M/1, M/D/1 and M/G/1. Our own packets are of no length, so they see what an arrival at random sees."""
+    """M/M/1, M/D/1 and M/G/1. Our own packets have length 0, so they measure the wait of a random arrival."""
     rng = np.random.default_rng(1)
     n = 1_500_000
     laws = {"exponential": rng.exponential(1e6, n), "constant": np.full(n, 1e6), "two sizes": rng.choice([2e5, 1.8e6], n)}
@@ -97,7 +97,7 @@ def test_mean_wait_is_that_of_pollaczek_and_khinchine(load: float, law: str) -> 
 
 
 def test_priority_waits_are_those_of_the_formula() -> None:
-    """Cobham (1954): the high class waits for the residue of what is in service, over the idle share of its own class."""
+    """Cobham (1954): the wait of the high class is the mean residual service time over the idle share of its own class."""
     rng = np.random.default_rng(2)
     n = 1_000_000
     other = poisson(rng, 0.5, n)
@@ -108,8 +108,8 @@ def test_priority_waits_are_those_of_the_formula() -> None:
     assert waits.mean() == pytest.approx(residue / (1 - own_load), rel=0.03)
 
 
-def test_a_full_buffer_loses_what_erlang_says() -> None:
-    """M/M/1 with room for work K loses what the queue's balance says; here M/D/1 with room for one packet: load / (1 + load)."""
+def test_the_loss_of_a_full_buffer_is_that_of_erlang() -> None:
+    """An M/D/1 queue with room for one packet loses the share load / (1 + load)."""
     rng = np.random.default_rng(3)
     other = poisson(rng, 0.7, 200_000)
     served = serve_fifo(other[:0], 1, other, np.full(len(other), 1_000_000), 1_000_000)

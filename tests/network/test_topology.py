@@ -30,7 +30,7 @@ def test_a_fat_tree_uses_every_port_once() -> None:
         assert sorted(tree.wires[switch.name]) == list(range(1, 7))
 
 
-def test_wires_lead_there_and_back() -> None:
+def test_wires_lead_in_both_directions() -> None:
     topology = twelve_switches()
     for node, wires in topology.wires.items():
         for port, wire in wires.items():
@@ -38,7 +38,7 @@ def test_wires_lead_there_and_back() -> None:
             assert (back.peer, back.port) == (node, port)
 
 
-def test_files_say_the_same(tmp_path: Path) -> None:
+def test_a_topology_can_be_written_to_a_file_and_read_back(tmp_path: Path) -> None:
     for topology in (small(), twelve_switches(host_gbps=2.5), leaf_spine(2, 2, 2, buffer_bytes=9_000)):
         file = tmp_path / "topology.toml"
         file.write_text(topology.to_toml())
@@ -73,7 +73,7 @@ def link(index: int, **changes: Any) -> Topology:
         (broken(switches=(Switch("leaf", 1), Switch("spine", 0))), "switches[1].level", "not a level"),
         (broken(switches=(Switch("leaf", 1, -1), Switch("spine", 2))), "switches[0].delay_ns", "negative"),
         (broken(hosts=("a", "b", "c")), "hosts[2]", "0 links"),
-        (broken(switches=(Switch("leaf", 1), Switch("spine", 2), Switch("alone", 2))), "switches[2]", "no way"),
+        (broken(switches=(Switch("leaf", 1), Switch("spine", 2), Switch("alone", 2))), "switches[2]", "no path"),
         (broken(switches=(Switch("leaf", 1), Switch("spine", 3))), "links[2].ends", "neighbouring levels"),
         (link(1, ends=("b:1", "leaf:1")), "links[1].ends", "used by links[0] already"),
         (link(1, ends=("leaf:2", "leaf:2")), "links[1].ends", "already"),
@@ -111,7 +111,7 @@ def test_faults_in_files_are_named(tmp_path: Path) -> None:
         load(tmp_path / "missing.toml")
 
 
-def test_names_that_mean_nothing() -> None:
+def test_unknown_names_are_refused() -> None:
     for text in ("nonsense", "fat_tree(3)", "fat_tree", "fat_tree(x)", "testbed(9)", "leaf_spine(0,1,1)", "testbed(host_gbps=-1)"):
         with pytest.raises(ConfigurationError):
             named(text)

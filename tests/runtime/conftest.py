@@ -1,4 +1,4 @@
-"""Nodes in one loop."""
+"""Fixtures: real replica processes, and nodes that run in one event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stretto.runtime.loop import DatagramLoop
 
 @pytest.fixture(params=[DatagramLoop, asyncio.SelectorEventLoop])
 def play(request: pytest.FixtureRequest) -> Callable[[ClusterConfig, Scenario], None]:
-    """Run a scenario with nodes in one loop, of our kind and of asyncio's; no callback of either may fail."""
+    """Run a scenario with nodes in one event loop, a DatagramLoop and a loop of asyncio. No callback may fail."""
 
     def run(config: ClusterConfig, scenario: Scenario) -> None:
         errors: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
-"""A live replica under datagrams of every bad kind, between real requests: it answers all of those and grows by nothing.
+"""A live replica receives every kind of bad datagram between real requests. It answers the requests, and its memory does not grow.
 
-`STRETTO_BAD_DATAGRAMS=1000000` makes it long; STRETTO_SEED replays a run.
+`STRETTO_BAD_DATAGRAMS=1000000` makes a long run; `STRETTO_SEED` repeats a run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BYTES_AN_ENTRY = 800
 
 
 class Hostile:
-    """Makes bad datagrams for one cluster, as a stranger whose socket has the address `own`."""
+    """Makes bad datagrams for one cluster, from a foreign socket with the address `own`."""
 
     def __init__(self, config: ClusterConfig, own: int, rng: random.Random) -> None:
         self.rng = rng
@@ -60,8 +60,10 @@ class Hostile:
         return self.rng.choice((0, 1, 7, -1, self.rng.getrandbits(62), (1 << 63) - 1, -(1 << 63)))
 
     def request(self) -> Request:
-        """Of a session that nobody has, so that nothing is executed, with answers to anywhere. (Who knows a session's name can use it up:
-        that is why replicas do not belong on an untrusted network.)"""
+        """A request of a session that does not exist, so that it is not executed, with any reply address.
+
+        (With a valid session number a stranger could use the session up. Replicas therefore do not belong on an untrusted network.)
+        """
         client = self.rng.choice((self.own, self.own + 1, 1, 99, (1 << 48) - 1))
         session = self.rng.choice((1 << 40, -1, (1 << 63) - 1, self.rng.getrandbits(62) + (1 << 40)))
         return Request(client, session, self.number(), self.number(), self.number(), self.rng.randbytes(self.rng.randrange(50)))
@@ -91,16 +93,16 @@ def test_bad_datagrams_are_ignored_with_a_reason(processes: Callable[[ClusterCon
     config = local_config(catalog.protocol(protocol).max_replicas or 3, protocol=protocol, multicast=True)
     cluster = processes(config)
     assert config.multicast is not None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, stretto.connect(config) as client:
-        stranger.bind(("127.0.0.1", 0))
-        stranger.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-        hostile = Hostile(config, endpoint_to_int(stranger.getsockname()), random.Random(seed))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign, stretto.connect(config) as client:
+        foreign.bind(("127.0.0.1", 0))
+        foreign.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        hostile = Hostile(config, endpoint_to_int(foreign.getsockname()), random.Random(seed))
         targets = [endpoint_of(member_endpoint(config, index)) for index in range(len(config.members))]
         targets.append((config.multicast.group, config.multicast.port))
         store = client.service(KeyValueStore)
         sizes: list[int] = []
         for number in range(DATAGRAMS):
-            stranger.sendto(hostile.datagram(), hostile.rng.choice(targets))
+            foreign.sendto(hostile.datagram(), hostile.rng.choice(targets))
             if number % BETWEEN_CALLS == 0:
                 assert store.increment(b"total", 1) == number // BETWEEN_CALLS + 1
             if number % (DATAGRAMS // 10) == 0:

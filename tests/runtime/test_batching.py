@@ -1,4 +1,4 @@
-"""The batched socket calls and their plain twins: the same tests for both."""
+"""The same tests for the batched socket calls and for the plain implementation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def address(sock: socket.socket) -> int:
     return endpoint_to_int(sock.getsockname())
 
 
-def test_what_is_sent_arrives_in_order_with_its_source(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_datagrams_arrive_in_order_with_their_source(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
     make_receiver, send_many = form
     one, other = sockets
     rng = random.Random(7)
@@ -58,14 +58,14 @@ def test_what_is_sent_arrives_in_order_with_its_source(form: Any, sockets: tuple
     assert receiver.receive() == []
 
 
-def test_a_long_datagram_is_cut_and_does_not_hurt_the_next(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_a_long_datagram_is_cut_and_the_next_one_is_intact(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
     make_receiver, send_many = form
     one, other = sockets
     assert send_many(one, [(address(other), bytes(range(256))), (address(other), b"next")]) == 2
     assert drain(make_receiver(other, 4, 100), other) == [(address(one), bytes(range(100))), (address(one), b"next")]
 
 
-def test_what_cannot_be_sent_is_passed_over(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_datagrams_that_cannot_be_sent_are_skipped(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
     make_receiver, send_many = form
     one, other = sockets
     good = address(other)
@@ -94,7 +94,7 @@ def test_wrong_use_is_an_error(form: Any, sockets: tuple[socket.socket, socket.s
         send_many(one, [(1 << 40, b"x")])
 
 
-def test_nothing_leaks(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_no_memory_leaks(form: Any, sockets: tuple[socket.socket, socket.socket]) -> None:
     make_receiver, send_many = form
     one, other = sockets
     payload = bytes(bytearray(50))
@@ -116,7 +116,7 @@ def test_nothing_leaks(form: Any, sockets: tuple[socket.socket, socket.socket]) 
 
 
 @pytest.mark.skipif(not batching.BATCHED, reason="the extension was not built")
-def test_a_receiver_checks_what_it_is_made_of(sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_a_receiver_checks_its_arguments(sockets: tuple[socket.socket, socket.socket]) -> None:
     for wrong in ((sockets[0], 0, 100), (sockets[0], 5_000, 100), (sockets[0], 4, 0), (sockets[0], 4, 70_000)):
         with pytest.raises(ValueError, match="must be 1 to"):
             batching.Receiver(*wrong)

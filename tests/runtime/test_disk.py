@@ -1,4 +1,4 @@
-"""Durability: nothing leaves before what it rests on is on disk, and a disk that fails ends the process."""
+"""Durability: a message leaves only after the records that it depends on are on disk, and a disk failure ends the process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEFINITION = ProtocolDefinition("notes", (Note,), (Note,), UNREPLICATED.replica,
 
 
 class Synced:
-    """What a power cut would leave of a data directory: each file as long as it was at its last fdatasync."""
+    """The state of a data directory after a power failure: each file has the length that it had at its last fdatasync."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
@@ -60,7 +60,7 @@ class Synced:
         return file.read_bytes()[: self._sizes.get(file.stat().st_ino, 1 << 40)]
 
     def numbers(self) -> list[int]:
-        """The records in it."""
+        """The numbers of the records in the directory."""
         contents = read_contents(self)
         return [note.number for file in contents for frame in file.frames for note in Codec((Note,)).records(frame)]
 
@@ -74,8 +74,8 @@ def disk_of(config: ClusterConfig, synced: Synced) -> Disk:
     return Disk(synced.directory, DEFINITION, config, 0)
 
 
-def test_nothing_leaves_before_what_it_rests_on_is_on_disk(play: Play, synced: Synced) -> None:
-    """By each way: an answer in a datagram and over a stream, what a timer says, what a call from outside says, multicast, to itself."""
+def test_a_message_leaves_only_after_earlier_records_are_on_disk(play: Play, synced: Synced) -> None:
+    """For each kind of send: an answer in a datagram, over a stream, by multicast or to itself, from a timer, and from a call outside."""
     config = local_config(3)
 
     async def scenario(hosting: Hosting) -> None:
@@ -120,7 +120,7 @@ def test_nothing_leaves_before_what_it_rests_on_is_on_disk(play: Play, synced: S
     play(config, scenario)
 
 
-def test_a_burst_is_one_sync_and_a_burst_that_says_nothing_waits_for_the_next(play: Play, synced: Synced) -> None:
+def test_a_burst_costs_one_sync_and_a_burst_without_messages_none(play: Play, synced: Synced) -> None:
     config = local_config(1)
 
     async def scenario(hosting: Hosting) -> None:
@@ -151,7 +151,7 @@ def test_a_burst_is_one_sync_and_a_burst_that_says_nothing_waits_for_the_next(pl
     play(config, scenario)
 
 
-def test_compactions_run_while_the_node_goes_on(play: Play, synced: Synced) -> None:
+def test_the_node_continues_while_a_compaction_runs(play: Play, synced: Synced) -> None:
     config = local_config(1)
 
     async def scenario(hosting: Hosting) -> None:
@@ -175,7 +175,7 @@ def test_compactions_run_while_the_node_goes_on(play: Play, synced: Synced) -> N
     play(config, scenario)
 
 
-def test_a_directory_that_is_made_is_durable_in_those_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_directory_is_durable_in_its_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync, synced = os.fsync, list[str]()
 
     def watched(descriptor: int) -> None:
@@ -187,7 +187,7 @@ def test_a_directory_that_is_made_is_durable_in_those_it_lies_in(tmp_path: Path,
     assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= set(synced)
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_only_one_process_at_a_time_can_use_a_directory(tmp_path: Path) -> None:
     config = local_config(1)
     disk = Disk(tmp_path / "data", DEFINITION, config, 0)
     with pytest.raises(ConfigurationError, match="data: is in use by another replica process"):
@@ -196,7 +196,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     Disk(tmp_path / "data", DEFINITION, config, 0).close()
 
 
-def test_times_may_change_but_not_what_the_records_mean(tmp_path: Path) -> None:
+def test_times_may_change_but_not_the_values_that_records_depend_on(tmp_path: Path) -> None:
     config = local_config(1)
     Disk(tmp_path, DEFINITION, config, 0).close()
     timeouts = msgspec.structs.replace(config.timeouts, retransmit_ms=20)
@@ -206,7 +206,7 @@ def test_times_may_change_but_not_what_the_records_mean(tmp_path: Path) -> None:
             Disk(tmp_path, DEFINITION, msgspec.structs.replace(config, **change), 0)
 
 
-def test_what_was_left_unfinished_is_removed(tmp_path: Path) -> None:
+def test_unfinished_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-0000000002.unfinished").write_bytes(b"half")
     Disk(tmp_path, DEFINITION, local_config(1), 0).close()
     assert [file.name for file in tmp_path.iterdir()] == ["log-0000000001.seg"]
@@ -220,7 +220,7 @@ def test_intact_data_is_not_repaired(tmp_path: Path) -> None:
         disk.close()
     checkpoint = data / "checkpoint-0000000002"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    with pytest.raises(Corrupt, match=f"{checkpoint}: byte 52: there is no good frame"):
+    with pytest.raises(Corrupt, match=f"{checkpoint}: byte 52: there is no intact frame"):
         open_disk(data, DEFINITION, config, 0, repair=False)
     disk, aside = open_disk(data, DEFINITION, config, 0, repair=True)
     assert aside is not None
@@ -229,7 +229,7 @@ def test_intact_data_is_not_repaired(tmp_path: Path) -> None:
     disk.close()
 
 
-def test_a_node_that_stops_says_nothing_more_and_is_called_no_more(play: Play) -> None:
+def test_a_stopped_node_sends_nothing_and_is_not_called(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         node, client = hosting.replica(0), hosting.client()
 
@@ -259,7 +259,7 @@ SINGLE: dict[str, Any] = {"protocol": "unreplicated", "durability": "disk"}
 
 
 def until_it_ends(cluster: Processes, value: bytes) -> dict[bytes, bytes]:
-    """Store one value after the other, until the replica has ended. What was acknowledged."""
+    """Store one value after the other until the replica has ended. Returns what was acknowledged."""
     stored: dict[bytes, bytes] = {}
     with stretto.connect(cluster.config) as client:
         store = client.service(KeyValueStore)
@@ -276,7 +276,7 @@ def until_it_ends(cluster: Processes, value: bytes) -> dict[bytes, bytes]:
     return stored
 
 
-def check_it_ended_by_its_disk(cluster: Processes, part: str) -> None:
+def check_the_disk_ended_it(cluster: Processes, part: str) -> None:
     assert cluster.children[0].exitcode == 1
     last = json.loads(cluster.log(0).read_text().splitlines()[-1])
     assert (last["event"], last["level"]) == ("disk failed", "critical")
@@ -285,7 +285,7 @@ def check_it_ended_by_its_disk(cluster: Processes, part: str) -> None:
 
 
 def check_all_is_there(cluster: Processes, stored: dict[bytes, bytes]) -> None:
-    """Start it once more, with a disk that does not fail."""
+    """Start the replica again with a disk that does not fail, and check that all values are there."""
     cluster.prepare = lambda: None
     cluster.children[0] = cluster.start(0, bootstrap=False)
     cluster.wait_for(0)
@@ -301,7 +301,7 @@ def single() -> ClusterConfig:
     return msgspec.structs.replace(config, timeouts=msgspec.structs.replace(config.timeouts, request_timeout_ms=300))
 
 
-def test_a_sync_that_fails_ends_it_and_is_never_tried_again(processes: Start, single: ClusterConfig, tmp_path: Path) -> None:
+def test_a_failed_sync_ends_the_replica_and_is_not_retried(processes: Start, single: ClusterConfig, tmp_path: Path) -> None:
     counter = tmp_path / "syncs"
 
     def prepare() -> None:
@@ -318,12 +318,12 @@ def test_a_sync_that_fails_ends_it_and_is_never_tried_again(processes: Start, si
 
     cluster = processes(single, prepare)
     stored = until_it_ends(cluster, b"value")
-    check_it_ended_by_its_disk(cluster, ".seg cannot be synced: Input/output error")
+    check_the_disk_ended_it(cluster, ".seg cannot be synced: Input/output error")
     assert counter.stat().st_size == 20
     check_all_is_there(cluster, stored)
 
 
-def test_a_write_without_space_ends_it(processes: Start, single: ClusterConfig) -> None:
+def test_a_write_without_space_ends_the_replica(processes: Start, single: ClusterConfig) -> None:
     def prepare() -> None:
         write, left = os.write, 10_000
 
@@ -332,7 +332,7 @@ def test_a_write_without_space_ends_it(processes: Start, single: ClusterConfig) 
             if left < len(data):
                 if not left:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                data, left = data[:left], 0  # what there is room for is written
+                data, left = data[:left], 0  # a short write, as much as there is space for
                 return write(descriptor, data)
             left -= len(data)
             return write(descriptor, data)
@@ -341,11 +341,11 @@ def test_a_write_without_space_ends_it(processes: Start, single: ClusterConfig) 
 
     cluster = processes(single, prepare)
     stored = until_it_ends(cluster, bytes(100))
-    check_it_ended_by_its_disk(cluster, "cannot be written: No space left on device; free some space, then start the replica again")
+    check_the_disk_ended_it(cluster, "cannot be written: No space left on device; free some space, then start the replica again")
     check_all_is_there(cluster, stored)
 
 
-def test_a_compaction_that_fails_ends_it(processes: Start, single: ClusterConfig) -> None:
+def test_a_failed_compaction_ends_the_replica(processes: Start, single: ClusterConfig) -> None:
     def prepare() -> None:
         fsync, left = os.fsync, 7  # the checkpoint
 
@@ -361,7 +361,7 @@ def test_a_compaction_that_fails_ends_it(processes: Start, single: ClusterConfig
     limits = msgspec.structs.replace(single.limits, checkpoint_operations=50)
     cluster = processes(msgspec.structs.replace(single, limits=limits), prepare)
     stored = until_it_ends(cluster, b"value")
-    check_it_ended_by_its_disk(cluster, "checkpoint-0000000002 cannot be synced: Input/output error")
+    check_the_disk_ended_it(cluster, "checkpoint-0000000002 cannot be synced: Input/output error")
     check_all_is_there(cluster, stored)
 
 
@@ -379,10 +379,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(data)], check=True)
 
 
-def test_a_full_disk_ends_it_and_it_comes_back_when_there_is_space(processes: Start, single: ClusterConfig, small_disk: Path) -> None:
+def test_a_full_disk_ends_the_replica_and_it_restarts_when_there_is_space(
+    processes: Start, single: ClusterConfig, small_disk: Path
+) -> None:
     cluster = processes(single)
     stored = until_it_ends(cluster, bytes(2_000))
-    check_it_ended_by_its_disk(cluster, "No space left on device")
+    check_the_disk_ended_it(cluster, "No space left on device")
     cluster.children[0] = cluster.start(0, bootstrap=False)
     cluster.children[0].join(60)
     assert cluster.children[0].exitcode == 1  # it cannot begin a life of its own

@@ -1,4 +1,4 @@
-"""Real replicas on disk, all killed at some moment under load, again and again: what was acknowledged is there, and there once."""
+"""Real replicas on disk are all killed at random moments under load, repeatedly. Acknowledged operations survive, exactly once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROUNDS = 4
 
 
 class Counting:
-    """Sessions that count, each on a key of its own. `counted`: how often each was told that it had; `unknown`: how often not."""
+    """Sessions that increment, each a key of its own. `counted`: acknowledged increments; `unknown`: those with unknown outcome."""
 
     def __init__(self) -> None:
         self.counted = [0] * SESSIONS
@@ -66,7 +66,7 @@ async def under_load(cluster: LocalCluster, config: ClusterConfig, random: Rando
     return counting
 
 
-def test_all_killed_at_any_moment(tmp_path: Path) -> None:
+def test_acknowledged_increments_survive_kills_of_all_replicas(tmp_path: Path) -> None:
     random = Random(4)
     config = loopback_config(3, "speculative", "stretto.apps.kv:KeyValueStore", durability="disk", checkpoint_operations=50)
     cluster = LocalCluster.create(tmp_path, config)

@@ -1,4 +1,4 @@
-"""Nodes on real sockets of one machine: who hears what, in which datagrams, and what is refused."""
+"""Nodes on real sockets of one machine: which node receives what, in which datagrams, and what is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MS = 1_000_000
 
 @pytest.mark.parametrize("multicast", [False, True])
 @pytest.mark.parametrize("batched", [False, True])
-def test_every_replica_hears_a_multicast_once(play: Play, multicast: bool, batched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_replica_receives_a_multicast_once(play: Play, multicast: bool, batched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not batched:
         monkeypatch.setattr(host_module, "Receiver", PlainReceiver)
         monkeypatch.setattr(host_module, "send_many", plain_send_many)
@@ -46,7 +46,7 @@ def test_every_replica_hears_a_multicast_once(play: Play, multicast: bool, batch
     play(local_config(3, multicast=multicast), scenario)
 
 
-def test_without_loopback_a_replica_still_hears_itself(play: Play) -> None:
+def test_without_loopback_a_replica_still_receives_its_own_multicast(play: Play) -> None:
     config = local_config(3, multicast=True)
     assert config.multicast is not None
     config = msgspec.structs.replace(config, multicast=msgspec.structs.replace(config.multicast, loopback=False))
@@ -55,12 +55,12 @@ def test_without_loopback_a_replica_still_hears_itself(play: Play) -> None:
         node = hosting.replica(0)
         node.port.multicast(Note(1))
         await hosting.until(lambda: node.got)
-        assert set(node.got) == {(0, Note(1))}  # the loopback interface itself brings another copy, whatever the option says
+        assert set(node.got) == {(0, Note(1))}  # the loopback interface delivers another copy, regardless of the option
 
     play(config, scenario)
 
 
-def test_replicas_and_clients_speak_by_address(play: Play) -> None:
+def test_replicas_and_clients_send_by_address(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         replicas = [hosting.replica(index) for index in range(3)]
         client = hosting.client()
@@ -76,7 +76,7 @@ def test_replicas_and_clients_speak_by_address(play: Play) -> None:
     play(local_config(3), scenario)
 
 
-def test_what_is_said_in_one_burst_shares_datagrams(play: Play) -> None:
+def test_the_messages_of_one_burst_share_datagrams(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         server, shared, single = hosting.replica(0), hosting.client(), hosting.client(1)
 
@@ -98,7 +98,7 @@ def test_what_is_said_in_one_burst_shares_datagrams(play: Play) -> None:
     play(local_config(1), scenario)
 
 
-def test_a_message_to_oneself_comes_in_a_later_call(play: Play) -> None:
+def test_a_message_to_itself_is_delivered_in_a_later_call(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         node, client = hosting.replica(0), hosting.client()
 
@@ -118,7 +118,7 @@ def test_a_message_to_oneself_comes_in_a_later_call(play: Play) -> None:
     play(local_config(1), scenario)
 
 
-def test_a_node_that_speaks_with_itself_for_ever_starves_nobody(play: Play) -> None:
+def test_a_node_that_always_sends_to_itself_does_not_starve_the_others(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         node, client = hosting.replica(0), hosting.client()
         node.reaction = lambda source, note: node.port.send(0 if source == 0 else source, note)
@@ -133,7 +133,7 @@ def test_destinations_that_cannot_exist_are_dropped_and_counted(play: Play) -> N
     async def scenario(hosting: Hosting) -> None:
         node, client = hosting.replica(0), hosting.client()
         impossible = [-1, 3, 1 << 39, 224 << 40, 1 << 48, 1 << 90]
-        unlikely = [(127 << 24 | 1) << 16, (1 << 40) + 5]  # port 0; an address of nobody
+        unlikely = [(127 << 24 | 1) << 16, (1 << 40) + 5]  # port 0; an address that no node has
 
         def answer(source: int, note: Note) -> None:
             for destination in (*impossible, *unlikely, source):
@@ -150,7 +150,7 @@ def test_destinations_that_cannot_exist_are_dropped_and_counted(play: Play) -> N
     play(local_config(3), scenario)
 
 
-def test_strangers_are_refused_with_a_reason(play: Play) -> None:
+def test_foreign_datagrams_are_refused_with_a_reason(play: Play) -> None:
     config = local_config(3)
 
     async def scenario(hosting: Hosting) -> None:
@@ -184,7 +184,7 @@ def test_strangers_are_refused_with_a_reason(play: Play) -> None:
     play(config, scenario)
 
 
-def test_timers_fire_and_what_they_say_leaves(play: Play) -> None:
+def test_timers_fire_and_their_messages_are_sent(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         node, client = hosting.replica(0), hosting.client()
         on_timer = node.on_timer
@@ -231,7 +231,7 @@ def test_a_node_may_use_its_port_while_it_is_built(play: Play) -> None:
     play(local_config(3), scenario)
 
 
-def test_a_burst_larger_than_one_call_arrives_whole(play: Play) -> None:
+def test_a_burst_larger_than_one_call_arrives_completely(play: Play) -> None:
     config = msgspec.structs.replace(local_config(1), limits=Limits(max_datagram_bytes=512))
 
     async def scenario(hosting: Hosting) -> None:

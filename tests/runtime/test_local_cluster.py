@@ -1,4 +1,4 @@
-"""A cluster of processes as other programs use it: started elsewhere, one restarted at a time."""
+"""A local cluster as other programs use it: a command prefix, and the restart of one replica."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def serves(cluster: LocalCluster, index: int) -> bool:
     return in_service(cluster.status()[index]["metrics"])
 
 
-def test_a_command_before_the_command(tmp_path: Path) -> None:
+def test_the_prefix_comes_before_the_command(tmp_path: Path) -> None:
     config = loopback_config(1, "unreplicated", NULL)
     cluster = LocalCluster.create(tmp_path, config, lambda index: ("env", f"STARTED_AS={index}"))
     try:
@@ -40,14 +40,14 @@ def test_one_replica_is_restarted(tmp_path: Path, durability: str) -> None:
         deadline = time.monotonic() + 60
         while not serves(cluster, 2):
             assert time.monotonic() < deadline
-        lives = [life >> 32 for life in cluster.status()[2]["metrics"]["incarnations"]]
-        assert lives == ([1, 1, 1] if durability == "disk" else [1, 1, 2])
+        incarnations = [incarnation >> 32 for incarnation in cluster.status()[2]["metrics"]["incarnations"]]
+        assert incarnations == ([1, 1, 1] if durability == "disk" else [1, 1, 2])
     finally:
         cluster.stop()
 
 
-def test_a_replica_that_does_not_come_into_service_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All data was thrown away: each asks the others for what none of them knows."""
+def test_a_replica_that_cannot_recover_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All data was deleted, so every replica asks the others for a state that none of them has."""
     cluster = LocalCluster.create(tmp_path, loopback_config(3, "speculative", NULL, durability="disk"))
     try:
         cluster.start()

@@ -1,4 +1,4 @@
-"""The loop that serves datagrams where it waits starves nobody and loses no error."""
+"""The loop that serves datagrams inside its selector starves no other work and loses no error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_timer_set_in_a_turn_is_not_late(pair: tuple[socket.socket, socket.soc
     assert 0.02 <= times[1] - times[0] < 30
 
 
-def test_an_error_in_a_turn_goes_to_the_handler_and_the_loop_goes_on(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_an_error_in_a_turn_goes_to_the_handler_and_the_loop_continues(pair: tuple[socket.socket, socket.socket]) -> None:
     here, there = pair
     loop = DatagramLoop()
     contexts: list[dict[str, Any]] = []
@@ -110,7 +110,7 @@ def test_an_error_in_a_turn_goes_to_the_handler_and_the_loop_goes_on(pair: tuple
     assert [str(context["exception"]) for context in contexts] == ["b'one'", "b'end'"]
 
 
-def test_one_turn_serves_all_sockets_of_a_node_and_none_once_unserved(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_one_turn_serves_all_sockets_of_a_node_until_they_are_unserved(pair: tuple[socket.socket, socket.socket]) -> None:
     here, there = pair
     loop = DatagramLoop()
     turns = 0

@@ -1,4 +1,4 @@
-"""A pid file finds its own process again, and no other one."""
+"""A pid file finds its own process again, and never another one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_finds_its_process_until_that_ends(tmp_path: Path, process: subproces
     assert pid_file.wait(0)
 
 
-def test_another_process_of_the_same_id_is_left_alone(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+def test_another_process_with_the_same_id_is_not_signalled(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
     pid_file = PidFile(tmp_path / "a.pid")
     pid_file.write(process.pid)
     pid, started = pid_file.path.read_text().split()
@@ -46,14 +46,14 @@ def test_another_process_of_the_same_id_is_left_alone(tmp_path: Path, process: s
 
 
 @pytest.mark.parametrize("content", ["", "junk", "1", "1 2 3"])
-def test_a_file_that_is_none_names_no_process(tmp_path: Path, content: str) -> None:
+def test_an_invalid_file_identifies_no_process(tmp_path: Path, content: str) -> None:
     pid_file = PidFile(tmp_path / "a.pid")
     pid_file.path.write_text(content)
     assert pid_file.pid() is None
     assert not pid_file.signal(signal.SIGKILL)
 
 
-def test_a_process_that_it_starts_begins_when_it_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_started_command_begins_only_after_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid_file = PidFile(tmp_path / "a.pid")
     with (tmp_path / "a.log").open("wb") as log:
         process = pid_file.start(["sh", "-c", "echo $$"], log)

@@ -47,7 +47,7 @@ def test_a_signal_ends_it_cleanly(processes: Start, number: signal.Signals) -> N
     assert all(line["level"] == "info" and line["time_s"] > 1e9 for line in lines)
 
 
-def test_metrics_can_be_asked_for(processes: Start) -> None:
+def test_metrics_can_be_fetched(processes: Start) -> None:
     config = local_config(3, multicast=True, service=NULL)
     cluster = processes(config)
     for index in range(3):
@@ -76,14 +76,14 @@ def refused(config: ClusterConfig, index: int = 0, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_one_that_lost_its_memory_and_has_no_peers_stops(tmp_path: Path) -> None:
+def test_a_single_replica_with_lost_state_stops(tmp_path: Path) -> None:
     with pytest.raises(StrettoError, match="a single server that has lost its memory has lost everything"):
         run_replica(UNREPLICATED, single(), 0, NullMachine, bootstrap=False, log=tmp_path / "log")
     [line] = (tmp_path / "log").read_text().splitlines()
     assert json.loads(line)["event"] == "replica stopped"
 
 
-def test_it_says_what_keeps_it_from_starting(tmp_path: Path, processes: Start) -> None:
+def test_errors_name_the_reason_why_it_cannot_start(tmp_path: Path, processes: Start) -> None:
     config = single()
     assert "there is no replica 1" in refused(config, 1)
     missing = tmp_path / "no such folder" / "log"
@@ -95,10 +95,10 @@ def test_it_says_what_keeps_it_from_starting(tmp_path: Path, processes: Start) -
 
 class Silent:
     def on_message(self, source: int, message: Any) -> None:
-        raise AssertionError("nobody speaks to it")
+        raise AssertionError("this node gets no messages")
 
 
-def test_a_bug_ends_it_with_an_error_and_a_traceback_in_the_log(tmp_path: Path) -> None:
+def test_a_bug_ends_the_process_with_an_error_and_a_traceback_in_the_log(tmp_path: Path) -> None:
     class Broken(Silent):
         def __init__(self, port: Any, *rest: Any) -> None:
             port.set_timer("soon", 1_000_000)
@@ -133,7 +133,7 @@ def test_reports_of_the_node_are_logged(tmp_path: Path) -> None:
     assert first["view"] == 7
 
 
-def test_every_protocol_runs_in_it(processes: Start) -> None:
+def test_every_protocol_runs_in_processes(processes: Start) -> None:
     for name in catalog.protocol_names():
         limit = catalog.protocol(name).max_replicas
         config = local_config(limit or 3, protocol=name, service=NULL)

@@ -1,4 +1,4 @@
-"""What keeps a node from listening is one clear line that names the key."""
+"""If a node cannot listen, the error is one clear line that names the configuration key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refused(config: ClusterConfig, index: int = 0) -> str:
     return str(caught.value)
 
 
-def test_ports_in_use() -> None:
+def test_ports_in_use_are_named() -> None:
     config = local_config(1)
     endpoint = ("127.0.0.1", config.replicas[0].port)
     for kind, name in ((socket.SOCK_DGRAM, "UDP"), (socket.SOCK_STREAM, "TCP")):
@@ -34,7 +34,7 @@ def test_ports_in_use() -> None:
     open_member_sockets(config, 0).close()
 
 
-def test_the_port_of_the_group_in_use() -> None:
+def test_a_multicast_port_in_use_is_named() -> None:
     config = local_config(1, multicast=True)
     assert config.multicast is not None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
@@ -42,7 +42,7 @@ def test_the_port_of_the_group_in_use() -> None:
         assert refused(config).startswith("multicast.port: cannot listen on")
 
 
-def test_hosts_that_are_not_here() -> None:
+def test_hosts_of_other_machines_are_named() -> None:
     elsewhere = msgspec.structs.replace(local_config(1), replicas=(Member("192.0.2.7", 7_000),))
     assert refused(elsewhere).startswith("replicas[0].host: 192.0.2.7 is not an address of this machine")
     for name in ("no-such-host.invalid", "a..b", "x" * 300):
@@ -53,11 +53,11 @@ def test_hosts_that_are_not_here() -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 3, 1_000])
-def test_an_index_that_does_not_exist(index: int) -> None:
+def test_an_index_that_does_not_exist_is_refused(index: int) -> None:
     assert refused(local_config(3), index) == f"replicas: there is no replica {index}; the indices are 0 to 2"
 
 
-def test_an_interface_without_multicast() -> None:
+def test_an_interface_without_multicast_is_named() -> None:
     port = free_ports(1)[0]
     config = msgspec.structs.replace(local_config(1), multicast=Multicast(GROUP, port, "192.0.2.1"))
     expected = "multicast.interface: 192.0.2.1 carries no multicast"
@@ -66,13 +66,13 @@ def test_an_interface_without_multicast() -> None:
         open_client_sockets(config)
 
 
-def test_a_failure_closes_what_was_opened() -> None:
+def test_a_failure_closes_the_sockets_that_were_opened() -> None:
     config = msgspec.structs.replace(local_config(1), multicast=Multicast(GROUP, free_ports(1)[0], "192.0.2.1"))
     refused(config)
     open_member_sockets(msgspec.structs.replace(config, multicast=None), 0).close()
 
 
-def test_a_client_is_where_replicas_see_it() -> None:
+def test_a_client_has_the_address_from_which_it_reaches_replicas() -> None:
     sockets = open_client_sockets(local_config(3, multicast=True))
     host, port = endpoint_of(sockets.endpoint)
     assert (host, port) == sockets.datagrams.getsockname() == sockets.streams.getsockname()

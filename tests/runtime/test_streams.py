@@ -1,4 +1,4 @@
-"""What does not fit a datagram: over TCP, as lossy as a datagram, and safe from strangers."""
+"""Messages that do not fit a datagram go over TCP. They may be lost like datagrams, and foreign connections are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Play = Callable[[ClusterConfig, Scenario], None]
 LARGE = bytes(100_000)
 
 
-def test_large_messages_pass_both_ways(play: Play) -> None:
+def test_large_messages_pass_in_both_directions(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         replicas = [hosting.replica(index) for index in range(3)]
         client = hosting.client()
@@ -59,7 +59,7 @@ def test_a_large_multicast_reaches_every_replica_once(play: Play, multicast: boo
     play(local_config(3, multicast=multicast), scenario)
 
 
-def test_a_peer_that_is_down_costs_what_was_meant_for_it(play: Play) -> None:
+def test_only_frames_to_a_peer_that_is_down_are_lost(play: Play) -> None:
     async def scenario(hosting: Hosting) -> None:
         one = hosting.replica(0)
         for number in range(100):
@@ -78,7 +78,7 @@ def test_a_peer_that_is_down_costs_what_was_meant_for_it(play: Play) -> None:
     play(local_config(3), scenario)
 
 
-def test_a_peer_that_starts_again_is_found_again(play: Play) -> None:
+def test_a_restarted_peer_is_reached_again(play: Play) -> None:
     config = local_config(3)
 
     async def scenario(hosting: Hosting) -> None:
@@ -95,7 +95,7 @@ def test_a_peer_that_starts_again_is_found_again(play: Play) -> None:
     play(config, scenario)
 
 
-def test_what_is_larger_than_the_limit_is_dropped(play: Play) -> None:
+def test_frames_above_the_limit_are_dropped(play: Play) -> None:
     config = msgspec.structs.replace(local_config(3), limits=Limits(max_stream_bytes=200_000))
 
     async def scenario(hosting: Hosting) -> None:
@@ -109,7 +109,7 @@ def test_what_is_larger_than_the_limit_is_dropped(play: Play) -> None:
     play(config, scenario)
 
 
-def test_what_waits_for_a_slow_peer_is_bounded(play: Play) -> None:
+def test_the_queue_for_a_slow_peer_is_bounded(play: Play) -> None:
     config = msgspec.structs.replace(local_config(3), limits=Limits(max_stream_bytes=1_000_000))
 
     async def scenario(hosting: Hosting) -> None:
@@ -126,7 +126,7 @@ def test_what_waits_for_a_slow_peer_is_bounded(play: Play) -> None:
     play(config, scenario)
 
 
-def test_strangers_are_refused_and_cut_off(play: Play) -> None:
+def test_foreign_connections_are_refused_and_closed(play: Play) -> None:
     config = local_config(3)
     digest = config.digest()
 

@@ -1,4 +1,4 @@
-"""Timers by name: late rather than early, replaced and cancelled, and cheap to set again."""
+"""Named timers: they never fire early, can be replaced and cancelled, and are cheap to set again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_timer_fires_once_and_never_early() -> None:
     assert all(at >= deadlines[name] for name, at in fired.at)
 
 
-def test_the_last_setting_counts() -> None:
+def test_setting_a_timer_again_replaces_it() -> None:
     settings: dict[str, int] = {}
 
     def scenario(timers: Timers, fired: Fired) -> None:
@@ -72,7 +72,7 @@ def test_the_last_setting_counts() -> None:
         assert settings[name] - MS <= at < settings[name] + 2_000 * MS, name
 
 
-def test_a_timer_that_is_always_set_again_does_not_fire_and_leaves_nothing_in_the_loop() -> None:
+def test_a_timer_that_is_always_set_again_does_not_fire_and_adds_no_loop_entries() -> None:
     async def scenario(timers: Timers, fired: Fired) -> None:
         loop = asyncio.get_running_loop()
         calls = 0

@@ -332,7 +332,7 @@ def test_a_replica_that_forgets_to_persist_is_found_out(kind: type[Message]) -> 
     spec = msgspec.structs.replace(spec, settle_ns=3_000_000_000)
     violation = simulate(spec, replace(SPECULATIVE, replica=forgetful), Tape).violation
     assert violation is not None
-    assert violation.kind in ("memory lost", "invariant broken", "no progress")
+    assert violation.kind in ("lost state", "invariant broken", "no progress")
 
 
 def test_a_node_that_stops_itself_is_found_out() -> None:

@@ -1,4 +1,4 @@
-"""Files in memory, with crashes: what was not synced is lost, in part or whole, as a power cut would leave it."""
+"""Files in memory that can crash: data that was not synced is lost, partly or completely, as after a power failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OWNER = Identity(b"clusters", 1, "speculative")
 
 
 class Item(Message, frozen=True, array_like=True, tag=40, gc=False):
-    """A record."""
+    """A record for tests."""
 
     number: int
     text: bytes = b""
@@ -26,7 +26,7 @@ class Crash(Exception):
 
 
 class MemoryFiles:
-    """A directory. `calls_left`: how many more calls that change it succeed before one raises `failure`; None for all."""
+    """A directory. `calls_left`: how many more changing calls succeed before one raises `failure`; None means all."""
 
     place = "memory"
 
@@ -70,7 +70,7 @@ class MemoryFiles:
         del self.files[name], self.synced[name]
 
     def power_cut(self, random: Random) -> MemoryFiles:
-        """What is there after one: of what was not synced some sectors, the others zeros, up to some length."""
+        """The directory after a power failure: of the unsynced data some sectors, up to a random length, and zeros for the others."""
         left = MemoryFiles()
         for name, data in self.files.items():
             kept, synced = bytearray(data), self.synced[name]
@@ -84,7 +84,7 @@ class MemoryFiles:
         return left
 
     def copy(self) -> MemoryFiles:
-        """The same files, on their own, all of them synced."""
+        """A copy of the files, with all of their content synced."""
         other = MemoryFiles()
         other.files = {name: bytearray(data) for name, data in self.files.items()}
         other.synced = {name: len(data) for name, data in self.files.items()}
@@ -97,7 +97,7 @@ def opened(files: MemoryFiles) -> Store:
 
 
 def numbers(store: Store) -> list[int]:
-    """The records that a store began with."""
+    """The numbers of the records that the store read when it was opened."""
     return [record.number for record in store.records]
 
 

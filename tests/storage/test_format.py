@@ -1,4 +1,4 @@
-"""The layout, which later versions must go on to read."""
+"""The layout, which later versions must still read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_segment_byte_by_byte() -> None:
     assert mark(seed, len(header) + len(frame)).hex() == MARK.replace(" ", "")
 
 
-def test_it_is_read_again() -> None:
+def test_a_written_segment_is_read_again() -> None:
     file = bytes.fromhex(HEADER + FRAME + MARK)
     assert decode_header(file) == Header(SEGMENT, OWNER, 3, 308)
     frame, closing = frames_of(file, file_seed(file))
@@ -43,7 +43,7 @@ def test_it_is_read_again() -> None:
     assert closing.end == len(file)
 
 
-def test_a_frame_is_good_in_one_place_alone() -> None:
+def test_a_frame_is_valid_only_at_its_own_place() -> None:
     file = bytes.fromhex(HEADER + FRAME)
     assert list(frames_of(file, file_seed(file) ^ 1)) == []
     shifted = file[:52] + bytes(1) + file[52:]
@@ -55,18 +55,18 @@ def test_a_frame_is_good_in_one_place_alone() -> None:
     ("header", "part"),
     [
         (b"", "the file has 0 bytes, fewer than its header"),
-        (bytes(52), "does not have its checksum"),
+        (bytes(52), "checksum of the header is wrong"),
         (Header(b"Else", OWNER, 1).encode(), "neither a segment nor a checkpoint"),
     ],
 )
-def test_what_is_no_header(header: bytes, part: str) -> None:
+def test_invalid_headers_are_refused(header: bytes, part: str) -> None:
     with pytest.raises(BadHeader, match=part):
         decode_header(header)
 
 
-def test_a_later_version_is_told_from_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_version_is_distinguished_from_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stretto.storage.format.VERSION", 2)
     later = Header(CHECKPOINT, Identity(bytes(8), 0, "x"), 1).encode()
     monkeypatch.undo()
-    with pytest.raises(OtherVersion, match="of version 2; this Stretto knows version 1"):
+    with pytest.raises(OtherVersion, match="version 2; this Stretto knows version 1"):
         decode_header(later)

@@ -1,4 +1,4 @@
-"""The store over files in memory: what it keeps, whatever happens and whenever."""
+"""The store over files in memory: which records survive crashes, failures and damage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def segments(files: MemoryFiles) -> list[str]:
     return [name for name in files.names() if name.startswith("log")]
 
 
-def test_what_was_synced_is_there_in_the_next_life() -> None:
+def test_synced_records_are_there_in_the_next_incarnation() -> None:
     files = MemoryFiles()
     store = opened(files)
     assert numbers(store) == []
@@ -52,7 +52,7 @@ def test_a_burst_costs_one_sync() -> None:
     assert files.calls == []
 
 
-def test_what_is_compacted_takes_the_place_of_what_was_before() -> None:
+def test_compacted_records_replace_the_earlier_ones() -> None:
     files = MemoryFiles()
     store = opened(files)
     write(store, [1, 2], [3])
@@ -70,7 +70,7 @@ def test_what_is_compacted_takes_the_place_of_what_was_before() -> None:
     assert numbers(opened(files)) == [100, 5, 6, 7]
 
 
-def test_a_compaction_while_another_runs_is_left_out() -> None:
+def test_a_compaction_while_another_runs_is_skipped() -> None:
     files = MemoryFiles()
     store = opened(files)
     write(store, [1])
@@ -102,7 +102,7 @@ def test_a_large_checkpoint() -> None:
 
 
 def test_a_crash_at_any_call_loses_nothing_that_was_synced() -> None:
-    """Every call that changes the directory is the last one in turn, with several ends that a power cut could leave."""
+    """Crashes at each changing call in turn, with several states that a power failure could leave."""
     random = Random(7)
     for calls in range(40):
         files = MemoryFiles()
@@ -134,7 +134,7 @@ def test_a_crash_at_any_call_loses_nothing_that_was_synced() -> None:
             assert numbers(opened(left)) == found
 
 
-def test_a_crash_while_it_opens_loses_nothing() -> None:
+def test_a_crash_while_the_store_opens_loses_nothing() -> None:
     random = Random(8)
     files = MemoryFiles()
     write(opened(files), [1, 2], [3, 4])
@@ -150,8 +150,8 @@ def test_a_crash_while_it_opens_loses_nothing() -> None:
             assert calls >= 3
 
 
-def test_what_the_page_cache_had_is_synced_before_it_is_relied_on() -> None:
-    """A process that is killed between write and sync leaves a frame that a power cut could still take away."""
+def test_data_in_the_page_cache_is_synced_before_the_store_relies_on_it() -> None:
+    """A process that is killed between write and sync leaves a frame that a power failure could still remove."""
     files = MemoryFiles()
     store = opened(files)
     write(store, [1])
@@ -166,7 +166,7 @@ def test_what_the_page_cache_had_is_synced_before_it_is_relied_on() -> None:
 
 
 @pytest.mark.parametrize("call", [0, 1, 2])
-def test_after_a_failure_nothing_is_tried_again(call: int) -> None:
+def test_after_a_failure_nothing_is_retried(call: int) -> None:
     files = MemoryFiles()
     store = opened(files)
     write(store, [1])
@@ -187,7 +187,7 @@ def three_bursts() -> MemoryFiles:
     return files
 
 
-def test_a_segment_cut_anywhere_has_all_bursts_before_that() -> None:
+def test_a_cut_segment_still_has_all_bursts_before_the_cut() -> None:
     files = three_bursts()
     [name] = segments(files)
     [contents] = read_contents(files)
@@ -213,8 +213,8 @@ def damage(files: MemoryFiles, name: str, bit: int) -> MemoryFiles:
     return damaged
 
 
-def test_any_flipped_bit_of_a_segment_is_found_or_harmless() -> None:
-    """Harmless is a mark alone: it holds no records."""
+def test_any_flipped_bit_of_a_segment_is_detected_or_harmless() -> None:
+    """Only bits of a mark are harmless, because a mark holds no records."""
     files = three_bursts()
     [name] = segments(files)
     [contents] = read_contents(files)
@@ -231,7 +231,7 @@ def test_any_flipped_bit_of_a_segment_is_found_or_harmless() -> None:
             assert "--repair" in str(caught.value)
 
 
-def test_any_flipped_bit_and_any_cut_of_what_is_not_the_newest_segment_is_found() -> None:
+def test_any_flipped_bit_and_any_cut_of_an_older_file_is_detected() -> None:
     files = MemoryFiles()
     store = opened(files)
     write(store, [1, 2], [3])
@@ -250,7 +250,7 @@ def test_any_flipped_bit_and_any_cut_of_what_is_not_the_newest_segment_is_found(
                 assert numbers(opened(damage(directory, name, bit))) == expected
                 harmless += 1
         assert harmless == (8 * FRAME_BYTES * 2 if name.startswith("log") else 0)  # the marks of two bursts
-        needed = len(directory.files[name]) - (FRAME_BYTES if name.startswith("log") else 0)  # a segment's last mark is not
+        needed = len(directory.files[name]) - (FRAME_BYTES if name.startswith("log") else 0)  # a segment's last mark is not needed
         for size in range(needed):
             cut = directory.copy()
             del cut.files[name][size:]
@@ -260,7 +260,7 @@ def test_any_flipped_bit_and_any_cut_of_what_is_not_the_newest_segment_is_found(
 
 
 @pytest.mark.parametrize("missing", ["checkpoint-0000000002", "log-0000000002.seg"])
-def test_a_file_that_is_missing_is_missed(missing: str) -> None:
+def test_a_missing_file_is_detected(missing: str) -> None:
     files = MemoryFiles()
     store = opened(files)
     store.compact([Item(1)])
@@ -280,12 +280,12 @@ def test_a_file_in_the_place_of_another_is_refused() -> None:
     store.sync()
     first, second = segments(files)
     files.files[second] = files.files[first]
-    with pytest.raises(Corrupt, match="the header is that of another file"):
+    with pytest.raises(Corrupt, match="the header belongs to another file"):
         opened(files)
 
 
-def test_a_frame_of_another_file_is_no_frame_of_this_one() -> None:
-    """Not even at its place: the files of another replica have frames of the same sizes."""
+def test_a_frame_of_another_file_is_not_valid_in_this_one() -> None:
+    """Not even at the same offset: the files of another replica have frames of the same sizes."""
     files, other = MemoryFiles(), MemoryFiles()
     write(opened(files), [1], [2])
     write(Store(other, Identity(OWNER.cluster, 2, OWNER.protocol), (Item,)), [1], [3])
@@ -303,7 +303,7 @@ def test_a_frame_of_another_file_is_no_frame_of_this_one() -> None:
         (Identity(b"cluster2", 1, OWNER.protocol), "other replicas, another service"),
     ],
 )
-def test_the_directory_of_another_is_refused_and_left_as_it_is(identity: Identity, part: str) -> None:
+def test_the_directory_of_another_replica_is_refused_and_not_changed(identity: Identity, part: str) -> None:
     files = MemoryFiles()
     write(opened(files), [1])
     before = dict(files.files)
@@ -312,16 +312,16 @@ def test_the_directory_of_another_is_refused_and_left_as_it_is(identity: Identit
     assert files.files == before
 
 
-def test_files_of_a_later_version_are_not_taken_for_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_later_version_are_not_reported_as_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     files = MemoryFiles()
     monkeypatch.setattr("stretto.storage.format.VERSION", 2)
     opened(files)
     monkeypatch.undo()
-    with pytest.raises(ConfigurationError, match="of version 2; this Stretto knows version 1; use the Stretto that wrote it"):
+    with pytest.raises(ConfigurationError, match="version 2; this Stretto knows version 1; use the Stretto that wrote it"):
         opened(files)
 
 
-def test_files_of_others_are_left_alone() -> None:
+def test_other_files_in_the_directory_are_not_changed() -> None:
     files = MemoryFiles()
     for name in ("lost+found", "log-1.seg", "checkpoint-0000000001.old"):
         files.files[name] = bytearray(b"mine")

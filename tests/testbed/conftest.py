@@ -1,4 +1,4 @@
-"""Testbeds for tests: small, called by this process's id, and removed whatever happens."""
+"""Small testbeds for tests. They are named after the process id, and always removed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stretto.testbed.fabric import Fabric
 from stretto.testbed.plan import DIRECTORY, Plan
 
 SMALL = "leaf_spine(2,2,2,host_gbps=1,fabric_gbps=1)"
-"""Two ways between two racks of two hosts."""
+"""Two racks of two hosts, with two paths between the racks."""
 
 
 def leftovers(name: str) -> list[str]:
-    """What there is of a testbed: namespaces, processes, files."""
+    """The namespaces, processes and files of a testbed that exist."""
     left = [str(path) for path in WHERE.glob(f"stretto-{name}-*")]
     if (DIRECTORY / name).exists():
         left.append(str(DIRECTORY / name))
@@ -35,7 +35,7 @@ def leftovers(name: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def machine() -> None:
-    """Skips the test where the machine does not allow testbeds. (Where CI is root it has to.)"""
+    """Skip the test if the machine does not allow testbeds, except on CI with root."""
     lacks = probe.missing()
     if lacks and os.environ.get("CI") == "true" and os.geteuid() == 0:
         pytest.fail(f"this machine lacks {'; '.join(lacks)}")
@@ -45,7 +45,7 @@ def machine() -> None:
 
 @pytest.fixture
 def name(machine: None) -> Iterator[str]:
-    """What a testbed may be called. It is taken down in the end."""
+    """A name for a testbed, which is taken down at the end."""
     called = f"test-{os.getpid()}"
     yield called
     fabric.down(called)
@@ -53,7 +53,7 @@ def name(machine: None) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def testbed(machine: None) -> Iterator[Fabric]:
-    """A small one that is up, for all tests of a module."""
+    """A small testbed that is up, for all tests of a module."""
     made = Fabric(Plan(named(SMALL), f"test-{os.getpid()}-up"), 0.01)
     made.up()
     yield made

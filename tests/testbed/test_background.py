@@ -1,4 +1,4 @@
-"""Which links other traffic congests, and how much it sends there."""
+"""The links that background traffic congests, and the load that it sends there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def passed(topology: Topology, group: Group, design: Design) -> set[tuple[str, i
 
 
 @pytest.mark.parametrize("seed", range(1, 9))
-def test_a_link_above_each_receivers_rack_by_those_who_have_nothing_else_to_do(seed: int) -> None:
+def test_idle_hosts_congest_a_link_above_each_receivers_rack(seed: int) -> None:
     topology = named(TESTBED)
     group = place(topology, 3, 3, seed)
     chosen = targets(topology, group, Design("serialised", salt=seed))
@@ -44,23 +44,23 @@ def test_a_link_above_each_receivers_rack_by_those_who_have_nothing_else_to_do(s
         busy = {*group.members, *group.senders, target.destination}
         assert busy.isdisjoint(target.sources)
         assert all(topology.rack(source)[0] != topology.rack(target.destination)[0] for source in target.sources)
-        # All of it comes by this link.
+        # All of the traffic passes this link.
         for source in target.sources:
             node = topology.rack(source)[0]
             while node != target.switch:
                 node = topology.wires[node][ports[node][target.destination]].peer
             assert ports[target.switch][target.destination] == target.port
-    # The same for all designs, so that they are compared under the same traffic.
+    # The target is the same for all designs, so that they are compared under the same traffic.
     assert chosen == targets(topology, group, Design("plain", salt=seed))
 
 
-def test_nobody_is_left_to_send() -> None:
+def test_background_traffic_needs_an_idle_host() -> None:
     topology = named("leaf_spine(2,2,1)")
-    with pytest.raises(ConfigurationError, match="other traffic"):
+    with pytest.raises(ConfigurationError, match="background traffic needs other hosts"):
         targets(topology, place(topology, 1, 1, 1), Design("plain"))
 
 
-def test_all_sources_together_send_the_load_that_is_asked_for() -> None:
+def test_all_sources_together_send_the_requested_load() -> None:
     fabric = Fabric(Plan(named(TESTBED), "never-up"), 0.02)
     group = place(fabric.plan.topology, 3, 3, 1)
     chosen = targets(fabric.plan.topology, group, Design("plain", salt=1))

@@ -19,7 +19,7 @@ def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, 
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_service_goes_on_when_a_root_dies(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_service_continues_when_a_root_dies(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = rows(capsys, "--name", name, "--protocol", "adaptive", "--design", "serialised", "--seconds", "2", "--kill-root")
     assert (row["protocol"], row["design"], row["replicas"]) == ("adaptive", "serialised", 3)
     assert row["kill"]["target"].startswith("spine")

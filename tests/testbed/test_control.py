@@ -1,4 +1,4 @@
-"""The controller of a testbed: what it installs is what was compiled, and it notices when that is not so any more."""
+"""The controller of a testbed installs exactly the compiled rules, and detects deviations from them."""
 
 from __future__ import annotations
 
@@ -25,28 +25,30 @@ GROUP = Group("239.83.0.1", ("leaf0h0", "leaf1h0"), ("leaf0h1", "leaf1h1"))
 
 
 def ovs_ofctl(fabric: Fabric, switch: str, command: str, *arguments: str) -> None:
-    """Do something to a switch behind its controller's back."""
+    """Change a switch without its controller."""
     where = f"unix:{fabric.plan.management_socket(switch)}"
     subprocess.run(["ovs-ofctl", "-O", "OpenFlow13", command, where, *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture
 def client(testbed: Fabric) -> ControllerClient:
-    """The controller's, with a group under the serialised design."""
+    """A client of the controller, with a group under the serialised design."""
     client = ControllerClient(testbed.plan.controller_socket)
     install(client, Design("serialised"), GROUP)
     return client
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_what_is_installed_is_what_was_compiled(client: ControllerClient, design: str) -> None:
+def test_the_installed_rules_are_the_compiled_ones(client: ControllerClient, design: str) -> None:
     client.set_design(Design(design))
     found = client.verify()
     assert found.good
     assert (found.switches, found.checked, found.unreachable) == (4, 2, ())
 
 
-def test_what_others_change_is_found_and_put_right(testbed: Fabric, client: ControllerClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_by_others_are_detected_and_corrected(
+    testbed: Fabric, client: ControllerClient, capsys: pytest.CaptureFixture[str]
+) -> None:
     ovs_ofctl(testbed, "leaf0", "del-flows", f"ip,nw_dst={GROUP.address}")
     assert run(["testbed", "verify", "--name", testbed.plan.name]) == 1
     assert "leaf0" in capsys.readouterr().out
@@ -57,7 +59,7 @@ def test_what_others_change_is_found_and_put_right(testbed: Fabric, client: Cont
     assert client.verify().good
 
 
-def test_the_same_rules_as_text_do_the_same(testbed: Fabric, client: ControllerClient, tmp_path: Path) -> None:
+def test_the_rules_as_text_give_the_same_table(testbed: Fabric, client: ControllerClient, tmp_path: Path) -> None:
     plan, topology = testbed.plan, testbed.plan.topology
     (root,) = client.status().roots[GROUP.address]
     addresses = {host: plan.address(host) for host in topology.hosts}
@@ -71,7 +73,7 @@ def test_the_same_rules_as_text_do_the_same(testbed: Fabric, client: ControllerC
     assert client.verify().good
 
 
-def test_a_switch_that_dies_is_gone_round(testbed: Fabric, client: ControllerClient) -> None:
+def test_a_dead_switch_is_bypassed(testbed: Fabric, client: ControllerClient) -> None:
     (before,) = client.status().roots[GROUP.address]
     last = client.status().changes
     testbed.kill(before)
@@ -91,7 +93,7 @@ def test_a_switch_that_dies_is_gone_round(testbed: Fabric, client: ControllerCli
     assert client.verify().good
 
 
-def test_what_makes_no_sense_changes_nothing(client: ControllerClient) -> None:
+def test_invalid_commands_change_nothing(client: ControllerClient) -> None:
     before = client.status()
     with pytest.raises(ConfigurationError, match="'nobody' is not a host"):
         client.set_groups((Group(GROUP.address, ("nobody",)),))
@@ -99,7 +101,7 @@ def test_what_makes_no_sense_changes_nothing(client: ControllerClient) -> None:
 
 
 def _once(client: ControllerClient, holds: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...]:
-    """The group's roots when that holds of them."""
+    """Wait until the condition holds for the group's roots, and return them."""
     deadline = time.monotonic() + 60
     while not holds(roots := client.status().roots[GROUP.address]):
         assert time.monotonic() < deadline
@@ -107,7 +109,7 @@ def _once(client: ControllerClient, holds: Callable[[tuple[str, ...]], bool]) ->
     return roots
 
 
-def test_ways_for_packets_between_hosts_cover_all(testbed: Fabric) -> None:
+def test_unicast_paths_lead_to_every_host(testbed: Fabric) -> None:
     from stretto.network.routes import Failed, Routes
 
     ports = ports_towards(Routes(testbed.plan.topology, Failed(testbed.plan.topology)))

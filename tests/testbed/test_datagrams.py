@@ -17,10 +17,10 @@ def message(number: int, *, run: bytes = RUN, group: str = GROUP, sender: int | 
     return numbered(prefix(run, group, number % 2 if sender is None else sender), number, 60)
 
 
-def test_what_arrived_is_told_in_its_order_also_where_the_kernel_saw_no_difference() -> None:
+def test_arrival_times_keep_the_order_of_the_socket_even_with_equal_timestamps() -> None:
     mine = arrivals()
     assert len(message(0)) == 60
-    for number, stamp_ns in ((2, 1_000), (0, 1_000), (3, 900)):  # a clock may also step back a little
+    for number, stamp_ns in ((2, 1_000), (0, 1_000), (3, 900)):  # a clock may also step back
         mine.take(message(number), stamp_ns)
     assert len(mine) == 3
     times = mine.times_ps(500)
@@ -48,10 +48,10 @@ def test_everything_else_is_ignored_with_its_reason() -> None:
     ):
         mine.take(datagram, 9)
     assert mine.ignored == {
-        "no message of a measurement": 4,
+        "not a message of a measurement": 4,
         "of another run": 1,
         "of another group": 1,
-        "a message that nobody sent": 2,
+        "a message that was not sent": 2,
         "a second copy": 1,
     }
     assert mine.times_ps(0).tolist() == [NEVER, 5_000, NEVER, NEVER]

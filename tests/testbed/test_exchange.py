@@ -1,4 +1,4 @@
-"""Multicasts over a small testbed that is up, and what receivers say of them."""
+"""Multicasts over a small testbed: their order, losses and times at the receivers."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def controller(testbed: Fabric) -> ControllerClient:
     return ControllerClient(testbed.plan.controller_socket)
 
 
-def test_all_come_in_one_order_and_nothing_else_counts(testbed: Fabric, controller: ControllerClient) -> None:
+def test_all_messages_arrive_in_one_order_and_other_datagrams_are_ignored(testbed: Fabric, controller: ControllerClient) -> None:
     install(controller, Design("serialised"), GROUP)
     messages = evenly(GROUP, 200, 1_000)
     progress: list[int] = []
-    with exchange(testbed.plan, GROUP, messages) as exchanging, open_socket(testbed.plan, "leaf0h1") as stranger:
-        stranger.sendto(b"hello", (GROUP.address, exchanges.PORT))
+    with exchange(testbed.plan, GROUP, messages) as exchanging, open_socket(testbed.plan, "leaf0h1") as foreign:
+        foreign.sendto(b"hello", (GROUP.address, exchanges.PORT))
         exchanged = exchanging.finish(progress.append)
     assert progress[-1] == 400
     assert (exchanged.sent_ps >= messages.time_ps).all()
@@ -43,10 +43,10 @@ def test_all_come_in_one_order_and_nothing_else_counts(testbed: Fabric, controll
         assert NEVER not in came
         assert (came > exchanged.sent_ps).all()
     assert of_group([exchanged.at[member] for member in GROUP.members]).overtaken == 0
-    assert exchanged.ignored == {"no message of a measurement": 2}
+    assert exchanged.ignored == {"not a message of a measurement": 2}
 
 
-def test_what_does_not_come_is_lost_and_not_waited_for(testbed: Fabric, controller: ControllerClient) -> None:
+def test_missing_messages_count_as_lost_after_a_short_wait(testbed: Fabric, controller: ControllerClient) -> None:
     install(controller, Design("serialised"), GROUP)
     controller.set_groups((Group(GROUP.address, ("leaf1h0",), GROUP.senders),))
     with exchange(testbed.plan, GROUP, evenly(GROUP, 20, 1_000)) as exchanging:
@@ -55,7 +55,7 @@ def test_what_does_not_come_is_lost_and_not_waited_for(testbed: Fabric, controll
     assert NEVER not in exchanged.at["leaf1h0"]
 
 
-def test_an_exchange_goes_on_while_others_work(testbed: Fabric, controller: ControllerClient) -> None:
+def test_an_exchange_continues_while_the_caller_does_other_work(testbed: Fabric, controller: ControllerClient) -> None:
     install(controller, Design("serialised"), GROUP)
     with exchange(testbed.plan, GROUP, evenly(GROUP, 400, 500)) as exchanging:
         exchanging.run(exchanging.start_ns + 100_000_000)
@@ -64,13 +64,11 @@ def test_an_exchange_goes_on_while_others_work(testbed: Fabric, controller: Cont
     assert np.diff(exchanged.sent_ps).min() > 0
 
 
-def test_switches_that_hold_something_else_are_told_of(
-    testbed: Fabric, controller: ControllerClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_tables_of_switches_are_reported(testbed: Fabric, controller: ControllerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     install(controller, Design("serialised"), GROUP)
     found = controller.verify()
     assert found.good
-    told = type(found)(4, 1, 1, 1, ("spine0",), (), ())
-    monkeypatch.setattr(ControllerClient, "verify", lambda self: told)
+    wrong = type(found)(4, 1, 1, 1, ("spine0",), (), ())
+    monkeypatch.setattr(ControllerClient, "verify", lambda self: wrong)
     with pytest.raises(record.TestbedFailure, match="spine0 cannot be reached"):
         install(controller, Design("serialised"), GROUP)

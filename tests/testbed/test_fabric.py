@@ -1,4 +1,4 @@
-"""A small testbed: packets go where they should, parts fail and come back, and nothing of it is left in the end."""
+"""A small testbed: it forwards packets, its parts can be killed and revived, and it is repaired or made again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_S = 60
 
 
 def endpoint(testbed: Fabric, host: str, port: int = 0) -> socket.socket:
-    """A socket on that host, a member of the group."""
+    """A socket on that host which is a member of the group."""
     with testbed.entered(host):
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.bind(("", port))
@@ -47,7 +47,7 @@ def eventually(holds: Callable[[], bool]) -> bool:
 
 
 def reaches(testbed: Fabric, source: str, target: str) -> bool:
-    """Whether a packet gets from host to host."""
+    """Whether a packet from one host reaches another."""
     with endpoint(testbed, source) as sender, endpoint(testbed, target, PORT) as receiver:
         receiver.settimeout(0.1)
         sender.sendto(b"hello", (testbed.plan.address(target), PORT))
@@ -58,7 +58,7 @@ def reaches(testbed: Fabric, source: str, target: str) -> bool:
 
 
 def until_rules_work(sender: socket.socket, receiver: socket.socket) -> None:
-    """Send empty multicasts until one arrives: a switch may go on for milliseconds by what it remembers of former rules."""
+    """Send empty multicasts until one arrives, because a switch may use cached flows of former rules for milliseconds."""
     receiver.settimeout(0.02)
 
     def arrives() -> bool:
@@ -113,7 +113,7 @@ def test_a_sender_that_is_a_member_gets_its_own_multicast_from_the_switches(test
 
 
 def test_packets_of_high_priority_pass_a_full_queue(testbed: Fabric) -> None:
-    """Both hosts of a rack send one host of the other more than its link carries. Nothing of a multicast to it is lost meanwhile."""
+    """Both hosts of one rack send more to a host of the other rack than its link carries. No multicast to that host is lost."""
     controller = ControllerClient(testbed.plan.controller_socket)
     controller.set_design(Design("prioritised"))
     controller.set_groups((Group(GROUP, ("leaf1h0",), ("leaf1h1",)),))
@@ -123,7 +123,7 @@ def test_packets_of_high_priority_pass_a_full_queue(testbed: Fabric) -> None:
 
         def congest(host: str) -> None:
             with endpoint(testbed, host) as sender:
-                sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # as fast as the host's link takes it
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # limits the sender to the rate of the host's link
                 for _ in range(frames):
                     sender.sendto(bytes(1_400), (testbed.plan.address("leaf1h0"), OTHER_PORT))
 
@@ -142,7 +142,7 @@ def test_packets_of_high_priority_pass_a_full_queue(testbed: Fabric) -> None:
 
 
 @pytest.mark.parametrize("part", ["spine0", "leaf1", "spine1-leaf0", "leaf1-leaf1h0"])
-def test_a_part_is_killed_and_comes_back(testbed: Fabric, part: str) -> None:
+def test_a_part_is_killed_and_revived(testbed: Fabric, part: str) -> None:
     assert testbed.kill(part)
     assert not testbed.kill(part)
     status = testbed.status()
@@ -160,7 +160,7 @@ def test_a_part_is_killed_and_comes_back(testbed: Fabric, part: str) -> None:
     assert eventually(lambda: reaches(testbed, "leaf0h0", "leaf1h0"))
 
 
-def test_a_link_stays_cut_when_its_switch_comes_back(testbed: Fabric) -> None:
+def test_a_link_stays_cut_when_its_switch_is_revived(testbed: Fabric) -> None:
     for part in ("spine0-leaf0", "spine0"):
         testbed.kill(part)
     states = {cable.name: cable.state for cable in testbed.status().cables}
@@ -172,7 +172,7 @@ def test_a_link_stays_cut_when_its_switch_comes_back(testbed: Fabric) -> None:
     assert testbed.status().healthy
 
 
-def test_up_brings_back_processes_that_have_died(testbed: Fabric) -> None:
+def test_up_restarts_processes_that_have_died(testbed: Fabric) -> None:
     status = testbed.status()
     died = [status.controller_pid, status.switches[0].pid]
     for pid in died:
@@ -184,7 +184,7 @@ def test_up_brings_back_processes_that_have_died(testbed: Fabric) -> None:
     assert eventually(lambda: reaches(testbed, "leaf0h0", "leaf1h0"))
 
 
-def test_up_makes_anew_what_cannot_be_mended(testbed: Fabric) -> None:
+def test_up_makes_a_testbed_again_that_cannot_be_repaired(testbed: Fabric) -> None:
     with testbed.entered("leaf0"):
         assert os.system("ip link delete port1") == 0
     assert testbed.up() == "made"

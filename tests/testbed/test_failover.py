@@ -1,4 +1,4 @@
-"""What is told of a failure, from what was sent and received."""
+"""The report on a failure, computed from the messages that were sent and received."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MS = 1_000_000_000
 """In picoseconds."""
 
 
-def test_who_is_killed() -> None:
+def test_the_victim_is_on_the_groups_path() -> None:
     topology = named("testbed")
     group = place(topology, 3, 3, 1)
     root = victim(topology, group, Design("serialised"), "root")
@@ -35,12 +35,12 @@ def test_who_is_killed() -> None:
 
 
 @pytest.mark.parametrize(("wrong", "key"), [({"what": "host"}, "what"), ({"rate": 0}, "rate")])
-def test_trials_that_make_no_sense(wrong: dict[str, object], key: str) -> None:
+def test_invalid_trials_are_refused(wrong: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigurationError, match=key):
         msgspec.structs.replace(Trial(), **wrong).validate()
 
 
-def test_gaps_losses_and_disorder_of_one_event() -> None:
+def test_gaps_losses_and_reordering_of_one_event() -> None:
     group = Group("239.83.0.1", ("a", "b"), ("s", "t"))
     messages = evenly(group, 100, 1_000)  # a message each millisecond, by s and t in turn
     sent = messages.time_ps
@@ -48,19 +48,19 @@ def test_gaps_losses_and_disorder_of_one_event() -> None:
     a[40:50] = NEVER
     b[40:50] = NEVER
     a[51] = NEVER
-    b[[54, 55]] = b[[55, 54]]  # before the switches had confirmed
+    b[[54, 55]] = b[[55, 54]]  # before the switches confirmed
     b[[70, 71]] = b[[71, 70]]
     change = Change(7, ("root0 failed",), 42_000_000, 50_000_000, 60_000_000, 5, {group.address: (("root0",), ("root1",))}, ())
     again = Change(8, ("root0:1 failed",), 65_000_000, 66_000_000, 67_000_000, 0, {}, ())  # seen by another port, and nothing to do
     exchanged = Exchanged(sent, {"a": a, "b": b}, (0.0, 0.0), Counter())
     killed, revived = Span("killed", 40_000_000, 43_000_000, 90_000_000), Span("revived", 90_000_000, 91_000_000, 99_000_000)
-    told = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change, again])
-    assert (told.command_ms, told.noticed_ms, told.computed_ms, told.confirmed_ms) == (3, 2, 10, 20)
-    assert told.roots == ("root1",)
+    found = failover._interruption(killed, "root0", group, messages, exchanged, 0, [change, again])
+    assert (found.command_ms, found.noticed_ms, found.computed_ms, found.confirmed_ms) == (3, 2, 10, 20)
+    assert found.roots == ("root1",)
     # Of each sender every second message: the last before at 38 or 39 ms, the first after at 50, 51 or 53.
-    assert [(receiver.gap_ms, receiver.lost) for receiver in told.receivers] == [(14, 11), (12, 10)]
-    assert told.overtaken == pytest.approx(1 / 9)
-    assert told.overtaken_after == pytest.approx(1 / 30)
+    assert [(receiver.gap_ms, receiver.lost) for receiver in found.receivers] == [(14, 11), (12, 10)]
+    assert found.overtaken == pytest.approx(1 / 9)
+    assert found.overtaken_after == pytest.approx(1 / 30)
     quiet = failover._interruption(revived, "root0", group, messages, exchanged, 0, [change, again])
     assert (quiet.noticed_ms, quiet.roots, [receiver.lost for receiver in quiet.receivers]) == (None, (), [0, 0])
 

@@ -1,4 +1,4 @@
-"""Flows as text: exactly what a small rule becomes, and that Open vSwitch's own tool reads all of it."""
+"""Flows as text: the exact text for a small rule, and that Open vSwitch's own tool reads the text of all designs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stretto.testbed.flows import cookie_of, table_of
 from stretto.testbed.plan import Plan
 
 
-def test_a_root_that_sends_back_where_a_packet_came_from() -> None:
+def test_a_root_that_sends_a_copy_back_to_the_port_of_arrival() -> None:
     rule = Rule(Match("239.0.0.1", label=256), (1, 3), set_label=1, queue=PRIORITY)
     cookie = f"cookie={cookie_of(rule):#x}"
     actions = "set_field:02:53:54:01:00:01->eth_src,set_field:46->ip_dscp,group:5"
@@ -31,7 +31,7 @@ def test_a_root_that_sends_back_where_a_packet_came_from() -> None:
 
 @pytest.mark.skipif(shutil.which("ovs-ofctl") is None, reason="needs ovs-ofctl (on Debian in openvswitch-common)")
 @pytest.mark.parametrize("design", DESIGNS)
-def test_its_own_tool_reads_all_flows(design: str, tmp_path: Path) -> None:
+def test_ovs_ofctl_reads_all_flows(design: str, tmp_path: Path) -> None:
     topology = named("testbed")
     addresses = {host: Plan(topology).address(host) for host in topology.hosts}
     group = Group("239.83.0.1", topology.hosts[::5])

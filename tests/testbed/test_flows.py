@@ -1,4 +1,4 @@
-"""Rules to flows and back: nothing is lost on the way, and a switch that obeys the flows does what the rules say."""
+"""Rules are translated to flows and back without loss, and a switch that obeys the flows obeys the rules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Done: TypeAlias = tuple[list[int], int, str]
 
 @st.composite
 def compiled(draw: st.DrawFn) -> tuple[Topology, Rules]:
-    """Random groups under a random design of a network of which something has failed."""
+    """Random groups under a random design, in a network with failures."""
     topology = draw(st.sampled_from(TOPOLOGIES))
     dice = random.Random(draw(st.integers(0, 2**32)))
     ends = [end for link in topology.links for end in link.ends]
@@ -48,7 +48,7 @@ def compiled(draw: st.DrawFn) -> tuple[Topology, Rules]:
 
 @given(compiled())
 @settings(max_examples=150, deadline=None)
-def test_what_was_installed_reads_as_what_was_compiled(case: tuple[Topology, Rules]) -> None:
+def test_installed_flows_translate_back_to_the_compiled_rules(case: tuple[Topology, Rules]) -> None:
     topology, rules = case
     plan = Plan(topology)
     addresses = {host: plan.address(host) for host in topology.hosts}
@@ -93,14 +93,14 @@ def test_any_rules_are_obeyed(rules: list[Rule]) -> None:
 
 
 def done(rule: Rule | None, label: int) -> Done | None:
-    """What a rule does to a packet."""
+    """The effect of a rule on a packet."""
     if rule is None or not rule.out_ports:
         return None
     return sorted(rule.out_ports), label if rule.set_label is None else rule.set_label, rule.queue
 
 
 def carried_out(table: Table, group: str, port: int, label: int, sender: str) -> Done | None:
-    """What a switch does to a packet that obeys flows as OpenFlow says, read from the flows without the code under test."""
+    """The effect of flows on a packet by the rules of OpenFlow, computed without the code under test."""
     packet = {
         openflow.ETH_TYPE: b"\x08\x00",
         openflow.IN_PORT: bytes([0, 0, 0, port]),
@@ -138,7 +138,7 @@ def carried_out(table: Table, group: str, port: int, label: int, sender: str) ->
     return sorted(copies), source[5] if source[3] else 0, {b"\x2e": PRIORITY, b"\x00": SHARED}[packet[openflow.IP_DSCP]]
 
 
-def test_a_change_of_one_rule_leaves_the_flows_of_others() -> None:
+def test_a_change_of_one_rule_does_not_change_the_flows_of_others() -> None:
     topology = twelve_switches()
     plan = Plan(topology)
     addresses = {host: plan.address(host) for host in topology.hosts}

@@ -1,4 +1,4 @@
-"""What is left of a testbed: nothing, wherever `up` was killed; and what others made is not touched."""
+"""Nothing is left of a testbed, no matter when `up` was killed, and nothing that others made is touched."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def killed_up(name: str, commands: int) -> int:
     return subprocess.run([sys.executable, "-c", KILLED, TINY, name, str(commands)], check=False).returncode
 
 
-# The first looks at the kernel, the second makes the namespaces; there are thirty.
+# Of the thirty commands, the first checks the kernel, and the second makes the namespaces.
 @pytest.mark.parametrize("commands", [1, 3, 5, 12, 20, 24, 27, 28, 29])
 def test_down_removes_what_up_left_when_it_was_killed(name: str, commands: int) -> None:
     assert killed_up(name, commands) == -signal.SIGKILL
@@ -55,7 +55,7 @@ def test_down_removes_what_up_left_when_it_was_killed(name: str, commands: int) 
     assert leftovers(name) == []
 
 
-def test_up_after_up_was_killed_makes_it_anew(name: str) -> None:
+def test_up_after_a_killed_up_makes_the_testbed_again(name: str) -> None:
     assert killed_up(name, 27) == -signal.SIGKILL
     made = Fabric(Plan(named(TINY), name))
     assert made.up() == "made"
@@ -72,11 +72,11 @@ def test_nothing_is_left_when_a_switch_does_not_start(name: str, monkeypatch: py
     assert leftovers(name) == []
 
 
-def test_names_that_others_have_taken_are_refused_and_left_alone(name: str) -> None:
+def test_names_taken_by_others_are_refused_and_not_touched(name: str) -> None:
     theirs = f"stretto-{name}-leaf0h1"
     namespaces.make([theirs])
     try:
-        with pytest.raises(record.TestbedFailure, match=f"{theirs} exists and no testbed has made it"):
+        with pytest.raises(record.TestbedFailure, match=f"{theirs} exists, but no testbed made it"):
             Fabric(Plan(named(TINY), name)).up()
         assert not fabric.down(name)
         assert leftovers(name) == [str(namespaces.WHERE / theirs)]

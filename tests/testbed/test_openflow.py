@@ -1,4 +1,4 @@
-"""Frames: what was encoded is decoded, and no bytes of a switch raise."""
+"""Frames are encoded and decoded, and no bytes from a switch raise an exception."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def test_a_flow_mod_is_laid_out_as_the_standard_says() -> None:
         " 0001000a80000a02 0800000000000000"  # the match and its padding
         " 0004001800000000 0000001000000003 0000000000000000"
     )
-    assert decode(*parts(frame)) == openflow.Unknown(14)  # which only switches understand
+    assert decode(*parts(frame)) == openflow.Unknown(14)  # only switches decode flow mods
 
 
-def test_a_flow_comes_back_from_its_stats() -> None:
+def test_a_flow_is_decoded_from_its_stats() -> None:
     flow = FLOW._replace(match=tuple(sorted(FLOW.match)))
     for given_flow in (flow, flow._replace(goto=None), flow._replace(actions=()), flow._replace(other=bytes.fromhex("0006000800000007"))):
         reply = decode(19, flow_stats(given_flow, more=True))
         assert reply == openflow.MultipartReply(1, True, (FlowEntry(given_flow, 77, 5),))
 
 
-def test_a_group_comes_back_from_its_description() -> None:
+def test_a_group_is_decoded_from_its_description() -> None:
     group = Group(6, ((Output(2),), (Output(3),)))
     body = GroupMod(group).body()
     entry = struct.pack("!H", len(body)) + body[2:]

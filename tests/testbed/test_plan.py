@@ -1,4 +1,4 @@
-"""What things are called, and what a machine cannot be asked for."""
+"""The names of a testbed's parts, and the limits of one machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stretto.network.topology import Link
 from stretto.testbed.plan import Cable, Plan
 
 
-def test_names_of_everything_are_different() -> None:
+def test_all_names_are_different() -> None:
     plan = Plan(twelve_switches())
     assert len({plan.namespace(node) for node in plan.nodes}) == 12 + 16
     assert len({plan.address(host) for host in plan.topology.hosts}) == 16
@@ -36,12 +36,12 @@ def test_a_switch_is_found_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("text", ["leaf0h0", "spine7", "leaf0-leaf1", "spine1:9", ""])
-def test_what_is_neither_switch_nor_link_is_refused(text: str) -> None:
+def test_names_of_no_switch_or_link_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="neither a switch nor a link"):
         Plan(leaf_spine(2, 2, 1)).part(text)
 
 
-def test_two_links_between_the_same_switches_are_told_apart_by_their_ends() -> None:
+def test_two_links_between_the_same_switches_are_distinguished_by_their_ends() -> None:
     topology = leaf_spine(1, 1, 1)
     topology = msgspec.structs.replace(topology, links=(*topology.links, Link(("leaf0:3", "spine0:2"), 40))).validate()
     assert Plan(topology).part("spine0:2") == Cable("spine0", 2, "leaf0", 3)

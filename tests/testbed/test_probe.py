@@ -1,4 +1,4 @@
-"""What a machine lacks is named, with the way to get it."""
+"""Missing requirements of a machine are named, with their remedies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_root_and_commands_are_named_together(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(NoNetwork) as refused:
         probe.require(PLAN)
     assert str(refused.value) == (
-        "a testbed needs what this machine lacks: root (use sudo); ethtool (Debian has it in ethtool); "
+        "this machine lacks what a testbed needs: root (use sudo); ethtool (Debian has it in ethtool); "
         "ovs-vswitchd, ovs-vsctl (Debian has it in openvswitch-switch)"
     )
 

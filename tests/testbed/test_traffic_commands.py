@@ -1,4 +1,4 @@
-"""`stretto testbed reorder` and `failover` as somebody types them."""
+"""`stretto testbed reorder` and `failover` as commands."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_reorder_on_a_testbed_for_this_run_only(name: str, tmp_path: Path, capsy
 
 
 @pytest.mark.xdist_group("testbed")
-def test_what_was_measured_is_shown_when_it_is_interrupted(
+def test_results_so_far_are_shown_when_interrupted(
     testbed: Fabric, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stretto.testbed.reordering.background", _interrupted_at(2))
@@ -56,7 +56,7 @@ def test_what_was_measured_is_shown_when_it_is_interrupted(
 
 
 def _interrupted_at(count: int) -> Callable[..., Any]:
-    """In place of `background`: Ctrl-C when it is called that often."""
+    """A replacement for `background` that raises Ctrl-C at that call."""
     calls: list[object] = []
 
     def interrupted(*arguments: Any) -> Any:
@@ -69,15 +69,15 @@ def _interrupted_at(count: int) -> Callable[..., Any]:
 
 
 @pytest.mark.xdist_group("testbed")
-def test_failover_tells_of_both_events(testbed: Fabric, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failover_reports_both_events(testbed: Fabric, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failover, "BEFORE_S", 0.2)
     monkeypatch.setattr(failover, "SPAN_S", 0.8)
     assert run(["testbed", "failover", "--name", testbed.plan.name, "--senders", "2", "--receivers", "2", "--rate", "300"]) == 0
-    told = capsys.readouterr().out
-    assert "killed" in told
-    assert "revived" in told
-    assert told.count("messages lost") == 4
-    assert "0.00% after" in told
+    output = capsys.readouterr().out
+    assert "killed" in output
+    assert "revived" in output
+    assert output.count("messages lost") == 4
+    assert "0.00% after" in output
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the kernel is told about rates and about ports that are out of service."""
+"""The kernel configuration of rates, and of ports that are down."""
 
 from __future__ import annotations
 

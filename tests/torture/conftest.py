@@ -1,4 +1,4 @@
-"""A name for what a test makes on the machine."""
+"""A network of namespaces for a test, with a name of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stretto.torture.namespaces import Network
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Three hosts and their clients; the test is skipped where the machine does not allow them. (Where CI is root it has to.)"""
+    """Three replica hosts and a client host. The test is skipped if the machine does not allow them, except on CI with root."""
     made = Network(f"stretto-test-{os.getpid()}", 3)
     try:
         made.up()

@@ -1,4 +1,4 @@
-"""The load against a service in this process: what it records, what it counts, and that loss and repetition show."""
+"""The load against a service in this process: what it records and counts, and that it detects lost and repeated tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RATE = 2_000
 
 
 class Store:
-    """A key-value store that answers at once. `tamper` may change what is executed: once by default."""
+    """A key-value store that answers at once. `tamper` says how often each call is executed: once by default."""
 
     def __init__(self, tamper: Callable[[list[object]], int] = lambda call: 1) -> None:
         self.machine = ServiceMachine(KeyValueStore)
@@ -54,7 +54,12 @@ def is_mark(call: list[object]) -> bool:
     return call[0] == "append" and str(call[1]).startswith("b'marks")
 
 
-def test_what_is_acknowledged_is_read_back_once_and_the_rate_is_kept() -> None:
+def returned_ns(call: Operation) -> int:
+    assert call.returned_ns is not None
+    return call.returned_ns
+
+
+def test_acknowledged_tokens_are_read_back_once_and_the_rate_is_kept() -> None:
     store = Store()
     began = monotonic()
     load, read_back = run(store.execute)
@@ -67,7 +72,7 @@ def test_what_is_acknowledged_is_read_back_once_and_the_rate_is_kept() -> None:
     assert load.service.answered == marks + len(load.history)
 
 
-def returned_ns(call: Operation) -> int:
+def test_all_contending_calls_are_recorded_with_times_and_many_overlap(call: Operation) -> int:
     assert call.returned_ns is not None
     return call.returned_ns
 
@@ -91,7 +96,7 @@ def test_contending_calls_are_all_recorded_with_times_and_meet_on_few_keys() -> 
     assert overlaps > len(load.history) / 4
 
 
-def test_marks_that_are_lost_after_their_answer_are_counted() -> None:
+def test_tokens_that_are_lost_after_their_acknowledgement_are_counted() -> None:
     lost = 0
 
     def lose_some(call: list[object]) -> int:
@@ -105,7 +110,7 @@ def test_marks_that_are_lost_after_their_answer_are_counted() -> None:
     assert read_back == (lost, 0)
 
 
-def test_marks_that_are_executed_twice_are_counted() -> None:
+def test_tokens_that_are_appended_twice_are_counted() -> None:
     twice = 0
 
     def repeat_some(call: list[object]) -> int:
@@ -120,7 +125,7 @@ def test_marks_that_are_executed_twice_are_counted() -> None:
 
 
 @pytest.mark.parametrize("happened", [False, True])
-def test_a_call_whose_outcome_is_not_known_may_be_there_or_not(happened: bool) -> None:
+def test_a_token_of_a_call_with_unknown_outcome_may_be_present_or_missing(happened: bool) -> None:
     store = Store()
     failed = 0
 
@@ -158,7 +163,7 @@ def test_a_call_whose_outcome_is_not_known_may_be_there_or_not(happened: bool) -
     assert all(call.error == "RequestTimeout" and call.returned_ns is None and call.result is None for call in unknown)
 
 
-def test_what_cannot_be_read_back_is_not_called_lost() -> None:
+def test_pages_that_cannot_be_read_do_not_count_as_lost() -> None:
     store = Store()
 
     async def execute(operation: bytes) -> bytes:
@@ -171,7 +176,7 @@ def test_what_cannot_be_read_back_is_not_called_lost() -> None:
     assert load.service.last_error == "RequestTimeout: no quorum"
 
 
-def test_the_longest_gap_is_one_without_any_answer_even_if_it_is_still_open() -> None:
+def test_the_longest_gap_includes_one_that_no_answer_has_ended() -> None:
     async def never(operation: bytes) -> bytes:
         await asyncio.sleep(0.4)
         raise RequestTimeout("no quorum")

@@ -1,4 +1,4 @@
-"""Hosts in namespaces: who hears whom, and that cuts cut what they say and nothing else."""
+"""Hosts in namespaces: which host receives from which, and that a cut drops exactly the packets that it names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVERYONE = {(one, other) for one in range(3) for other in range(3) if one != oth
 
 
 class Hosts:
-    """A socket on each replica's host, which hears the group too."""
+    """A socket on each replica's host, which has joined the multicast group too."""
 
     def __init__(self, network: Network) -> None:
         self.sockets = []
@@ -40,7 +40,7 @@ class Hosts:
             self.sockets.append(sock)
 
     def heard(self, *, multicast: bool = False, copies: int = 1) -> dict[tuple[int, int], int]:
-        """Everyone sends to everyone; how many copies of `copies` arrived from whom at whom."""
+        """Each host sends `copies` packets to each other host. Returns how many arrived, by (source, destination)."""
         for source, sock in enumerate(self.sockets):
             for _ in range(copies):
                 for destination in [GROUP] if multicast else [host_address(other) for other in range(3) if other != source]:
@@ -79,7 +79,7 @@ def strike(kind: str) -> Strike:
         ("cut_link", {(0, 1)}),
     ],
 )
-def test_a_cut_stops_what_it_says_until_it_is_mended(
+def test_a_cut_drops_exactly_its_packets_until_it_is_mended(
     network: Network, hosts: Hosts, kind: str, cut: set[tuple[int, int]], multicast: bool
 ) -> None:
     assert set(hosts.heard(multicast=multicast)) == EVERYONE
@@ -90,7 +90,7 @@ def test_a_cut_stops_what_it_says_until_it_is_mended(
     hosts.close()
 
 
-def test_loss_takes_some_packets_from_and_to_one_replica_and_none_of_others(network: Network, hosts: Hosts) -> None:
+def test_loss_drops_some_packets_from_and_to_one_replica_and_no_others(network: Network, hosts: Hosts) -> None:
     network.cut(1, cut_rules(strike("lose"), 1, 3))
     arrived = hosts.heard(copies=50)
     for pair in EVERYONE:
@@ -98,7 +98,7 @@ def test_loss_takes_some_packets_from_and_to_one_replica_and_none_of_others(netw
     hosts.close()
 
 
-def test_two_cuts_do_not_mend_each_other(network: Network, hosts: Hosts) -> None:
+def test_mending_one_cut_leaves_another_in_place(network: Network, hosts: Hosts) -> None:
     network.cut(0, cut_rules(strike("mute"), 0, 3))
     network.cut(1, cut_rules(strike("mute"), 1, 3))
     network.mend(0)
@@ -106,7 +106,7 @@ def test_two_cuts_do_not_mend_each_other(network: Network, hosts: Hosts) -> None
     hosts.close()
 
 
-def test_a_command_runs_on_its_host_and_this_thread_comes_back(network: Network) -> None:
+def test_a_command_runs_on_its_host_and_this_thread_returns_to_its_own_namespace(network: Network) -> None:
     program = "import os, sys; print(os.getpid(), os.readlink('/proc/self/ns/net'))"
     home = os.readlink("/proc/thread-self/ns/net")
     with network.entered(CLIENTS):
@@ -119,7 +119,7 @@ def test_a_command_runs_on_its_host_and_this_thread_comes_back(network: Network)
     assert os.readlink("/proc/thread-self/ns/net") == home
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_tool_or_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(NoNetwork, match="need root"):
         Network("stretto-test-nothing", 3).up()
@@ -130,7 +130,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_nothing_is_left_of_a_network_that_could_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_cannot_be_made_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namespaces, "_address", lambda number: "no address")
     with pytest.raises(NoNetwork, match="valid prefix"):
         Network(f"stretto-test-half-{os.getpid()}", 3).up()

@@ -1,4 +1,4 @@
-"""Streams between hosts whose network is cut: what was cut off for seconds is reached again at once, and not when TCP tries again."""
+"""Streams after a network cut of seconds: a peer is reached again at once, and not only at TCP's next retransmission."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def listener(network: Network, index: int) -> socket.socket:
 
 
 async def until(owner: Owner, frames: int, sender: Streams, endpoint: int, within_s: float) -> float:
-    """Send until that many frames have arrived; how long that took, in seconds."""
+    """Send until that many frames have arrived. Returns how long that took, in seconds."""
     began = monotonic()
     while owner.frames < frames:
         assert monotonic() - began < within_s

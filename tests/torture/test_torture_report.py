@@ -1,4 +1,4 @@
-"""The report of a run: what makes it a failure, and what is kept."""
+"""The report of a run: what counts as a failure, and which files are kept."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from stretto.core.config import ClusterConfig, Member
 from stretto.runtime.local_cluster import LocalCluster
+from stretto.torture.environment import Environment
 from stretto.torture.report import FAULTS, HISTORY, REPORT, keep, report_of
 from stretto.torture.run import Outcome
-from stretto.torture.scene import Scene
 from stretto.verify.history import Operation, from_lines
 
 OUTCOME = Outcome(
@@ -31,17 +31,17 @@ OUTCOME = Outcome(
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+def environment(tmp_path: Path) -> Environment:
     config = ClusterConfig(tuple(Member("127.0.0.1", 7000 + index) for index in range(3)))
     cluster = LocalCluster.create(tmp_path / "cluster", config)
     for log in cluster.logs:
         log.write_text("started\n")
     (tmp_path / FAULTS).write_text('{"at_ns":1,"event":"begun"}\n')
-    return Scene(tmp_path, cluster, None, None, {"mute": "network namespaces need root"})
+    return Environment(tmp_path, cluster, None, None, {"mute": "network namespaces need root"})
 
 
-def test_a_good_run(scene: Scene) -> None:
-    report = report_of(scene, 7, OUTCOME, "ok")
+def test_a_good_run(environment: Environment) -> None:
+    report = report_of(environment, 7, OUTCOME, "ok")
     assert report.ok
     assert (report.seed, report.replicas, report.seconds, report.checked) == (7, 3, 10.0, 2)
     assert (report.recoveries.count, report.recoveries.median_ms, report.recoveries.max_ms) == (3, 440.0, 500.0)
@@ -61,21 +61,21 @@ def test_a_good_run(scene: Scene) -> None:
         (replace(OUTCOME, died={2: "replica failed"}), "ok", "ok"),
     ],
 )
-def test_what_makes_a_run_a_failure(scene: Scene, outcome: Outcome, checked: str, verdict: str) -> None:
-    report = report_of(scene, 7, outcome, checked)
+def test_each_fault_in_an_outcome_makes_the_run_a_failure(environment: Environment, outcome: Outcome, checked: str, verdict: str) -> None:
+    report = report_of(environment, 7, outcome, checked)
     assert report.verdict == verdict
     assert not report.ok
 
 
-def test_without_recoveries_there_are_no_times_of_them(scene: Scene) -> None:
-    recoveries = report_of(scene, 7, replace(OUTCOME, recoveries_ms=[]), "ok").recoveries
+def test_recovery_times_are_none_if_there_were_no_recoveries(environment: Environment) -> None:
+    recoveries = report_of(environment, 7, replace(OUTCOME, recoveries_ms=[]), "ok").recoveries
     assert (recoveries.count, recoveries.median_ms, recoveries.max_ms) == (0, None, None)
 
 
-def test_what_is_kept(scene: Scene, tmp_path: Path) -> None:
-    report = report_of(scene, 7, OUTCOME, "ok")
+def test_history_faults_report_configuration_and_logs_are_kept(environment: Environment, tmp_path: Path) -> None:
+    report = report_of(environment, 7, OUTCOME, "ok")
     kept = tmp_path / "there" / "kept"
-    keep(scene, OUTCOME, report, kept)
+    keep(environment, OUTCOME, report, kept)
     assert report.kept == str(kept)
     assert list(from_lines((kept / HISTORY).open("rb"))) == OUTCOME.history
     assert json.loads((kept / REPORT).read_text())["kept"] == str(kept)

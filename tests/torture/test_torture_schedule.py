@@ -1,4 +1,4 @@
-"""The schedule: the same for the same seed, and never more at once than the protocol promises to survive."""
+"""The schedule is the same for the same seed, and never impairs more replicas at once than the protocol promises to survive."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def strike(kind: str, *targets: int, disturbs: bool = False) -> Strike:
     return Strike(0, kind, targets, 1, disturbs, 1, 0.1)
 
 
-def test_a_seed_gives_the_same_strikes_again_and_another_seed_others() -> None:
+def test_equal_seeds_give_equal_strikes_and_different_seeds_different_ones() -> None:
     first, again, other = (list(islice(strikes(seed, 5, ALL), 100)) for seed in (7, 7, 8))
     assert first == again
     assert first != other
 
 
-def test_every_kind_strikes_once_before_one_strikes_again() -> None:
+def test_every_kind_occurs_once_before_any_kind_occurs_again() -> None:
     kinds = [one.kind for one in islice(strikes(3, 5, ALL), 3 * len(ALL))]
     assert [set(kinds[at : at + len(ALL)]) for at in range(0, len(kinds), len(ALL))] == [set(ALL)] * 3
 
 
-def test_only_the_kinds_that_were_named_strike() -> None:
+def test_only_the_named_kinds_occur() -> None:
     assert {one.kind for one in islice(strikes(3, 3, ("kill", "pause")), 50)} == {"kill", "pause"}
 
 
-def test_every_replica_is_struck_and_only_the_one_with_the_small_disk_is_starved() -> None:
+def test_every_replica_is_hit_but_only_the_one_with_the_small_disk_by_a_full_disk() -> None:
     drawn = list(islice(strikes(1, 5, ALL), 2_000))
     assert {one.targets for one in drawn if one.kind == FULL_DISK} == {(with_small_disk(5),)}
     first = Counter(one.targets[0] for one in drawn if one.kind != FULL_DISK)
@@ -40,15 +40,15 @@ def test_every_replica_is_struck_and_only_the_one_with_the_small_disk_is_starved
     assert min(first.values()) > 200
 
 
-def test_durations_are_within_what_the_kind_allows_and_peers_are_others() -> None:
+def test_durations_are_within_the_limit_of_the_kind_and_peers_are_other_replicas() -> None:
     for one in islice(strikes(1, 3, ALL), 1_000):
         assert 0 < one.lasts_ns <= KINDS[one.kind].longest_ns
         assert one.peer in (1, 2)
         assert 0 < one.loss < 1
 
 
-def test_no_more_than_f_are_impaired_whatever_strikes_ends_and_comes_back() -> None:
-    """Random histories against a plain account of who is without service."""
+def test_at_most_f_replicas_are_impaired_in_random_sequences_of_events() -> None:
+    """Compares random sequences with separate sets of the replicas that do not serve."""
     for seed in range(200):
         random = Random(seed)
         replicas = random.choice((3, 5, 7))
@@ -76,7 +76,7 @@ def test_no_more_than_f_are_impaired_whatever_strikes_ends_and_comes_back() -> N
                     away.remove(replica)
 
 
-def test_a_strike_waits_for_a_target_that_is_free() -> None:
+def test_a_strike_waits_for_a_target_that_may_be_hit() -> None:
     impaired = Impaired(5)
     impaired.begin("pause", 0)
     assert impaired.target_of(strike("kill", 0, 3, 1)) == 3
@@ -86,7 +86,7 @@ def test_a_strike_waits_for_a_target_that_is_free() -> None:
     assert impaired.target_of(strike("cut_link", 1, 2)) == 1
 
 
-def test_a_replica_that_is_not_back_is_left_alone_unless_the_strike_is_meant_to_disturb() -> None:
+def test_only_a_disturbing_strike_may_hit_a_recovering_replica() -> None:
     impaired = Impaired(3)
     impaired.begin("kill", 1)
     impaired.end(1, restarted=True)
@@ -97,7 +97,7 @@ def test_a_replica_that_is_not_back_is_left_alone_unless_the_strike_is_meant_to_
 
 
 @pytest.mark.parametrize("disturbs", [False, True])
-def test_a_power_cut_takes_all_at_once_and_so_waits_until_nothing_else_strikes(disturbs: bool) -> None:
+def test_a_power_cut_hits_all_replicas_and_waits_until_no_other_fault_is_active(disturbs: bool) -> None:
     impaired = Impaired(3)
     impaired.begin("pause", 2)
     assert impaired.target_of(strike(POWER_CUT, 0, disturbs=disturbs)) is None

@@ -1,4 +1,4 @@
-"""A second checker, which tries every order of very small histories of a key-value store: what the real one is compared with."""
+"""A second checker, which tries every order of very small key-value histories. Tests compare the real checker with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODEL = KeyValueModel()
 
 
 def execute(items: Items, operation: Any) -> tuple[Any, Items]:
-    """An operation, scans among them, on the whole store."""
+    """Execute an operation, which may be a scan, on the whole store."""
     if operation[0] == "scan":
         _, prefix, limit = operation
         return tuple(item for item in items if item[0].startswith(prefix))[:limit], items
@@ -27,7 +27,7 @@ def execute(items: Items, operation: Any) -> tuple[Any, Items]:
 
 
 def is_linearizable(steps: Sequence[Step]) -> bool:
-    """Whether there is an order, of all that returned and any of the others, that the store and time allow."""
+    """Whether the store and real time allow an order of all operations that returned and any of the others."""
     everything = range(len(steps))
     ends = {(step.process, step.returned) for step in steps}
     before = {
@@ -57,7 +57,7 @@ def is_linearizable(steps: Sequence[Step]) -> bool:
 
 
 def shortest_failing(steps: Sequence[Step]) -> Step:
-    """The operation whose return is the first that cannot be, of a history that is not linearizable."""
+    """The operation with the first impossible return, in a history that is not linearizable."""
     for last in sorted((step for step in steps if step.returned is not None), key=lambda step: step.returned or 0):
         beginning = []
         for step in steps:
@@ -71,7 +71,7 @@ def shortest_failing(steps: Sequence[Step]) -> Step:
 
 
 def small_history(random: Random) -> list[Step]:
-    """Up to ten operations on up to three keys; linearizable, but for up to three results that were exchanged for others."""
+    """Up to ten operations on up to three keys. The history is linearizable, except that up to three results may be changed."""
     keys = [b"a", b"b", b"c"][: random.randint(1, 3)]
     calls = _calls(random, keys)
     steps: list[Step] = []
@@ -90,7 +90,7 @@ def small_history(random: Random) -> list[Step]:
 
 
 def _calls(random: Random, keys: Sequence[bytes]) -> list[tuple[int, Any, int, float, int]]:
-    """Process, operation, and when it was called, took effect and returned. Half of the histories have calls at the time of returns."""
+    """Process, operation, and its times of call, effect and return. In half of the histories calls and returns may have equal times."""
     ends = [0] * random.randint(2, 4)
     pause = random.choice([0, 3])
     calls = []

@@ -1,4 +1,4 @@
-"""The observer of calls sees each way in which a client can be told something that does not stay true."""
+"""The call observer detects every kind of wrong or lost answer to a client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stretto.verify.violation import Violation
 
 
 class Counter:
-    """Every operation gives how many there have been."""
+    """Every operation returns the number of operations so far."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -43,7 +43,7 @@ class Entry:
 
 
 class Watched:
-    """Calls by their stamps, at times that the test names."""
+    """An observer, and calls by timestamp at times that the test chooses."""
 
     def __init__(self) -> None:
         self.observer = CallObserver(Counter)
@@ -69,7 +69,7 @@ def expect(kind: str) -> Any:
     return pytest.raises(Violation, match=f"^{kind}:")
 
 
-def test_honest_calls_pass() -> None:
+def test_correct_calls_pass() -> None:
     watched = Watched()
     watched.call(1, at=0)
     watched.call(2, at=0)
@@ -80,9 +80,9 @@ def test_honest_calls_pass() -> None:
     watched.answer(1, at=6, result=b"2")
     watched.answer(3, at=7, result=None)
     watched.call(4, at=8)
-    watched.commit(9, None)  # refused for its session: not an operation
+    watched.commit(9, None)  # refused because of its session, so not an operation
     watched.commit(4, b"3")
-    watched.commit(3, b"4")  # its outcome was not known; so it may come late
+    watched.commit(3, b"4")  # its outcome was unknown, so it may be committed late
     watched.answer(4, at=9, result=b"3")
     watched.observer.finish()
     assert watched.observer.history == [watched.calls[stamp] for stamp in (1, 2, 3, 4)]
@@ -97,7 +97,7 @@ def test_an_accepted_result_that_is_never_committed() -> None:
         watched.observer.finish()
 
 
-def test_an_accepted_result_that_later_calls_do_not_follow() -> None:
+def test_an_accepted_result_that_is_missing_before_a_later_call() -> None:
     watched = Watched()
     watched.call(1, at=0)
     watched.answer(1, at=1, result=b"1")
@@ -106,7 +106,7 @@ def test_an_accepted_result_that_later_calls_do_not_follow() -> None:
         watched.commit(2, b"1")
 
 
-def test_an_accepted_result_that_is_committed_with_another() -> None:
+def test_an_accepted_result_that_differs_from_the_later_commit() -> None:
     watched = Watched()
     watched.call(1, at=0)
     watched.call(2, at=0)
@@ -124,7 +124,7 @@ def test_a_result_that_differs_from_the_committed_one() -> None:
         watched.answer(1, at=1, result=b"2")
 
 
-def test_a_result_that_executing_the_log_does_not_give() -> None:
+def test_a_result_that_differs_from_executing_the_log() -> None:
     watched = Watched()
     watched.call(1, at=0)
     with expect("wrong result"):
@@ -139,7 +139,7 @@ def test_a_call_that_takes_effect_twice() -> None:
         watched.commit(1, b"2")
 
 
-def test_an_order_against_real_time() -> None:
+def test_an_order_that_violates_real_time() -> None:
     watched = Watched()
     watched.call(1, at=0)
     watched.call(2, at=5)
@@ -150,7 +150,7 @@ def test_an_order_against_real_time() -> None:
 
 
 @pytest.mark.parametrize("operation", [b"op 2", b"another"])
-def test_an_operation_that_nobody_called(operation: bytes) -> None:
+def test_an_operation_that_no_client_called(operation: bytes) -> None:
     watched = Watched()
     watched.call(1, at=0)
     with expect("invented operation"):

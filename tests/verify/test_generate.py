@@ -1,4 +1,4 @@
-"""Generated histories are what they are said to be."""
+"""Generated histories are deterministic, sequential per caller, and partly unanswered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_same_seed_gives_the_same_history() -> None:
     assert history(1, 0.1) != history(2, 0.1)
 
 
-def test_callers_call_one_after_the_other() -> None:
+def test_each_caller_makes_one_call_after_the_other() -> None:
     operations = history(3)
     assert len(operations) == 500
     assert {operation.process for operation in operations} == set(range(10))
@@ -33,7 +33,7 @@ def test_callers_call_one_after_the_other() -> None:
             assert before.called_ns < before.returned_ns <= after.called_ns
 
 
-def test_some_get_no_answer() -> None:
+def test_some_calls_get_no_answer() -> None:
     unanswered = [operation for operation in history(4, 0.1) if operation.returned_ns is None]
     assert 20 < len(unanswered) < 90
     assert all(operation.result is None and operation.error == "RequestTimeout" for operation in unanswered)

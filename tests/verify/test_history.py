@@ -1,4 +1,4 @@
-"""Histories go to lines and come back."""
+"""Histories can be written as lines and read back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def test_lines_give_the_same_operations() -> None:
     assert list(from_lines(lines)) == operations
 
 
-def test_a_line_that_is_no_operation_is_refused() -> None:
+def test_a_line_that_is_not_an_operation_is_refused() -> None:
     with pytest.raises(msgspec.DecodeError):
         list(from_lines([b'{"process": "zero"}\n']))

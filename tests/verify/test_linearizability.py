@@ -1,4 +1,4 @@
-"""Verdicts: against every order of small histories, of generated and of hand-written ones, and what is said when there is no order."""
+"""Verdicts on small histories compared with brute force, on generated and hand-written histories, and the description of failures."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_small_histories_have_both_verdicts() -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_what_fails_fails_by_itself_and_its_order_is_allowed(seed: int) -> None:
+def test_the_reported_steps_fail_alone_and_the_reported_order_is_allowed(seed: int) -> None:
     steps = small_history(Random(seed))
     failure = check_steps(steps, MODEL).failure
     if failure is None:
         return
-    # A return and a call of one moment may be in sequence only by a step between them, which need not be among those that are shown.
+    # A return and a call of equal time may be ordered only because of a step between them, which need not be among the reported ones.
     if not {step.returned for step in failure.steps} & {step.called for step in failure.steps}:
         again = check_steps(failure.steps, MODEL)
         assert again.verdict == NOT_LINEARIZABLE, f"small_history(Random({seed}))"
@@ -95,19 +95,19 @@ def test_an_operation_that_never_returned_may_take_effect_late_or_never() -> Non
     assert verdict_of((1, "read", 2, 3, 1), (0, "write 1", 4, None, UNKNOWN)) == NOT_LINEARIZABLE
 
 
-def test_one_that_never_returned_takes_effect_once() -> None:
+def test_an_operation_that_never_returned_takes_effect_at_most_once() -> None:
     once = [(0, "cas 1 2", 0, None, UNKNOWN), (1, "write 1", 1, 2, None), (1, "read", 3, 4, 2), (1, "write 1", 5, 6, None)]
     assert verdict_of(*once) == OK
     assert verdict_of(*once, (1, "read", 7, 8, 2)) == NOT_LINEARIZABLE
 
 
-def test_a_refused_compare_and_set_is_an_answer() -> None:
+def test_a_refused_compare_and_set_has_a_result() -> None:
     assert verdict_of((0, "write 1", 0, 1, None), (0, "cas 2 3", 2, 3, False)) == OK
     assert verdict_of((0, "write 1", 0, 1, None), (0, "cas 1 3", 2, 3, False)) == NOT_LINEARIZABLE
 
 
-def test_a_result_that_came_later_does_not_shorten_the_beginning() -> None:
-    """The read alone could be explained by the compare_and_set, until that is refused."""
+def test_the_failing_prefix_includes_a_later_result_that_it_needs() -> None:
+    """The compare_and_set could explain the read, until it is refused."""
     steps = register((0, "write 1", 0, 1, None), (1, "cas 1 2", 2, 9, False), (0, "read", 3, 4, 2), (0, "read", 5, 6, 2))
     failure = check_steps(steps, CasRegister()).failure
     assert failure is not None
@@ -116,15 +116,15 @@ def test_a_result_that_came_later_does_not_shorten_the_beginning() -> None:
     assert [step.operation for step in failure.steps] == [step.operation for step in steps]
 
 
-def test_calls_of_one_process_follow_each_other_at_one_time_too() -> None:
+def test_calls_of_one_process_are_ordered_even_at_equal_times() -> None:
     write = (0, "write 1", 0, 5, None)
     assert verdict_of(write, (0, "read", 5, 6, None)) == NOT_LINEARIZABLE
     assert verdict_of(write, (1, "read", 5, 6, None)) == OK
     assert verdict_of(write, (1, "write 2", 0, 5, None), (1, "read", 5, 6, None)) == NOT_LINEARIZABLE
 
 
-def test_the_shortest_beginning_of_all_keys_is_told() -> None:
-    """Two keys fail; the one that fails first is named, though the other was called first."""
+def test_the_shortest_failing_prefix_of_all_keys_is_reported() -> None:
+    """Two keys fail. The one that fails first is named, although the other was called first."""
     steps = [Step(0, ("get", b"a"), 0, 9, b"x"), Step(1, ("get", b"b"), 1, 5, b"x"), Step(2, ("put", b"c", b"1"), 7, 8, None)]
     failure = check_steps(steps, MODEL).failure
     assert failure is not None
@@ -141,7 +141,7 @@ def put(process: int, key: bytes, called: int, returned: int | None) -> Step:
     return Step(process, ("put", key, b"1"), called, returned, None if returned is not None else UNKNOWN)
 
 
-def test_a_scan_sees_one_instant() -> None:
+def test_a_scan_reads_at_one_instant() -> None:
     puts = [put(0, b"a", 0, 10), put(0, b"b", 20, 30)]
     assert check_steps([*puts, scan(1, 0, 40, b"a")], MODEL).verdict == OK
     failure = check_steps([*puts, scan(1, 0, 40, b"b")], MODEL).failure
@@ -150,14 +150,14 @@ def test_a_scan_sees_one_instant() -> None:
     assert check_steps([*puts, scan(1, 0, 40, b"a"), scan(2, 0, 40)], MODEL).verdict == OK
 
 
-def test_two_scans_see_one_order_of_writes() -> None:
+def test_two_scans_agree_on_the_order_of_writes() -> None:
     puts = [put(0, b"a", 0, 50), put(1, b"b", 0, 50)]
     assert check_steps([*puts, scan(2, 0, 50, b"a")], MODEL).verdict == OK
     assert check_steps([*puts, scan(2, 0, 50, b"b")], MODEL).verdict == OK
     assert check_steps([*puts, scan(2, 0, 50, b"a"), scan(3, 0, 50, b"b")], MODEL).verdict == NOT_LINEARIZABLE
 
 
-def test_a_scan_says_nothing_of_keys_after_its_last() -> None:
+def test_a_scan_gives_no_information_about_keys_after_its_last() -> None:
     puts = [put(0, b"a", 0, 10), put(0, b"b", 20, 30)]
     assert check_steps([*puts, scan(1, 40, 50, b"a", limit=1)], MODEL).verdict == OK
     assert check_steps([*puts, scan(1, 40, 50, b"a", limit=2)], MODEL).verdict == NOT_LINEARIZABLE
@@ -170,7 +170,7 @@ def test_a_scan_after_the_call_of_its_own_process_sees_it() -> None:
 
 
 @pytest.mark.parametrize("found", [(b"b", b"a"), (b"a", b"a"), (b"a", b"b", b"c")])
-def test_a_scan_that_no_state_gives(found: tuple[bytes, ...]) -> None:
+def test_a_scan_result_that_is_possible_in_no_state(found: tuple[bytes, ...]) -> None:
     puts = [put(0, key, 0, 10) for key in (b"a", b"b", b"c")]
     assert check_steps([*puts, scan(1, 20, 30, *found, limit=2)], MODEL).verdict == NOT_LINEARIZABLE
 
@@ -191,52 +191,52 @@ def test_generated_histories(seed: int, keys: int, clients: int) -> None:
 
 
 def hard_key() -> list[Step]:
-    """Concurrent appends, and a get that none of their orders explains: all must be tried."""
+    """Concurrent appends, and a get that no order of them explains, so that all orders must be tried."""
     steps = [Step(process, ("append", b"a", b"%d" % process), 0, 100, UNKNOWN) for process in range(12)]
     return [*steps, Step(50, ("get", b"a"), 101, 102, b"nothing")]
 
 
-def test_the_budget() -> None:
+def test_a_search_stops_at_its_budget() -> None:
     verdict = check_steps(hard_key(), MODEL, at_most(3_000))
     assert (verdict.verdict, verdict.failure, verdict.undecided) == (UNDECIDED, None, [b"a"])
     assert verdict.configurations < 4_000
 
 
-def test_a_hard_key_does_not_hide_what_is_wrong_with_another() -> None:
+def test_a_hard_key_does_not_hide_the_failure_of_another() -> None:
     verdict = check_steps([*hard_key(), Step(51, ("get", b"b"), 101, 103, b"1")], MODEL, at_most(3_000))
     assert verdict.verdict == NOT_LINEARIZABLE
     assert verdict.failure is not None
     assert (verdict.failure.keys, verdict.failure.is_shortest) == ([b"b"], False), "the hard key may fail before"
 
 
-def test_many_writers_of_one_key_are_no_trouble() -> None:
+def test_many_writers_of_one_key_are_searched_quickly() -> None:
     steps = [Step(process, ("write", process), 0, 100, None) for process in range(30)]
     steps += [Step(99, ("read",), 101, 102, 17), Step(99, ("read",), 103, 104, 17)]
     assert check_steps(steps, CasRegister(), at_most(10_000)).verdict == OK
     assert check_steps([*steps, Step(99, ("read",), 105, 106, 18)], CasRegister(), at_most(50_000)).verdict == NOT_LINEARIZABLE
 
 
-def test_many_that_never_returned_are_no_trouble() -> None:
+def test_many_operations_that_never_returned_are_searched_quickly() -> None:
     steps = [Step(process, ("write", process), 0, None, UNKNOWN) for process in range(200)]
     steps += [Step(999, ("read",), 10 + 2 * value, 11 + 2 * value, value) for value in range(0, 200, 2)]
     assert check_steps(steps, CasRegister(), at_most(100_000)).verdict == OK
     assert check_steps([*steps, Step(999, ("read",), 1_000, 1_001, 0)], CasRegister(), at_most(100_000)).verdict == NOT_LINEARIZABLE
 
 
-def test_parts_are_keys_and_what_scans_tie_together() -> None:
+def test_a_part_is_one_key_or_the_keys_that_scans_connect() -> None:
     steps = [put(0, key, 0, 10) for key in (b"a", b"b", b"c", b"d")]
     assert [part.keys for part in partitioned([*steps, scan(1, 20, 30, b"a", b"b", limit=2)], MODEL)] == [[b"a", b"b"], [b"c"], [b"d"]]
 
 
 def test_an_order_of_several_keys_at_once() -> None:
-    """The slower search over all keys together comes to the same as the one over instants."""
+    """The slower search over all keys together gives the same result as the search over instants."""
     for seed in range(300):
         for part in partitioned(small_history(Random(seed)), MODEL):
             expected = part.search(Budget(at_most(10**6))) is None
             assert (part.ordered(Budget(at_most(10**6))).stuck_at is None) == expected, f"small_history(Random({seed}))"
 
 
-def test_recorded_bytes() -> None:
+def test_recorded_operations_are_decoded() -> None:
     machine = ServiceMachine(KeyValueStore)
 
     def run(operation: bytes, called_ns: int) -> Operation:
@@ -256,6 +256,6 @@ def test_recorded_bytes() -> None:
     assert check(history, MODEL).verdict == NOT_LINEARIZABLE, "an increment of what is no number"
 
 
-def test_bytes_that_are_no_operation() -> None:
+def test_bytes_that_are_not_an_operation_are_refused() -> None:
     with pytest.raises(ValueError, match=r"line 2: no operation of KeyValueStore"):
         check([Operation(0, _encode("get", (b"k",)), 0), Operation(0, b"\xff", 1)], MODEL)

@@ -1,4 +1,4 @@
-"""The observer of logs sees each thing that must never happen, and nothing in what may."""
+"""The log observer detects each kind of violation, and accepts every legal behaviour."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Entry:
 
 
 class FakeReplica:
-    """A replica that is its own state and its own log, which a test can write at will."""
+    """A replica whose log the test writes."""
 
     view = 0
     start = 0
@@ -94,13 +94,13 @@ def roll_back(replica: FakeReplica, position: int) -> None:
     del replica.entries[position:]
 
 
-def test_honest_logs_pass() -> None:
+def test_correct_logs_pass() -> None:
     cluster = Cluster()
     cluster.append(0, 1, 2, number=1)
     cluster.append(0, number=2)
     cluster.append(1, number=3)
     cluster.commit(0, position=1)
-    # What is speculative may be rolled back and run again elsewhere.
+    # A speculative entry may be rolled back and executed again at another position.
     cluster.step(1, lambda replica: roll_back(replica, 1))
     cluster.append(1, 2, number=2)
     cluster.append(1, number=3)
@@ -156,7 +156,7 @@ def test_the_same_request_twice() -> None:
         cluster.append(0, number=1)
 
 
-def test_a_request_that_was_refused_may_stand_twice() -> None:
+def test_a_refused_request_may_be_in_the_log_twice() -> None:
     cluster = Cluster()
     for _ in range(2):
         cluster.step(0, lambda replica: replica.append(1, 1, result=None))
@@ -172,14 +172,14 @@ def test_different_results_of_equal_logs() -> None:
         cluster.commit(1, position=1)
 
 
-def test_a_state_that_is_not_the_logs() -> None:
+def test_a_state_that_differs_from_executing_the_log() -> None:
     cluster = Cluster()
     cluster.replicas[0].executed = "elsewhere"
     with expect("state is not the log's"):
         cluster.observer.check_state(0)
 
 
-def test_the_state_is_compared_again_and_again() -> None:
+def test_the_state_is_compared_repeatedly() -> None:
     cluster = Cluster()
     cluster.append(0, number=1)
     cluster.replicas[0].executed = "elsewhere"
@@ -188,7 +188,7 @@ def test_the_state_is_compared_again_and_again() -> None:
             cluster.observer.after_step(0)
 
 
-# Lives that end
+# Restarts
 
 
 def copy_of(replica: FakeReplica) -> FakeReplica:
@@ -199,7 +199,7 @@ def copy_of(replica: FakeReplica) -> FakeReplica:
 
 
 def grown() -> Cluster:
-    """All have three entries in view 2, the first two of which are committed."""
+    """All replicas have three entries in view 2. The first two are committed."""
     cluster = Cluster()
     for number in (1, 2, 3):
         cluster.append(0, 1, 2, number=number)
@@ -209,7 +209,7 @@ def grown() -> Cluster:
     return cluster
 
 
-def test_a_replica_without_memory_begins_with_nothing_and_may_become_what_the_others_are() -> None:
+def test_a_replica_with_lost_state_may_begin_empty_and_catch_up() -> None:
     cluster = grown()
     cluster.begin_again(0, FakeReplica())
     for number in (1, 2, 4):
@@ -219,7 +219,7 @@ def test_a_replica_without_memory_begins_with_nothing_and_may_become_what_the_ot
     assert cluster.committed == [1, 2, 3]
 
 
-def test_or_begin_with_a_checkpoint() -> None:
+def test_a_replica_with_lost_state_may_begin_with_a_checkpoint() -> None:
     cluster = grown()
     cluster.begin_again(0, FakeReplica())
     cluster.append(0, number=7)
@@ -230,7 +230,7 @@ def test_or_begin_with_a_checkpoint() -> None:
     assert cluster.committed == [1, 2, 3, 4]
 
 
-def test_what_was_committed_outlives_who_committed_it() -> None:
+def test_committed_entries_survive_the_replica_that_committed_them() -> None:
     cluster = grown()
     for index in range(3):
         cluster.begin_again(index, FakeReplica())
@@ -251,7 +251,7 @@ def test_a_checkpoint_of_another_log() -> None:
         cluster.observer.after_step(0)
 
 
-def test_a_checkpoint_of_what_nobody_has_committed() -> None:
+def test_a_checkpoint_of_uncommitted_entries() -> None:
     cluster = grown()
     ahead = copy_of(cluster.replicas[0])
     cluster.begin_again(0, ahead)
@@ -264,13 +264,13 @@ def test_a_checkpoint_of_what_nobody_has_committed() -> None:
         cluster.observer.after_step(0)
 
 
-def test_a_replica_that_remembers_is_as_it_was() -> None:
+def test_a_restarted_replica_may_have_its_former_state() -> None:
     cluster = grown()
     cluster.begin_again(0, copy_of(cluster.replicas[0]), remembers=True)
     cluster.append(0, number=4)
 
 
-def test_or_as_the_burst_left_it_in_which_it_ended() -> None:
+def test_a_restarted_replica_may_have_the_state_after_its_last_burst() -> None:
     cluster = grown()
     cluster.replicas[0].append(1, 4)
     cluster.begin_again(0, copy_of(cluster.replicas[0]), remembers=True)
@@ -288,25 +288,25 @@ def test_or_as_the_burst_left_it_in_which_it_ended() -> None:
         lambda replica: setattr(replica, "view", 3),
     ],
 )
-def test_a_replica_that_should_remember_and_does_not(change: Callable[[FakeReplica], object]) -> None:
+def test_a_restarted_replica_that_lost_durable_state(change: Callable[[FakeReplica], object]) -> None:
     cluster = grown()
     former = cluster.replicas[0]
     former.append(1, 4)
     changed = copy_of(former)
     changed.entries.pop()
     change(changed)
-    with expect("memory lost"):
+    with expect("lost state"):
         cluster.begin_again(0, changed, remembers=True)
 
 
-def test_views_do_not_go_down_in_the_life_that_follows() -> None:
+def test_views_do_not_go_down_in_the_next_incarnation() -> None:
     cluster = grown()
     cluster.begin_again(0, copy_of(cluster.replicas[0]), remembers=True)
     with expect("view went down"):
         cluster.step(0, lambda replica: setattr(replica, "view", 1))
 
 
-def test_what_a_burst_committed_and_gave_up_at_once_counts_when_the_burst_is_over() -> None:
+def test_entries_committed_and_compacted_in_one_burst_are_checked_at_its_end() -> None:
     cluster = Cluster()
     replica = cluster.replicas[0]
     for position in range(1, 7):

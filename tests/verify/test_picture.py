@@ -1,4 +1,4 @@
-"""The picture of a failure: what is in it, and that it is well-formed."""
+"""The picture of a failure: its content, and that it is well-formed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawing(html: str) -> ElementTree.Element:
 
 
 def bars(svg: ElementTree.Element, kind: str) -> list[tuple[str, float, float]]:
-    """First line of the hover text, begin and end of the bars of a kind."""
+    """The bars of a kind: first line of the hover text, begin and end."""
     found = []
     for group in svg.iter(f"{SVG}g"):
         if group.get("class") == f"bar {kind}":
@@ -76,5 +76,5 @@ def test_every_failure_can_be_drawn(seed: int) -> None:
     assert all(begin < end for kind in kinds for _, begin, end in kind)
 
 
-def test_nothing_to_draw() -> None:
+def test_a_page_without_failures() -> None:
     assert "nothing to draw" in page([], model())

@@ -1,4 +1,4 @@
-"""Histories in text: what every line means, what is wrong with a line, and the verdicts of files."""
+"""Histories in text: the meaning of each kind of line, errors in lines, and the verdicts on files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from stretto.verify.search import Step
 
 HERE = Path(__file__).parent / "histories"
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "histories"
-"""Histories with known verdicts that others recorded; they need not be there."""
+"""Recorded histories from elsewhere with known verdicts. They may be missing."""
 
 
 def from_log(*lines: str) -> list[Step]:
-    """The steps of a log, given what follows the logger's name."""
+    """The steps of a log, from the parts of the lines after the logger's name."""
     return steps_of(events_of_log(f"INFO  jepsen.util - {line}" for line in lines), CasRegister())
 
 
 def from_edn(*lines: str) -> list[Step]:
-    """The steps of an EDN history of the key-value store, given what stands in the maps."""
+    """The steps of an EDN history of the key-value store, from the contents of the maps."""
     return steps_of(events_of_edn("{" + line + "}" for line in lines), model_of_texts())
 
 
@@ -50,7 +50,7 @@ def test_files_that_are_not(name: str) -> None:
     assert verdict(HERE / name) == NOT_LINEARIZABLE
 
 
-@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded histories are not there")
+@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded histories are missing")
 def test_recorded_histories() -> None:
     with (RECORDED / "cas_register" / "verdicts.csv").open() as file:
         expected = {RECORDED / "cas_register" / row["file"]: row["linearizable"] == "true" for row in csv.DictReader(file)}
@@ -75,7 +75,7 @@ def test_recorded_histories() -> None:
         (["0 :invoke :read nil", "0 :fail :read :timed-out"], Step(0, ("read",), 1, None, UNKNOWN)),
     ],
 )
-def test_what_a_log_says(lines: list[str], expected: Step) -> None:
+def test_meaning_of_log_lines(lines: list[str], expected: Step) -> None:
     assert from_log(*lines) == [expected]
 
 
@@ -95,23 +95,23 @@ def test_a_write_that_failed_did_not_happen() -> None:
         (["0 :invoke :erase nil"], "line 1: :erase is none of :append, :cas"),
         (["0 :invoke :append 1"], "line 1: a register has no operation 'append'"),
         (["0 :invoke :cas 3"], r"line 1: :cas has a value \[from to\]"),
-        (["0 :invoke :write [{1 2}]"], "line 1: :write has a map in it"),
-        (["0 :invoke :read nil", "0 :ok :read {1 2}"], "line 2: :read gave a map"),
+        (["0 :invoke :write [{1 2}]"], "line 1: :write contains a map"),
+        (["0 :invoke :read nil", "0 :ok :read {1 2}"], "line 2: :read returned a map"),
         (["0 :invoke :cas [1 2 3]"], "line 1: cas takes 2 values, not 3"),
         (["0 :invoke :read nil", "0 :okay :read 1"], "line 2: :okay is none of :invoke, :ok, :fail, :info"),
         (["0 :ok :read 1"], "line 1: process 0 ends a call that it did not begin"),
-        (["0 :invoke :read nil", "0 :invoke :read nil"], "line 2: process 0 calls while its call of line 1 goes on"),
+        (["0 :invoke :read nil", "0 :invoke :read nil"], "line 2: process 0 calls while its call of line 1 has not returned"),
         (["0 :invoke :read nil", "0 :ok :write 1"], "line 2: process 0 ends another operation than it began in line 1"),
         (["0 :invoke :write 2", "0 :ok :write 1"], "line 2: process 0 ends another operation"),
         ([":nemesis :info :start nil"], "no operation was found"),
     ],
 )
-def test_logs_that_are_wrong(lines: list[str], problem: str) -> None:
+def test_errors_in_logs_are_named(lines: list[str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         from_log(*lines)
 
 
-def test_what_edn_says() -> None:
+def test_meaning_of_edn_lines() -> None:
     steps = from_edn(
         ':process 0, :type :invoke, :f :put, :key "k", :value "v"',
         ':process 0, :type :ok, :f :put, :key "k", :value "v"',
@@ -127,7 +127,7 @@ def test_what_edn_says() -> None:
     ("line", "problem"),
     [
         (":process 0, :type :invoke, :f :get, :key", "line 1: a map has a key without a value"),
-        (':process 0, :type "invoke", :f :get, :key "k", :value nil', "line 1: an operation has a number as :process"),
+        (':process 0, :type "invoke", :f :get, :key "k", :value nil', "line 1: an operation needs a number as :process"),
         (":process 0, :type :invoke, :f :get, :key 7, :value nil", "line 1: KeyValueStore.get: key"),
         (":process 0, :type :invoke, :f :get, :value nil", "line 1: KeyValueStore.get"),
         (':process 0, :type :invoke, :f :put, :key "k", :value nil', "line 1: KeyValueStore.put: value"),
@@ -136,13 +136,13 @@ def test_what_edn_says() -> None:
         (':process 0 :value "\\q"', "line 1: "),
     ],
 )
-def test_edn_that_is_wrong(line: str, problem: str) -> None:
+def test_errors_in_edn_lines_are_named(line: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         from_edn(line)
 
 
-def test_edn_lines_that_are_no_maps() -> None:
-    with pytest.raises(ValueError, match="line 2: a map was expected"):
+def test_edn_lines_that_are_not_maps() -> None:
+    with pytest.raises(ValueError, match="line 2: expected a map"):
         steps_of(events_of_edn(["", "[1 2]"]), model_of_texts())
 
 
@@ -161,11 +161,11 @@ def test_edn_lines_that_are_no_maps() -> None:
         ("{:a {1 2}}", {Keyword("a"): {1: 2}}),
     ],
 )
-def test_edn(text: str, value: Any) -> None:
+def test_edn_values(text: str, value: Any) -> None:
     assert parsed(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, ")", "{1}", '"', "#", "#inst 5", "[1 2", "#{{1 2}}", "{{1 2} 3}"])
-def test_what_is_no_edn(text: str) -> None:
+def test_invalid_edn_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parsed(text)

@@ -26,7 +26,7 @@ from stretto.testbed import plan as testbed_plan
 from stretto.testbed.background import background, targets
 from stretto.testbed.commands import ControllerClient
 from stretto.testbed.fabric import Fabric
-from stretto.testbed.likeness import likeness
+from stretto.testbed.in_model import topology_in_model
 from stretto.testbed.session import install
 
 _PORT, _GROUP_PORT = 7000, 7100
@@ -146,7 +146,7 @@ def measure_on(
     config = config_at(places, names, protocol_name, plan.operation)
     plan.validate(config)
     install(controller, design, places.group)
-    (card,) = likeness(fabric).wires[places.clients[0]].values()
+    (card,) = topology_in_model(fabric).wires[places.clients[0]].values()
     traffic = Background(setting.background, "onoff", burst_rate_bps=card.rate_bps, seed=plan.seed)
     congested = targets(names.topology, places.group, design) if traffic.load else ()
     root = busiest_root(names.topology, places.group, design)

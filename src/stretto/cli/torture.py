@@ -51,7 +51,7 @@ def command(
     from stretto.catalog import protocol as protocol_named
     from stretto.cli.interrupts import ended_by_sigterm
     from stretto.runtime.local_cluster import loopback_config
-    from stretto.torture.remains import remove_leftovers
+    from stretto.torture.leftovers import remove_leftovers
     from stretto.torture.run import Plan
 
     if replicas < 3:
@@ -79,12 +79,12 @@ def _run(
 
     from stretto import connect_async
     from stretto.apps import kv_torture
+    from stretto.torture.environment import environment
     from stretto.torture.report import FAULTS, keep, report_of
     from stretto.torture.run import Torture
-    from stretto.torture.scene import scene
 
     progress("starting replicas", None)
-    made = scene(protocol, KEY_VALUE_STORE, replicas, durability, plan.kinds, sequencers)
+    made = environment(protocol, KEY_VALUE_STORE, replicas, durability, plan.kinds, sequencers)
     with made as place, (place.directory / FAULTS).open("wb", buffering=0) as log:
         plan = replace(plan, kinds=tuple(kind for kind in plan.kinds if kind not in place.skipped))
         if not plan.kinds:

@@ -1,4 +1,4 @@
-"""The controller: it knows the groups and what has failed, and says what to change on the switches when either changes."""
+"""The controller: it keeps the groups and the failures, and computes what to change on the switches when either changes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stretto.network.topology import Topology
 
 
 class Update(msgspec.Struct, frozen=True):
-    """What a change means.
+    """The consequences of a change.
 
-    `change` is what to do on the switches that are alive; `moved` names for each group whose roots changed the roots before and after;
-    `cut` names for each group, and each of its senders, the members that no way leads to now (all that there are, not only new ones).
+    `change` has the rules to remove and install on the live switches; `moved` has the old and new roots of each group whose roots changed;
+    `cut` has, for each group and sender, all members that are unreachable now.
     """
 
     change: Difference
@@ -47,7 +47,7 @@ class Controller:
 
     @property
     def cut(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """For each group and sender, the members that no way leads to; what is not named is well."""
+        """For each group and sender, the unreachable members. Groups and senders without any are left out."""
         return {address: compiled.cut for address, compiled in self._compiled.items() if compiled.cut}
 
     def roots(self, address: str) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class Controller:
         return self._compiled[address].roots
 
     def set_groups(self, groups: Iterable[Group]) -> Update:
-        """Create groups, or give them other members and senders. Raises ConfigurationError for a group that makes no sense."""
+        """Create groups, or change their members and senders. Raises ConfigurationError for an invalid group."""
         changed = [group.validate(self.topology) for group in groups]
         before = self._compiled
         self.groups |= {group.address: group for group in changed}
@@ -63,7 +63,7 @@ class Controller:
         return self._update(before)
 
     def remove_group(self, address: str) -> Update:
-        """Forget a group. Raises ConfigurationError if there is none of this address."""
+        """Remove a group. Raises ConfigurationError if there is no group with this address."""
         self._group(address)
         before = self._compiled
         del self.groups[address]
@@ -71,23 +71,23 @@ class Controller:
         return self._update(before)
 
     def join(self, address: str, host: str) -> Update:
-        """Make a host a member. Raises ConfigurationError if it is one, or no host."""
+        """Add a host to a group. Raises ConfigurationError if it is a member already, or is not a host."""
         group = self._group(address)
         return self.set_groups([msgspec.structs.replace(group, members=(*group.members, host))])
 
     def leave(self, address: str, host: str) -> Update:
-        """Make a host a member no longer. Raises ConfigurationError if it is none, or the last."""
+        """Remove a host from a group. Raises ConfigurationError if it is not a member, or is the last one."""
         group = self._group(address)
         if host not in group.members:
-            raise ConfigurationError(f"{host!r} is no member of {address}", key="group.members")
+            raise ConfigurationError(f"{host!r} is not a member of {address}", key="group.members")
         return self.set_groups([msgspec.structs.replace(group, members=tuple(m for m in group.members if m != host))])
 
     def fail(self, *elements: str) -> Update:
-        """Take out switches, links and hosts (as `routes.Failed` names them). Raises ConfigurationError for what does not exist."""
+        """Mark switches, links and hosts as failed (named as in `routes.Failed`). Raises ConfigurationError if one does not exist."""
         return self._set_failed(self.failed.elements | set(elements))
 
     def repair(self, *elements: str) -> Update:
-        """Take them back in."""
+        """Mark switches, links and hosts as working again."""
         return self._set_failed(self.failed.elements - set(elements))
 
     def _group(self, address: str) -> Group:

@@ -1,18 +1,18 @@
 """The designs of Mostly-Ordered Multicast (Ports et al., NSDI 2015, section 3), compiled to per-switch rules.
 
-    plain            each sender's shortest-path tree; of equal ways the one that the flow's hash says
-    topology_aware   up to a root by the flow's hash, and down again to every receiver: all ways are equally long
-    prioritised      the same, ahead of all other traffic
-    serialised       the same, through one root for the whole group: each port is first in, first out, so one switch orders all
+    plain            each sender's shortest-path tree; the flow's hash chooses between equal paths
+    topology_aware   up to a root that the flow's hash chooses, and down to every receiver: all paths have equal length
+    prioritised      the same, with priority over all other traffic
+    serialised       the same, through one root for the whole group: each port is first in, first out, so this switch orders all messages
 
-`merge` says where the ways of messages that went over different roots meet on the way down, in topology_aware and prioritised:
+In topology_aware and prioritised, `merge` determines where the downward paths from different roots join:
 
-    per_root         each root has a tree of its own, so they meet in the last queues only
-    early            all roots use one tree below themselves, so they meet as soon as they have left the roots
+    per_root         each root has its own tree, so paths from different roots join only in the last queues
+    early            all roots share one tree below them, so the paths join directly below the roots
 
-How the rules work. With roots, the sender's switch puts its root's label on the packet (the switch knows the sender by the port), which
-leads it up; the root replaces it by the label of a tree, which leads it down. So nothing can go round in circles, and only the
-senders' own switches have rules for senders. Plain has the flow's hash as label, and each switch matches the port of arrival too.
+How the rules work: with roots, the sender's switch, which identifies the sender by the port, puts the label of the root on the packet. This
+label leads the packet up. The root replaces it by the label of a tree, which leads the packet down. So packets cannot loop, and only the
+senders' own switches have rules for senders. Under plain the label is the flow's hash, and each switch also matches the port of arrival.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 
 from stretto.core.errors import ConfigurationError
 from stretto.network.groups import Group
-from stretto.network.routes import Failed, Routes, Way, choose, weight
+from stretto.network.routes import Failed, Hop, Routes, choose, weight
 from stretto.network.rules import PRIORITY, SHARED, Match, Rule
 from stretto.network.topology import Topology
 
@@ -31,12 +31,12 @@ DESIGNS = ("plain", "topology_aware", "prioritised", "serialised")
 MERGES = ("per_root", "early")
 FIRST_TREE = 1
 FIRST_ROOT = 256
-"""Labels below it name trees downwards (or, in plain, hashes of flows), labels from it on the roots."""
+"""Lower labels are those of downward trees (under plain, of flow hashes). Labels from this one on are those of the roots."""
 FLOW_HASHES = 16
 
 
 class Design(msgspec.Struct, frozen=True):
-    """A design by its name, its merge rule, and the `salt` of its hashes: other salts give other, equally good choices."""
+    """A design: its name, its merge rule, and the `salt` of its hashes. Different salts give different, equally good choices."""
 
     name: str
     merge: str = "per_root"
@@ -50,29 +50,29 @@ class Design(msgspec.Struct, frozen=True):
 
     @property
     def queue(self) -> str:
-        """The queue that its packets take."""
+        """The queue that the design's packets use."""
         return PRIORITY if self.name in ("prioritised", "serialised") else SHARED
 
     @property
     def merges(self) -> str | None:
-        """The merge rule, if this design has different ways that could meet."""
+        """The merge rule; None if the design has no choice of where paths join."""
         return self.merge if self.name in ("topology_aware", "prioritised") else None
 
     @property
     def equal_hops(self) -> bool:
-        """Whether it promises that all ways from all senders to all members are equally long."""
+        """Whether the design guarantees that all paths from all senders to all members have equal length."""
         return self.name != "plain"
 
     @property
     def one_switch(self) -> bool:
-        """Whether it promises that one switch is on all ways."""
+        """Whether the design guarantees that one switch is on all paths."""
         return self.name == "serialised"
 
 
 class GroupRules(msgspec.Struct, frozen=True):
-    """What a group was compiled to.
+    """The compiled rules of a group.
 
-    `roots` are those in use, the one of serialising first; `cut` names for each sender the members that no way leads to.
+    `roots` are the roots in use, the serialising one first; `cut` has the unreachable members for each sender.
     """
 
     group: Group
@@ -82,7 +82,7 @@ class GroupRules(msgspec.Struct, frozen=True):
 
 
 def rules_for(topology: Topology, group: Group, design: Design, routes: Routes | None = None) -> GroupRules:
-    """The rules of one group under a design, given the ways that there are (all, if not stated)."""
+    """Compile the rules of one group under a design. `routes` are the available paths; by default nothing has failed."""
     routes = routes or Routes(topology, Failed(topology))
     if design.name == "plain":
         return _Plain(routes, group, design).compile()
@@ -90,28 +90,28 @@ def rules_for(topology: Topology, group: Group, design: Design, routes: Routes |
 
 
 class _Tree:
-    """Ways down from a root: the ports of each switch on them, and the members that they miss."""
+    """A downward tree from a root: the next hops of each switch in it, and the members that it does not reach."""
 
     def __init__(self, routes: Routes, root: str, members: Sequence[str], key: str) -> None:
         self.root = root
         self.missed: list[str] = []
-        self.steps: dict[str, list[Way]] = {}
+        self.steps: dict[str, list[Hop]] = {}
         for member in members:
             rack = routes.rack(member)
             if rack is None or not routes.reaches(root, rack[0]):
                 self.missed.append(member)
                 continue
-            node, step = rack[0], Way(rack[1], member, 1)
+            node, step = rack[0], Hop(rack[1], member, 1)
             while node not in self.steps and node != root:
                 self.steps[node] = [step]
                 up = choose(key, routes.towards(root, node))
-                node, step = up.peer, Way(up.peer_port, node, up.port)
+                node, step = up.peer, Hop(up.peer_port, node, up.port)
             self.steps.setdefault(node, []).append(step)
 
     def under(self, root: str, routes: Routes) -> _Tree | None:
-        """The same tree with another root in the old one's place, if that has the links."""
-        steps = {way.peer: way for way in routes.down[root]}
-        tops = [way.peer for way in self.steps.get(self.root, ())]
+        """The same tree with its root replaced by another; None if that root lacks a link."""
+        steps = {hop.peer: hop for hop in routes.down[root]}
+        tops = [hop.peer for hop in self.steps.get(self.root, ())]
         if not all(top in steps for top in tops):
             return None
         tree = object.__new__(_Tree)
@@ -151,7 +151,7 @@ class _Rooted:
         return GroupRules(self.group, {switch: tuple(sorted(rules, key=_order)) for switch, rules in self.rules.items()}, roots, cut)
 
     def _trees(self) -> tuple[dict[str, _Tree], str | None]:
-        """The tree of each root that may be used, and the root that serialises."""
+        """The tree of each usable root, and the root for serialising."""
         if not self.routes.roots:
             return {}, None
         per_root = self.design.merges == "per_root"
@@ -167,7 +167,7 @@ class _Rooted:
         return {root: tree for root, tree in shared.items() if tree is not None}, anchor
 
     def _root_of(self, sender: str, trees: dict[str, _Tree]) -> str | None:
-        """The root by the flow's hash, among those that the sender reaches and that reach most members."""
+        """The root for a sender: of the roots that it reaches and that reach the most members, the one with the highest hash."""
         rack = self.routes.rack(sender)
         useful = [root for root, tree in trees.items() if len(tree.missed) < len(self.group.members)]
         within = [root for root in useful if rack and self.routes.reaches(root, rack[0])]
@@ -196,15 +196,15 @@ class _Rooted:
                 label = FIRST_ROOT + self.routes.topology.roots.index(node)
                 self._add(node, Match(self.group.address, label=label), steps, tree_label)
 
-    def _add(self, switch: str, match: Match, steps: list[Way], set_label: int | None = None) -> None:
-        rule = Rule(match, tuple(sorted(way.port for way in steps)), set_label, self.design.queue)
+    def _add(self, switch: str, match: Match, steps: list[Hop], set_label: int | None = None) -> None:
+        rule = Rule(match, tuple(sorted(hop.port for hop in steps)), set_label, self.design.queue)
         self.rules.setdefault(switch, set()).add(rule)
 
 
 def _label_trees(trees: list[_Tree]) -> dict[str, int]:
-    """A label for each tree, by root. Trees that agree wherever they share a switch below the roots share a label: mostly all do."""
+    """A label for each tree, by root. Trees with equal next hops in all shared switches below the roots share a label; usually all do."""
     labels: dict[str, int] = {}
-    classes: list[dict[str, list[Way]]] = []
+    classes: list[dict[str, list[Hop]]] = []
     for tree in trees:
         below = {node: sorted(steps) for node, steps in tree.steps.items() if node != tree.root}
         agreeing = (n for n, known in enumerate(classes) if all(known.get(node, steps) == steps for node, steps in below.items()))
@@ -218,7 +218,7 @@ def _label_trees(trees: list[_Tree]) -> dict[str, int]:
 
 
 class _Plain:
-    """Each sender's shortest-path tree. Senders of one rack and one flow hash share theirs."""
+    """A shortest-path tree for each sender. Senders with the same rack and flow hash share one."""
 
     def __init__(self, routes: Routes, group: Group, design: Design) -> None:
         self.routes = routes
@@ -241,7 +241,7 @@ class _Plain:
         return GroupRules(self.group, {switch: tuple(sorted(rules, key=_order)) for switch, rules in self.rules.items()}, (), cut)
 
     def _add_sender(self, sender: str, switch: str, in_port: int) -> list[str]:
-        """Add one sender's rules; returns the members that it cannot reach."""
+        """Add one sender's rules. Returns the members that it cannot reach."""
         label = FIRST_TREE + weight(self.key, sender) % FLOW_HASHES
         before = self.routes.shortest(switch)
         ports: dict[str, set[int]] = {}
@@ -258,10 +258,10 @@ class _Plain:
                 ports[place[0]].add(port)
                 if not before[place]:
                     break
-                back = {way: previous for previous, way in ((p, Way(w.peer_port, p[0], w.port)) for p, w in before[place])}
-                way = choose(f"{self.key}|{label}", list(back))
-                arrival[place[0]] = way.port
-                place, port = back[way], way.peer_port
+                back = {hop: previous for previous, hop in ((p, Hop(w.peer_port, p[0], w.port)) for p, w in before[place])}
+                hop = choose(f"{self.key}|{label}", list(back))
+                arrival[place[0]] = hop.port
+                place, port = back[hop], hop.peer_port
         for node, out in ports.items():
             if node == switch:
                 self.rules.setdefault(node, []).append(Rule(Match(self.group.address, in_port=in_port), tuple(sorted(out)), label))
@@ -272,13 +272,13 @@ class _Plain:
 
 
 def _shortened(group: str, entries: dict[tuple[int, int], dict[tuple[int, ...], list[str]]]) -> list[Rule]:
-    """Rules that say no more than they must: the label where the port of arrival does not decide, the sender where neither does."""
+    """Minimal rules: they match the label only if the port of arrival does not decide, and the sender only if the label does not either."""
     rules: list[Rule] = []
     for in_port in sorted({port for port, _ in entries}):
         mine = {label: actions for (port, label), actions in entries.items() if port == in_port}
-        ways = {out for actions in mine.values() for out in actions}
-        if len(ways) == 1:
-            rules.append(Rule(Match(group, in_port=in_port), ways.pop()))
+        outs = {out for actions in mine.values() for out in actions}
+        if len(outs) == 1:
+            rules.append(Rule(Match(group, in_port=in_port), outs.pop()))
             continue
         for label, actions in mine.items():
             for out, senders in actions.items():
@@ -288,6 +288,6 @@ def _shortened(group: str, entries: dict[tuple[int, int], dict[tuple[int, ...], 
 
 
 def _order(rule: Rule) -> tuple[int, int, str]:
-    """Senders' ports first, so that no label that a host might write is believed."""
+    """The sort key of rules. Rules for senders' ports come first, so that labels written by hosts are ignored."""
     match = rule.match
     return (match.in_port or 1 << 30, match.label or 0, match.sender or "")

@@ -1,4 +1,4 @@
-"""Pictures: a network with the ways of a group's messages, and a sweep's reorder rates."""
+"""Pictures: a network with the paths of a group's messages, and the reorder rates of a sweep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROW = 1.0
 
 
 def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str | Path) -> None:
-    """The switches, the hosts of the group, and each sender's ways in a colour of its own. At most eight senders are drawn."""
+    """Draw the switches, the hosts of the group, and each sender's paths in a different colour, for at most eight senders."""
     senders = compiled.group.sending(topology)[: len(COLOURS)]
     members = compiled.group.members
     place = _places(topology, {*senders, *members})
@@ -34,7 +34,7 @@ def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str |
         if a in place and b in place:
             axes.plot(*zip(place[a], place[b], strict=True), color="#d5d8dc", linewidth=0.4, zorder=1)
     for number, sender in enumerate(senders):
-        # Side by side, so that ways that share a link are all seen.
+        # Shifted sideways, so that all paths that share a link are visible.
         shift = (number - (len(senders) - 1) / 2) * (0.018 if len(place) < 60 else 0.006)
         for node, port, _ in walk(topology, compiled.rules, compiled.group.address, sender).hops:
             peer = topology.wires[node][port].peer
@@ -56,7 +56,7 @@ def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str |
         axes.scatter([x], [y], marker=marker, s=size, color=colour, edgecolors="#34495e", zorder=4)
         if level == 0 or len(place) < 60 or name in compiled.roots:
             role = "\nsends" if name in senders else "\nreceives" if level == 0 else ""
-            # Names of hosts in three rows, so that neighbours do not cover each other.
+            # Names of hosts are in three rows, so that they do not overlap.
             above = 0.07 if level else -0.09 - 0.13 * (drawn.index(name) % 3)
             axes.text(x, y + above, name + role, ha="center", va="bottom" if level else "top", fontsize=7, zorder=5)
     axes.set_title(title)
@@ -66,7 +66,7 @@ def draw_group(topology: Topology, compiled: GroupRules, title: str, file: str |
 
 
 def _places(topology: Topology, hosts: set[str]) -> dict[str, tuple[float, float]]:
-    """Switches of a level in a row, in their order; hosts below their rack."""
+    """The coordinates of each node: the switches of a level in a row, and hosts below their rack."""
     place: dict[str, tuple[float, float]] = {}
     for level in range(1, max(topology.level.values()) + 1):
         row = [switch.name for switch in topology.switches if switch.level == level]
@@ -84,7 +84,7 @@ def _places(topology: Topology, hosts: set[str]) -> dict[str, tuple[float, float
 
 
 def draw_reordering(rows: Sequence[dict[str, Any]], title: str, file: str | Path) -> None:
-    """Reorder rate against load, a line a design, with its confidence interval where there are several seeds."""
+    """Plot the reorder rate against the load, with a line for each design, and confidence intervals if there are several seeds."""
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.add_subplot()
     _draw_rates(axes, rows, "load")
@@ -94,8 +94,10 @@ def draw_reordering(rows: Sequence[dict[str, Any]], title: str, file: str | Path
 
 
 def draw_side_by_side(panels: Mapping[str, Sequence[dict[str, Any]]], title: str, file: str | Path) -> None:
-    """The same of several networks, each under its name: against the rate of messages, a row for each load; or against the load, a row
-    for each rate, if there are more loads."""
+    """Plot the reorder rates of several networks side by side, each under its name.
+
+    The x axis is the rate of messages, with a row of plots for each load; or the load, with a row for each rate, if there are more loads.
+    """
     values = {key: sorted({row[key] for rows in panels.values() for row in rows}) for key in ("load", "rate")}
     x, y = ("load", "rate") if len(values["load"]) > len(values["rate"]) else ("rate", "load")
     figure = Figure(figsize=(1 + 5.5 * len(panels), 0.6 + 4.4 * len(values[y])), layout="constrained")
@@ -109,7 +111,7 @@ def draw_side_by_side(panels: Mapping[str, Sequence[dict[str, Any]]], title: str
     figure.savefig(file, dpi=130)
 
 
-_LABELS = {"load": "load of the links by other traffic", "rate": "messages a second"}
+_LABELS = {"load": "background load of the links", "rate": "messages per second"}
 
 
 def _draw_rates(axes: Any, rows: Sequence[dict[str, Any]], key: str) -> None:

@@ -1,4 +1,4 @@
-"""One run under one setting, from a seed to its measures; and several seeds as one row with confidence intervals."""
+"""One run of a setting, from its seed to its measures, and rows of a report over several seeds with confidence intervals."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from stretto.network.topology import LARGEST_PACKET_BYTES, PS_PER_S, Topology
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Everything that decides a run. `rate` is messages a second and `messages` their number, both totals over the senders; the seed
-    places the group, salts the hashes, and draws all traffic. Bursts have the rate of a host's link if `burst_gbps` is None."""
+    """All parameters of a run.
+
+    `rate` is in messages per second and `messages` is their number, both over all senders. The seed places the group, salts the hashes, and
+    draws all traffic. Bursts have the rate of a host's link if `burst_gbps` is None.
+    """
 
     topology: str = "datacentre"
     design: str = "plain"
@@ -41,7 +44,7 @@ class Setting(msgspec.Struct, frozen=True):
     seed: int = 1
 
     def validate(self) -> Setting:
-        """This setting, if it makes sense. Raises ConfigurationError with the key and what would be right."""
+        """Return this setting if it is valid. Otherwise raises ConfigurationError with the key and the valid values."""
         Design(self.design, self.merge)
         Background(self.load, self.bursts, self.burst_packets)  # type: ignore[arg-type]
         if not 0 < self.rate <= 1e9:
@@ -59,7 +62,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A run that only has to be started."""
+    """A run that is ready to be started."""
 
     topology: Topology
     group: Group
@@ -68,12 +71,12 @@ class Prepared(msgspec.Struct, frozen=True):
     conditions: Conditions
 
     def run(self) -> Deliveries:
-        """Start it."""
+        """Do the run."""
         return run(self.topology, self.compiled.rules, self.messages, self.conditions)
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What one run gave. `quorum_ps` is how long each message took to a majority of the receivers, NEVER if it did not get there."""
+    """The results of one run. `quorum_ps` is the time from each message until a majority of receivers had it; NEVER if none did."""
 
     setting: Setting
     disagreement: measures.Disagreement
@@ -85,7 +88,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def prepare(setting: Setting, topology: Topology) -> Prepared:
-    """Place the group, compile the design, draw the messages. Raises ConfigurationError if the setting makes no sense."""
+    """Place the group, compile the design, and draw the messages. Raises ConfigurationError if the setting is invalid."""
     setting.validate()
     group = place(topology, setting.senders, setting.receivers, setting.seed)
     compiled = rules_for(topology, group, Design(setting.design, setting.merge, setting.seed))
@@ -105,7 +108,7 @@ def prepare(setting: Setting, topology: Topology) -> Prepared:
 
 
 def evaluate(setting: Setting, prepared: Prepared, deliveries: Deliveries) -> Outcome:
-    """The measures of a run, in the model or on a testbed; messages were sent at the moments that `prepared` has."""
+    """The measures of a run in the model or on a testbed. `prepared` has the times at which messages were sent."""
     receivers = [deliveries.at[member] for member in prepared.group.members]
     latencies = measures.latencies_us(receivers, prepared.messages.time_ps)
     spreads = measures.spreads_us(receivers)
@@ -122,12 +125,12 @@ def evaluate(setting: Setting, prepared: Prepared, deliveries: Deliveries) -> Ou
 
 
 def quantile(values: np.ndarray[Any, Any], share: float) -> float:
-    """A quantile, or NaN of nothing."""
+    """A quantile; NaN if there are no values."""
     return float(np.quantile(values, share)) if len(values) else math.nan
 
 
 def settings(base: Setting, designs: Sequence[str], loads: Sequence[float], seeds: int) -> Iterator[Setting]:
-    """The runs of a sweep, load by load, plain first (it is what the others' quorums are compared with), then seed by seed."""
+    """The runs of a sweep, by load, then design, then seed. Plain comes first: the others' quorum times are compared with it."""
     wanted = [design for design in DESIGNS if design in designs or design == "plain"]
     for load in loads:
         for design in wanted:
@@ -136,19 +139,19 @@ def settings(base: Setting, designs: Sequence[str], loads: Sequence[float], seed
 
 
 _STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09)
-"""Student's t for two-sided 95 percent, by degrees of freedom from 1; beyond the table, the last one errs a little to the wide side."""
+"""Student's t for two-sided 95 percent, by degrees of freedom from 1. Beyond the table the last value is used (slightly too large)."""
 
 
 def confidence(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 percent confidence interval of the mean of shares, kept within 0 to 1."""
+    """The 95 percent confidence interval of the mean of shares, limited to 0 to 1."""
     half = _STUDENT[min(len(values) - 1, len(_STUDENT)) - 1] * stdev(values) / math.sqrt(len(values))
     return max(0.0, fmean(values) - half), min(1.0, fmean(values) + half)
 
 
 def row(outcomes: Sequence[Outcome], plain: Sequence[Outcome], seconds: float) -> dict[str, Any]:
-    """One line of a report: a design at a load, over one seed or several; `plain` has the same seeds.
+    """One line of a report: a design at a load, over one seed or several. `plain` are the runs of plain with the same seeds.
 
-    Shares have `_low` and `_high` where there are several seeds. Quantiles are means over seeds, maxima are maxima.
+    With several seeds, shares also have `_low` and `_high`. Quantiles are means over the seeds, and maxima are maxima over them.
     """
     setting = outcomes[0].setting
     design = Design(setting.design, setting.merge)
@@ -179,5 +182,5 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN: what there is nothing of is null."""
+    """A rounded number; None for NaN, which JSON does not have."""
     return None if math.isnan(value) else round(value, 3)

@@ -1,9 +1,9 @@
-"""Multicast groups: who receives, who sends; files of them, and groups placed at random.
+"""Multicast groups: their receivers and senders, files of groups, and random placement.
 
 [[groups]]
 address = "239.83.84.1"
 members = ["p0t0h0", "p1t3h2", "p2t1h7"]
-senders = ["p0t4h4"]            # leave it out, and every host may send
+senders = ["p0t4h4"]            # optional; without it every host may send
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stretto.network.topology import Topology, convert, read_toml
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A group: its IPv4 multicast address, the hosts that receive, and the hosts that send (none stated: all may)."""
+    """A group: its IPv4 multicast address, the hosts that receive, and the hosts that send (empty: all hosts may)."""
 
     address: str
     members: tuple[str, ...]
@@ -32,7 +32,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.senders or topology.hosts
 
     def validate(self, topology: Topology, key: str = "group") -> Group:
-        """This group, if it makes sense in `topology`. Raises ConfigurationError under `key`."""
+        """Return this group if it is valid in `topology`. Otherwise raises ConfigurationError under `key`."""
         if not (is_ipv4(self.address) and ipaddress.IPv4Address(self.address).is_multicast):
             reason = f"{self.address!r} is not an IPv4 multicast address (224.0.0.0 to 239.255.255.255)"
             raise ConfigurationError(reason, key=f"{key}.address")
@@ -70,9 +70,9 @@ def load(file: str | Path, topology: Topology) -> tuple[Group, ...]:
 
 
 def place(topology: Topology, senders: int, receivers: int, seed: int, index: int = 0) -> Group:
-    """A group placed at random over the whole network: receivers in racks of their own as far as there are racks, senders anywhere else.
+    """A group placed at random over the whole network: receivers in different racks if there are enough, senders anywhere else.
 
-    `index` tells groups of one seed apart. Raises ConfigurationError if the network has too few hosts, or if a number is below 1.
+    `index` distinguishes groups of the same seed. Raises ConfigurationError if the network has too few hosts, or if a number is below 1.
     """
     for key, number in (("senders", senders), ("receivers", receivers)):
         if number < 1:

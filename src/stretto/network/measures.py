@@ -1,12 +1,12 @@
-"""How far receivers disagree about the order of messages, and how late they have them.
+"""Measures of how far receivers disagree about the order of messages, and of their latencies.
 
-A receiver is the array of the moments at which it had each message, NEVER for those that it had not. Two receivers are compared by the
-messages that both had: the `sequence` of a receiver against a reference is the positions, in the reference's order, of the messages as
-the receiver had them. In order, it is 0, 1, 2, ...
+A receiver is represented by the array of its arrival times, one for each message, NEVER for a message that did not arrive. Two receivers
+are compared by the messages that both received. The `sequence` of a receiver against a reference lists these messages in the receiver's
+order, each by its position in the reference's order. If the orders are equal, it is 0, 1, 2, ...
 
-    overtaken   the share of messages that come after one which the reference had later (RFC 4737, section 3)
-    pairwise    the share of pairs of messages that the two had in different orders
-    lis         1 - the longest rising subsequence over the length (Geng et al., VLDB 2023)
+    overtaken   the share of messages that come after a message that is later in the reference's order (RFC 4737, section 3)
+    pairwise    the share of pairs of messages that the two receivers have in different orders
+    lis         1 - the length of the longest increasing subsequence over the length (Geng et al., VLDB 2023)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Disagreement(msgspec.Struct, frozen=True):
 
 
 def sequence(reference: Times, receiver: Times) -> NDArray[np.int64]:
-    """The messages that both had, as `receiver` had them, each by its position in the order of `reference`."""
+    """The messages that both received, in the order of `receiver`, each by its position in the order of `reference`."""
     both = np.flatnonzero((reference != NEVER) & (receiver != NEVER))
     position = np.empty(len(both), np.int64)
     position[np.argsort(reference[both], kind="stable")] = np.arange(len(both))
@@ -46,9 +46,9 @@ def overtaken(positions: NDArray[np.int64]) -> float:
 
 
 def pairwise(positions: NDArray[np.int64]) -> float:
-    """The share of pairs in falling order. `positions` are 0 to n-1 in some order.
+    """The share of pairs in descending order. `positions` are 0 to n-1 in some order.
 
-    A bit at a time, from the highest: among positions that agree in the bits above, each pair of a one before a zero falls.
+    Works bit by bit, from the highest: among positions with equal higher bits, each one before a zero is a descending pair.
     """
     n = len(positions)
     if n < 2:
@@ -67,7 +67,7 @@ def pairwise(positions: NDArray[np.int64]) -> float:
 
 
 def lis(positions: NDArray[np.int64]) -> float:
-    """1 - the length of the longest rising subsequence over the length."""
+    """1 - the length of the longest increasing subsequence over the length."""
     ends: list[int] = []
     for position in positions.tolist():
         if not ends or position > ends[-1]:
@@ -84,12 +84,12 @@ def between(reference: Times, receiver: Times) -> Disagreement:
 
 
 def by_pair(receivers: Sequence[Times]) -> dict[tuple[int, int], Disagreement]:
-    """Every receiver (second index) against every one listed before it (first index)."""
+    """The shares of every receiver (second index) against every receiver before it in the list (first index)."""
     return {(i, j): between(receivers[i], receivers[j]) for i, j in combinations(range(len(receivers)), 2)}
 
 
 def of_group(receivers: Sequence[Times]) -> Disagreement:
-    """The group's shares: `overtaken` and `lis` against its first receiver, mean over the others; `pairwise` the mean over all pairs."""
+    """The group's shares: `overtaken` and `lis` are means over the other receivers against the first, `pairwise` over all pairs."""
     pairs = by_pair(receivers)
     if not pairs:
         return Disagreement(0.0, 0.0, 0.0)
@@ -112,7 +112,7 @@ def latencies_us(receivers: Sequence[Times], sent: Times) -> NDArray[np.float64]
 
 
 def spreads_us(receivers: Sequence[Times]) -> NDArray[np.float64]:
-    """For each message that all had, the time between the first and the last, in microseconds."""
+    """For each message that all received, the time between its first and last arrival, in microseconds."""
     table = np.vstack(receivers)
     whole = table[:, (table != NEVER).all(axis=0)]
     spread: NDArray[np.float64] = (whole.max(axis=0) - whole.min(axis=0)) / PS_PER_US
@@ -120,13 +120,13 @@ def spreads_us(receivers: Sequence[Times]) -> NDArray[np.float64]:
 
 
 def quorum_times(receivers: Sequence[Times], quorum: int) -> Times:
-    """When the `quorum`-th receiver had each message; NEVER if fewer had it."""
+    """The time at which the `quorum`-th receiver had each message; NEVER if fewer received it."""
     times: Times = np.sort(np.vstack(receivers), axis=0)[quorum - 1]
     return times
 
 
 def added_us(times: Times, baseline: Times) -> NDArray[np.float64]:
-    """How much longer than in `baseline` each message took to its quorum, in microseconds, for those that had one in both."""
+    """The additional time to a quorum compared with `baseline`, in microseconds, for each message with a quorum in both."""
     both = (times != NEVER) & (baseline != NEVER)
     added: NDArray[np.float64] = (times[both] - baseline[both]) / PS_PER_US
     return added

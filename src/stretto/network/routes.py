@@ -1,6 +1,6 @@
-"""Which ways a network has, given what has failed, and how one of several equal ways is chosen.
+"""The paths of a network with failures, and the choice between equal paths.
 
-Ways go up and then down, never up again: such ways are shortest in a tree of switches, and queues on them cannot wait for each other.
+Paths go up and then down, never up again. Such paths are the shortest in a tree of switches, and their queues cannot wait for each other.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from stretto.core.errors import ConfigurationError
 from stretto.network.topology import Topology, split_end
 
 
-class Way(NamedTuple):
-    """One step from a node: out at `port`, into `peer` at `peer_port`."""
+class Hop(NamedTuple):
+    """A next hop from a node: out through `port`, into `peer` at `peer_port`."""
 
     port: int
     peer: str
@@ -22,21 +22,20 @@ class Way(NamedTuple):
 
 
 def weight(*parts: object) -> int:
-    """A hash that is the same everywhere and always: 64 bits of what `parts` read as."""
+    """A deterministic hash: 64 bits of the text of `parts`, equal on every machine and in every run."""
     return int.from_bytes(blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest(), "big")
 
 
-def choose(key: str, ways: Sequence[Way]) -> Way:
-    """One of equal ways, by the highest hash of key and peer (rendezvous hashing; the port decides between links to one peer).
+def choose(key: str, hops: Sequence[Hop]) -> Hop:
+    """Choose between equal next hops by rendezvous hashing: the highest hash of key and peer. The port decides between links to one peer.
 
-    Whoever chooses among the same peers under the same key chooses the same one, so ways join where they can; and as ways die and
-    return, only those who used them move.
+    Equal keys and peers give equal choices, so paths join where they can. When a hop fails or returns, only choices of this hop change.
     """
-    return ways[0] if len(ways) == 1 else max(ways, key=lambda way: (weight(key, way.peer), way.peer_port))
+    return hops[0] if len(hops) == 1 else max(hops, key=lambda hop: (weight(key, hop.peer), hop.peer_port))
 
 
 class Failed:
-    """Switches and links that do not work. A link is named by either of its ends, `node:port`; a host by its link."""
+    """The switches and links that have failed. A link is named by either of its ends, `node:port`, and the link of a host by the host."""
 
     def __init__(self, topology: Topology, elements: Iterable[str] = ()) -> None:
         self.elements = frozenset(elements)
@@ -65,57 +64,57 @@ def _port(topology: Topology, element: str) -> tuple[str, int]:
 
 
 class Routes:
-    """The ways of a topology without what has failed."""
+    """The paths of a topology without its failed switches and links."""
 
     def __init__(self, topology: Topology, failed: Failed | None = None) -> None:
         self.topology = topology
         self.failed = failed or Failed(topology)
-        self.up: dict[str, list[Way]] = {}
-        self.down: dict[str, list[Way]] = {}
+        self.up: dict[str, list[Hop]] = {}
+        self.down: dict[str, list[Hop]] = {}
         for node, wires in topology.wires.items():
-            alive = [Way(port, wire.peer, wire.port) for port, wire in wires.items() if (node, port) not in self.failed.ports]
-            self.up[node] = [way for way in alive if topology.level[way.peer] > topology.level[node]]
-            self.down[node] = [way for way in alive if topology.level[way.peer] < topology.level[node]]
+            alive = [Hop(port, wire.peer, wire.port) for port, wire in wires.items() if (node, port) not in self.failed.ports]
+            self.up[node] = [hop for hop in alive if topology.level[hop.peer] > topology.level[node]]
+            self.down[node] = [hop for hop in alive if topology.level[hop.peer] < topology.level[node]]
         self.roots = [root for root in topology.roots if root not in self.failed.switches]
         self._cones = {root: self._cone(root) for root in self.roots}
-        self._shortest: dict[str, dict[tuple[str, bool], list[tuple[tuple[str, bool], Way]]]] = {}
+        self._shortest: dict[str, dict[tuple[str, bool], list[tuple[tuple[str, bool], Hop]]]] = {}
 
     def _cone(self, root: str) -> set[str]:
         cone = {root}
         frontier = [root]
         while frontier:
-            frontier = [way.peer for node in frontier for way in self.down[node] if way.peer not in cone]
+            frontier = [hop.peer for node in frontier for hop in self.down[node] if hop.peer not in cone]
             cone.update(frontier)
         return cone
 
     def reaches(self, root: str, node: str) -> bool:
-        """Whether there is a way down from `root` to `node`, which is also one up."""
+        """Whether there is a path down from `root` to `node`. The reverse is a path up."""
         return node in self._cones[root]
 
-    def towards(self, root: str, node: str) -> list[Way]:
-        """The steps up from `node` that come nearer to `root`."""
+    def towards(self, root: str, node: str) -> list[Hop]:
+        """The next hops from `node` up towards `root`."""
         cone = self._cones[root]
-        return [way for way in self.up[node] if way.peer in cone]
+        return [hop for hop in self.up[node] if hop.peer in cone]
 
     def rack(self, host: str) -> tuple[str, int] | None:
-        """The switch that a host hangs at and the port there, or None if that link has failed."""
-        return next(((way.peer, way.peer_port) for way in self.up[host]), None)
+        """The switch of a host, and the port of the switch to the host; None if that link has failed."""
+        return next(((hop.peer, hop.peer_port) for hop in self.up[host]), None)
 
-    def shortest(self, start: str) -> dict[tuple[str, bool], list[tuple[tuple[str, bool], Way]]]:
-        """All shortest ways from a switch: for each place, the places before it and the steps from those.
+    def shortest(self, start: str) -> dict[tuple[str, bool], list[tuple[tuple[str, bool], Hop]]]:
+        """All shortest paths from a switch: for each place, the places before it and the hops from those.
 
-        A place is a switch and whether the way there has gone down already.
+        A place is a switch, and whether the path to it has already gone down.
         """
         if start not in self._shortest:
-            before: dict[tuple[str, bool], list[tuple[tuple[str, bool], Way]]] = {(start, False): []}
+            before: dict[tuple[str, bool], list[tuple[tuple[str, bool], Hop]]] = {(start, False): []}
             frontier = [(start, False)]
             while frontier:
-                found: dict[tuple[str, bool], list[tuple[tuple[str, bool], Way]]] = {}
+                found: dict[tuple[str, bool], list[tuple[tuple[str, bool], Hop]]] = {}
                 for place in frontier:
-                    for nowdown, ways in ((False, () if place[1] else self.up[place[0]]), (True, self.down[place[0]])):
-                        for way in ways:
-                            if (way.peer, nowdown) not in before and self.topology.level[way.peer]:
-                                found.setdefault((way.peer, nowdown), []).append((place, way))
+                    for goes_down, hops in ((False, () if place[1] else self.up[place[0]]), (True, self.down[place[0]])):
+                        for hop in hops:
+                            if (hop.peer, goes_down) not in before and self.topology.level[hop.peer]:
+                                found.setdefault((hop.peer, goes_down), []).append((place, hop))
                 before |= found
                 frontier = list(found)
             self._shortest[start] = before

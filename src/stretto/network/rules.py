@@ -1,10 +1,10 @@
-"""Forwarding rules as data: what a switch is given, and what the packet-level model obeys.
+"""Forwarding rules as data, for real switches and for the packet-level model.
 
-A rule matches a packet by its group and, where stated, by the port it came in at, its label, and its sender; it sends a copy out
-at each of its ports, through one of two queues, with the label changed or left alone. The first rule that matches decides; a
-packet that none matches is dropped. A packet leaves its sender with label 0.
+A rule matches a packet by its group and, if given, by the port of arrival, the label and the sender. It sends a copy through each of its
+ports, in one of two queues, and may change the label. The first matching rule decides, and a packet without a matching rule is
+dropped. A packet leaves its sender with label 0.
 
-A label is a small number that travels in the packet (a switch may keep it in any header field that it can match and rewrite).
+A label is a small number in the packet. A switch may use any header field for it that it can match and rewrite.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PRIORITY = "priority"
 
 
 class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a packet must be: None matches anything."""
+    """The condition of a rule. None matches anything."""
 
     group: str
     in_port: int | None = None
@@ -31,12 +31,12 @@ class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     sender: str | None = None
 
     def accepts(self, group: str, in_port: int, label: int, sender: str) -> bool:
-        """Whether a packet is meant by this."""
+        """Whether a packet matches."""
         return group == self.group and self.in_port in (None, in_port) and self.label in (None, label) and self.sender in (None, sender)
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Copies to `out_ports` (the port of arrival may be among them), through `queue`, with `set_label` unless that is None."""
+    """Sends copies to `out_ports` (the port of arrival may be one of them) through `queue`, with label `set_label` unless that is None."""
 
     match: Match
     out_ports: tuple[int, ...]
@@ -45,11 +45,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Rules: TypeAlias = Mapping[str, tuple[Rule, ...]]
-"""For each switch its rules, first match first. Switches without rules need not be there."""
+"""The rules of each switch, in the order in which they are tried. Switches without rules may be left out."""
 
 
 def lookup(rules: Rules, switch: str, group: str, in_port: int, label: int, sender: str) -> Rule | None:
-    """The rule that decides about a packet, or None if it is dropped."""
+    """The rule that applies to a packet; None if the packet is dropped."""
     return next((rule for rule in rules.get(switch, ()) if rule.match.accepts(group, in_port, label, sender)), None)
 
 
@@ -63,7 +63,7 @@ def union(parts: Iterable[Rules]) -> dict[str, tuple[Rule, ...]]:
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What makes one table of another: first remove, then install (a rule that changes its action is removed and installed)."""
+    """The difference between two tables: first remove, then install. A rule with a changed action is both removed and installed."""
 
     remove: dict[str, tuple[Rule, ...]]
     install: dict[str, tuple[Rule, ...]]
@@ -75,7 +75,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def difference(old: Rules, new: Rules) -> Difference:
-    """What must change on the switches to get from `old` to `new`."""
+    """The changes on the switches that turn `old` into `new`."""
     return Difference(_without(old, new), _without(new, old))
 
 
@@ -89,14 +89,14 @@ def _without(these: Rules, those: Rules) -> dict[str, tuple[Rule, ...]]:
 
 
 def rows(rules: Rules) -> Iterator[dict[str, Any]]:
-    """One plain dictionary a rule, `{"switch": ..., "match": {...}, "out_ports": [...], "set_label": ..., "queue": ...}`."""
+    """One plain dictionary per rule, `{"switch": ..., "match": {...}, "out_ports": [...], "set_label": ..., "queue": ...}`."""
     for switch in rules:
         for rule in rules[switch]:
             yield {"switch": switch, **msgspec.to_builtins(rule)}
 
 
 def from_rows(data: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Rule, ...]]:
-    """The inverse of `rows`. Raises msgspec.ValidationError if a row is no rule."""
+    """The inverse of `rows`. Raises msgspec.ValidationError if a row is not a rule."""
     table: dict[str, list[Rule]] = {}
     for row in data:
         fields = dict(row)

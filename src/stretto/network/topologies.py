@@ -1,8 +1,8 @@
-"""The topologies that come with Stretto, and how a command line names one.
+"""The built-in topologies, and their names on the command line.
 
 Names: `root3`, `p0a2` (pod 0, aggregation switch 2), `p0t5` (top-of-rack 5), `p0t5h7` (its host 7); `spine1`, `leaf4`, `leaf4h7`.
-Host ports come first on a switch, then the links upwards; on the others, first the links downwards. All links between switches
-have one rate (`fabric_gbps`, and `pod_gbps` below the aggregation switches if that differs), those to the hosts another.
+On a switch with hosts, the ports to hosts come first, then the ports upwards. On other switches the ports downwards come first. Links to
+hosts have the rate `host_gbps`, and links between switches `fabric_gbps` (below the aggregation switches `pod_gbps`, if given).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def twelve_switches(
     buffer_bytes: int = 262_144,
 ) -> Topology:
     """The twelve switches of Speculative Paxos (Ports et al., NSDI 2015, section 5): a fat tree of two pods, each with two racks and two
-    aggregation switches, and four roots. Four hosts a rack. The paper leaves the wiring open: it is that of a fat tree here."""
+    aggregation switches, and four roots, with four hosts per rack. The paper does not specify the wiring; here it is that of a fat tree."""
     return _pods(2, 2, 2, 4, 4, lambda agg: range(2 * agg, 2 * agg + 2), (host_gbps, pod_gbps, fabric_gbps), switch_delay_ns, buffer_bytes)
 
 
@@ -39,8 +39,8 @@ def datacentre(
 ) -> Topology:
     """2,560 hosts and 119 switches in three levels, the size simulated by Ports et al. (NSDI 2015) and Li et al. (OSDI 2016).
 
-    The inner numbers are not published. Ours: 8 pods of 8 racks and 6 aggregation switches, 7 roots that each aggregation switch is
-    linked to, 40 hosts a rack.
+    Its structure is not published. Here it has 8 pods with 8 racks and 6 aggregation switches each, 7 roots that every aggregation switch
+    is linked to, and 40 hosts per rack.
     """
     return three_level(
         8,
@@ -69,7 +69,8 @@ def three_level(
     switch_delay_ns: int = 1_000,
     buffer_bytes: int = 262_144,
 ) -> Topology:
-    """`pods` of `racks` and `aggregations` switches; in a pod all are linked, and every aggregation switch is linked to every root."""
+    """`pods` pods with `racks` racks and `aggregations` aggregation switches each. In a pod every rack is linked to every aggregation
+    switch, and every aggregation switch is linked to every root. Each rack has `hosts` hosts."""
     for key, value in (("pods", pods), ("racks", racks), ("aggregations", aggregations), ("roots", roots), ("hosts", hosts)):
         if value < 1:
             raise ConfigurationError(f"{value} is too few; 1 or more", key=f"three_level.{key}")
@@ -98,7 +99,7 @@ def leaf_spine(
     switch_delay_ns: int = 1_000,
     buffer_bytes: int = 262_144,
 ) -> Topology:
-    """Two levels: every one of `leaves` is linked to every one of `spines` and has `hosts` hosts."""
+    """Two levels: each of `leaves` leaf switches is linked to each of `spines` spine switches, and has `hosts` hosts."""
     for key, value in (("leaves", leaves), ("spines", spines), ("hosts", hosts)):
         if value < 1:
             raise ConfigurationError(f"{value} is too few; 1 or more", key=f"leaf_spine.{key}")
@@ -122,9 +123,9 @@ BUILDERS: dict[str, Callable[..., Topology]] = {
 
 
 def named(text: str) -> Topology:
-    """The topology that a command line means: `datacentre`, `fat_tree(8)`, `leaf_spine(4,2,hosts=8,fabric_gbps=100)`, or a TOML file.
+    """The topology named on a command line: `datacentre`, `fat_tree(8)`, `leaf_spine(4,2,hosts=8,fabric_gbps=100)`, or a TOML file.
 
-    Raises ConfigurationError that says what is wrong with it.
+    Raises ConfigurationError with the reason if the name is invalid.
     """
     if text.endswith(".toml"):
         return load(text)
@@ -153,7 +154,7 @@ def named(text: str) -> Topology:
 
 
 class _Cabling:
-    """Gives each node's ports out in the order in which its links are laid."""
+    """Assigns each node's ports in the order in which its links are added."""
 
     def __init__(self, buffer_bytes: int) -> None:
         self.links: list[Link] = []
@@ -179,7 +180,7 @@ def _pods(
     switch_delay_ns: int,
     buffer_bytes: int,
 ) -> Topology:
-    """Three levels; aggregation switch `a` of every pod is linked to the roots `wiring(a)`. Rates are from the hosts upwards."""
+    """Three levels. Aggregation switch `a` of every pod is linked to the roots `wiring(a)`. `rates_gbps`: from the hosts upwards."""
     host_gbps, pod_gbps, fabric_gbps = rates_gbps
     pod_gbps = fabric_gbps if pod_gbps is None else pod_gbps
     cabling = _Cabling(buffer_bytes)

@@ -1,4 +1,4 @@
-"""What a network is made of: switches in levels, hosts below them, links with a rate and a delay.
+"""A network topology: switches in levels, hosts below them, and links with a rate and a delay.
 
 A topology file is TOML:
 
@@ -6,8 +6,8 @@ A topology file is TOML:
     hosts = ["a", "b", ...]
     links = [{ ends = ["a:1", "leaf0:1"], rate_gbps = 10 }, { ends = ["leaf0:9", "spine0:1"], rate_gbps = 40, delay_ns = 500 }, ...]
 
-Level 1 faces the hosts; the highest level holds the roots. A link joins a host with a switch of level 1, or two switches of
-neighbouring levels, so every way between two hosts goes up and then down. Ports are numbered as on the switch itself, from 1.
+Switches of level 1 connect to hosts; those of the highest level are the roots. A link joins a host and a switch of level 1, or two switches
+of neighbouring levels, so every path between two hosts goes up and then down. Ports are numbered as on the switch itself, from 1.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PS_PER_S = 10**12
 NEVER = 2**63 - 1
 """The moment of what does not happen, such as the arrival of a packet that was dropped."""
 LARGEST_PACKET_BYTES = 1_538
-"""A full Ethernet frame as the wire sees it: 1,500 bytes, header, checksum, preamble and gap."""
+"""A full Ethernet frame on the wire: 1,500 bytes, header, checksum, preamble and gap."""
 
 
 class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A switch. `level` counts from 1 at the hosts; `delay_ns` passes between a packet's last bit and its place in an output queue."""
+    """A switch. `level` counts from 1 at the hosts; `delay_ns` is the time from a packet's last bit until it is in an output queue."""
 
     name: str
     level: int
@@ -38,10 +38,10 @@ class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cable, both ways alike.
+    """A cable, with equal properties in both directions.
 
-    `ends` are two of `node:port`; `rate_gbps` in 10^9 bits per second; `delay_ns` the propagation; `buffer_bytes` what each class
-    of each of its two output queues holds at most.
+    `ends` are two ports, as `node:port`; `rate_gbps` is in 10^9 bits per second; `delay_ns` is the propagation delay; `buffer_bytes` is the
+    capacity of each class of each of its two output queues.
     """
 
     ends: tuple[str, str]
@@ -51,7 +51,7 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wire(msgspec.Struct, frozen=True):
-    """A link as one end sees it: what is sent out there arrives at `port` of `peer`. `rate_bps` in bits per second."""
+    """One direction of a link: a packet sent from this end arrives at `port` of `peer`. `rate_bps` is in bits per second."""
 
     peer: str
     port: int
@@ -60,12 +60,12 @@ class Wire(msgspec.Struct, frozen=True):
     buffer_bytes: int
 
     def transmission_ps(self, size_bytes: int) -> int:
-        """How long a packet occupies the wire, rounded up."""
+        """How long a packet occupies the wire, in picoseconds, rounded up."""
         return -(-size_bytes * 8 * PS_PER_S // self.rate_bps)
 
 
 class Topology(msgspec.Struct, forbid_unknown_fields=True, dict=True):
-    """A network. Building one in code does not check it; `load`, `parse` and `validate` do."""
+    """A network. The constructor does not check it; `load`, `parse` and `validate` do."""
 
     switches: tuple[Switch, ...]
     hosts: tuple[str, ...]
@@ -84,7 +84,7 @@ class Topology(msgspec.Struct, forbid_unknown_fields=True, dict=True):
 
     @cached_property
     def wires(self) -> dict[str, dict[int, Wire]]:
-        """For each node, what hangs at each of its ports."""
+        """For each node, the wire at each of its ports."""
         wires: dict[str, dict[int, Wire]] = {name: {} for name in self.level}
         for link in self.links:
             (a, a_port), (b, b_port) = (split_end(end) for end in link.ends)
@@ -95,23 +95,23 @@ class Topology(msgspec.Struct, forbid_unknown_fields=True, dict=True):
 
     @cached_property
     def switching_delay_ps(self) -> dict[str, int]:
-        """For each switch, the time between a packet's last bit and its place in an output queue."""
+        """For each switch, the time from a packet's last bit until it is in an output queue, in picoseconds."""
         return {switch.name: switch.delay_ns * PS_PER_NS for switch in self.switches}
 
     def rack(self, host: str) -> tuple[str, int]:
-        """The switch that a host hangs at, and the port there."""
+        """The switch of a host, and the port of the switch to the host."""
         (wire,) = self.wires[host].values()
         return wire.peer, wire.port
 
     def validate(self) -> Topology:
-        """This topology, if it makes sense. Raises ConfigurationError with the key and what would be right."""
+        """Return this topology if it is valid. Otherwise raises ConfigurationError with the key and the valid values."""
         _check_nodes(self)
         _check_links(self)
         _check_connections(self)
         return self
 
     def to_toml(self) -> str:
-        """The same as a file that `load` reads."""
+        """The topology as the text of a file that `load` reads."""
         lines = ["switches = ["]
         lines += [f"  {{ name = {_toml(s.name)}, level = {s.level}, delay_ns = {s.delay_ns} }}," for s in self.switches]
         lines += ["]", "hosts = ["]
@@ -137,7 +137,7 @@ def parse(table: dict[str, Any]) -> Topology:
 
 
 def read_toml(file: str | Path, parser: Any) -> Any:
-    """What `parser` makes of a TOML file's table. Raises ConfigurationError that names the file."""
+    """Read a TOML file and apply `parser` to its table. Raises ConfigurationError that names the file."""
     try:
         return parser(tomllib.loads(Path(file).read_text(encoding="utf-8")))
     except OSError as error:
@@ -151,7 +151,7 @@ def read_toml(file: str | Path, parser: Any) -> Any:
 
 
 def convert(table: dict[str, Any], kind: Any) -> Any:
-    """Plain data as a `kind` of msgspec. Raises ConfigurationError that names the key."""
+    """Convert plain data to the msgspec type `kind`. Raises ConfigurationError that names the key."""
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
@@ -160,7 +160,7 @@ def convert(table: dict[str, Any], kind: Any) -> Any:
 
 
 def split_end(end: str) -> tuple[str, int]:
-    """The node and the port number of `node:port`. Raises ValueError if it is something else."""
+    """The node and the port number of `node:port`. Raises ValueError for any other text."""
     node, _, port = end.rpartition(":")
     if not node or not port.isdecimal() or int(port) < 1:
         raise ValueError(end)
@@ -226,10 +226,10 @@ def _check_connections(topology: Topology) -> None:
         reached.update(frontier)
     for i, switch in enumerate(topology.switches):
         if switch.name not in reached:
-            raise ConfigurationError(f"{switch.name!r} has no way to {topology.hosts[0]!r}", key=f"switches[{i}]")
+            raise ConfigurationError(f"{switch.name!r} has no path to {topology.hosts[0]!r}", key=f"switches[{i}]")
     for i, host in enumerate(topology.hosts):
         if host not in reached:
-            raise ConfigurationError(f"{host!r} has no way to {topology.hosts[0]!r}", key=f"hosts[{i}]")
+            raise ConfigurationError(f"{host!r} has no path to {topology.hosts[0]!r}", key=f"hosts[{i}]")
 
 
 def _toml(value: str) -> str:

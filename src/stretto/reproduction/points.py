@@ -190,9 +190,9 @@ class SwitchedOrdering(Point, frozen=True, tag="switched-ordering"):
     alone = True
 
     def run(self) -> Figures:
-        """See `stretto.testbed.reordering` and `stretto.testbed.likeness`."""
+        """See `stretto.testbed.reordering` and `stretto.testbed.in_model`."""
         from stretto.network.groups import place
-        from stretto.testbed.likeness import modelled, switch_delay_ns
+        from stretto.testbed.in_model import run_in_model, switch_delay_ns
         from stretto.testbed.reordering import measure
         from stretto.testbed.session import running
 
@@ -201,7 +201,7 @@ class SwitchedOrdering(Point, frozen=True, tag="switched-ordering"):
             group = place(fabric.plan.topology, setting.senders, setting.receivers, setting.seed)
             delay_ns = switch_delay_ns(fabric, controller, group, setting.seed)
             seen = measure(fabric, controller, setting)
-            model, _ = modelled(fabric, delay_ns, setting)
+            model, _ = run_in_model(fabric, delay_ns, setting)
         shares = {"overtaken": seen.outcome.disagreement.overtaken, "model_overtaken": model.disagreement.overtaken}
         percent = {f"{name}_percent": 100 * share for name, share in shares.items()}
         p50, p99, worst = seen.outcome.latency_us

@@ -1,1 +1,1 @@
-"""Hosts nodes on real sockets, one process a node: loop, UDP and TCP, the replica process, the client library."""
+"""Runs nodes on real sockets, one process per node: event loop, UDP and TCP, the replica process, the client library."""

@@ -1,7 +1,7 @@
-/* Many datagrams in one system call: recvmmsg and sendmmsg for stretto.runtime.batching, which has a twin of all this in Python.
+/* Many datagrams in one system call: recvmmsg and sendmmsg for stretto.runtime.batching, which has the same functions in Python.
  *
- * A source or destination is one integer, IPv4 address << 16 | port, so that it costs no tuple and no text. The calls never wait, so they
- * keep the interpreter's lock: giving it up and taking it again would cost as much as what they do.
+ * A source or destination is one integer, IPv4 address << 16 | port, which avoids a tuple and a string. The calls never wait, so they
+ * keep the interpreter's lock: releasing and acquiring it would cost as much as the calls themselves.
  */
 #define PY_SSIZE_T_CLEAN
 #ifndef _GNU_SOURCE
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define SEND_CHUNK 64 /* datagrams a sendmmsg */
+#define SEND_CHUNK 64 /* datagrams per sendmmsg */
 #define MAX_RECEIVE 1024
 
 /* Receiver: a socket and the buffers for one recvmmsg. */
@@ -146,7 +146,7 @@ static PyType_Spec Receiver_spec = {
 
 /* send_many */
 
-/* Fill one place from an item (destination, bytes). 1: filled, *held owns a reference; 0: no such address; -1: not such an item. */
+/* Fill one slot from an item (destination, bytes). 1: filled, *held owns a reference; 0: invalid address; -1: not such an item. */
 static int
 prepare(PyObject *item, struct mmsghdr *header, struct iovec *part, struct sockaddr_in *destination, PyObject **held)
 {
@@ -178,7 +178,7 @@ prepare(PyObject *item, struct mmsghdr *header, struct iovec *part, struct socka
     return 1;
 }
 
-/* Send all; a datagram that the kernel does not take is passed over. How many were taken. */
+/* Send all datagrams, and skip those that the kernel does not accept. Returns how many it accepted. */
 static unsigned int
 send_all(int fd, struct mmsghdr *headers, unsigned int count)
 {

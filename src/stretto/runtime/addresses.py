@@ -1,4 +1,4 @@
-"""Endpoints as integers, IPv4 address << 16 | port: what a client's address is, and what the batched socket calls take."""
+"""Endpoints as integers, IPv4 address << 16 | port. A client's address is such an integer, and the batched socket calls take them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stretto.core.errors import ConfigurationError
 
 FIRST_ENDPOINT = 1 << 40
 LAST_ENDPOINT = (224 << 40) - 1
-"""The unicast endpoints, 1.0.0.0:0 to 223.255.255.255:65535; an address outside cannot be a client's."""
+"""The unicast endpoints, 1.0.0.0:0 to 223.255.255.255:65535. Every client address lies in this range."""
 
 
 @lru_cache(maxsize=4_096)
@@ -22,7 +22,7 @@ def endpoint_to_int(endpoint: tuple[str, int]) -> int:
 
 @lru_cache(maxsize=4_096)
 def endpoint_of(address: int) -> tuple[str, int]:
-    """The integer as (host, port). Raises OverflowError if it is none."""
+    """The integer as (host, port). Raises OverflowError if it is not an endpoint."""
     return socket.inet_ntoa((address >> 16).to_bytes(4, "big")), address & 0xFFFF
 
 
@@ -33,7 +33,7 @@ def text_of(address: int) -> str:
 
 
 def member_endpoint(config: ClusterConfig, address: int) -> int:
-    """Where a replica or sequencer listens. Raises ConfigurationError if its host has no IPv4 address, or the address is no member's."""
+    """The endpoint of a replica or sequencer. Raises ConfigurationError if its host has no IPv4 address or no member has this address."""
     if not 0 <= address < len(config.members):
         raise ConfigurationError(f"there is no replica {address}; the indices are 0 to {config.n - 1}", key="replicas")
     member = config.members[address]

@@ -1,6 +1,6 @@
-"""Many datagrams in one call: by `recvmmsg` and `sendmmsg` where the C extension was built, else one at a time.
+"""Many datagrams per call: by `recvmmsg` and `sendmmsg` if the C extension was built, otherwise one at a time.
 
-Sources and destinations are integers, IPv4 address << 16 | port. Both forms do the same; `BATCHED` says which one is in use.
+Sources and destinations are integers, IPv4 address << 16 | port. Both forms behave alike; `BATCHED` says which one is in use.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from stretto.runtime.addresses import endpoint_of, endpoint_to_int
 
 Datagram: TypeAlias = tuple[int, bytes]
 Send: TypeAlias = Callable[[socket.socket, list[Datagram]], int]
-"""Sends each (destination, data), in order, without waiting, and returns how many the kernel took."""
+"""Sends each (destination, data), in order, without waiting, and returns how many the kernel accepted."""
 
 
 class PlainReceiver:
-    """Receives up to `max_datagrams` at a time from a socket; of a datagram longer than `max_bytes`, that many bytes."""
+    """Receives up to `max_datagrams` per call from a socket. Datagrams longer than `max_bytes` are cut to that length."""
 
     def __init__(self, socket: socket.socket, max_datagrams: int, max_bytes: int) -> None:
         self._recvfrom = socket.recvfrom
@@ -25,7 +25,7 @@ class PlainReceiver:
         self._max_bytes = max_bytes
 
     def receive(self) -> list[Datagram]:
-        """What has arrived as (source, data), in order; empty if nothing has. Never waits."""
+        """The datagrams that have arrived, as (source, data), in order. Never waits."""
         datagrams = []
         try:
             for _ in range(self._max_datagrams):
@@ -37,8 +37,10 @@ class PlainReceiver:
 
 
 def plain_send_many(sock: socket.socket, datagrams: list[Datagram]) -> int:
-    """Send each (destination, data), in order, without waiting, and return how many the kernel took. One that it does not take
-    (no such address, no room, not permitted) is lost, as any datagram may be; the others go out."""
+    """Send each (destination, data), in order, without waiting. Returns how many the kernel accepted.
+
+    A datagram that it does not accept (no such address, no buffer space, not permitted) is lost; the others are sent.
+    """
     taken = 0
     for destination, data in datagrams:
         try:

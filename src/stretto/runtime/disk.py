@@ -1,4 +1,4 @@
-"""What a replica's process does with its store: it opens or repairs it, syncs it, and lets compactions run in a thread."""
+"""The store of a replica process: opening, repair and sync, with compactions in a thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from stretto.storage.store import Store
 class Disk:
     """The store of replica `index` in the directory `data`.
 
-    Raises Corrupt if what is there is damaged, StorageFailure, and ConfigurationError if the directory cannot be used, or is another's.
+    Raises Corrupt if the data is damaged, StorageFailure, and ConfigurationError if the directory cannot be used or belongs to another
+    replica.
     """
 
     def __init__(self, data: Path, definition: ProtocolDefinition, config: ClusterConfig, index: int) -> None:
@@ -36,14 +37,14 @@ class Disk:
         self.compact = self._store.compact
 
     def take_records(self) -> Sequence[Message]:
-        """What earlier lives persisted, the oldest first. It is kept no longer."""
+        """The records that earlier incarnations persisted, oldest first. The disk keeps no reference to them."""
         records, self._store.records = self._store.records, ()
         return records
 
     def sync(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Return when all that was persisted is durable. Raises StorageFailure.
+        """Make everything that was persisted durable. Raises StorageFailure.
 
-        A compaction goes on in a thread of `loop`; if it fails, the exception handler of `loop` is told.
+        A compaction continues in a thread of `loop`. If it fails, the exception handler of `loop` is called.
         """
         if self._store.pending:
             compaction = self._store.sync()
@@ -51,11 +52,11 @@ class Disk:
                 loop.run_in_executor(None, compaction.run).add_done_callback(_raise_failure)
 
     def metrics(self) -> dict[str, Any]:
-        """What was written and synced."""
+        """How much was written and synced."""
         return self._files.metrics()
 
     def close(self) -> None:
-        """Let another process have the directory."""
+        """Release the directory, so that another process can use it."""
         self._files.close()
 
 
@@ -65,9 +66,9 @@ def _raise_failure(compaction: asyncio.Future[None]) -> None:
 
 
 def open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig, index: int, *, repair: bool) -> tuple[Disk, Path | None]:
-    """The disk in `data`. `repair`: if that is damaged, it is set aside, and the disk is empty; where it is then comes with the disk.
+    """Open the disk in `data`. With `repair`, damaged data is set aside and the disk begins empty.
 
-    Raises as `Disk` does.
+    Returns the disk, and the directory to which damaged data was moved, or None. Raises what `Disk` raises.
     """
     try:
         return Disk(data, definition, config, index), None

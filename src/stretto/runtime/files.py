@@ -1,4 +1,4 @@
-"""The directory in which a replica keeps what it persists: the protocols of `stretto.storage.files` on a real file system."""
+"""The data directory of a replica: the interfaces of `stretto.storage.files` on a real file system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REMEMBERED_SYNCS = 1_024
 
 
 class ReadOnlyDirectory:
-    """The files of `directory`, to look at, also while a replica has it. Raises ConfigurationError if there is no such directory."""
+    """Reads the files of `directory`, also while a replica uses it. Raises ConfigurationError if it does not exist."""
 
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
@@ -44,7 +44,7 @@ class ReadOnlyDirectory:
 
     @contextmanager
     def _failing(self, what: str, name: str = "") -> Iterator[None]:
-        """Say of an error of the system what could not be done."""
+        """Turn an OSError into a StorageFailure that says what could not be done."""
         try:
             yield
         except OSError as error:
@@ -53,7 +53,7 @@ class ReadOnlyDirectory:
 
 
 def _make(directory: Path) -> None:
-    """Make the directory, with those that it lies in, such that a power cut does not take it away again."""
+    """Make the directory and its parents durably, so that they exist after a power failure."""
     missing = [place for place in (directory, *directory.parents) if not place.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for made in missing:
@@ -65,9 +65,9 @@ def _make(directory: Path) -> None:
 
 
 class DirectoryFiles(ReadOnlyDirectory):
-    """The files of `directory`, which is made if it does not exist, for this process alone until `close`.
+    """The files of `directory`, which is made if needed. This process has exclusive use of it until `close`.
 
-    Raises ConfigurationError if it cannot be made or opened, or if another process has it.
+    Raises ConfigurationError if the directory cannot be made or opened, or if another process uses it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -88,7 +88,7 @@ class DirectoryFiles(ReadOnlyDirectory):
             raise
 
     def _take(self) -> None:
-        """Keep others out, and make durable what an earlier process left half done."""
+        """Lock the directory, remove unfinished files, and make the directory entries of an earlier process durable."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -99,7 +99,7 @@ class DirectoryFiles(ReadOnlyDirectory):
         self._fsync(self._descriptor, self.place)
 
     def close(self) -> None:
-        """Let others have the directory."""
+        """Unlock the directory."""
         for descriptor in (*self._appended.values(), self._descriptor):
             os.close(descriptor)
         self._appended.clear()
@@ -127,7 +127,7 @@ class DirectoryFiles(ReadOnlyDirectory):
                 self._fsync(file.fileno(), name)
         except StorageFailure:
             with suppress(OSError):
-                unfinished.unlink()  # its place may be all that was lacking
+                unfinished.unlink()  # a full disk may be the reason for the failure
             raise
         with self._failing("cannot be put in its place", name):
             unfinished.rename(self._directory / name)
@@ -142,7 +142,7 @@ class DirectoryFiles(ReadOnlyDirectory):
                 os.close(descriptor)
 
     def metrics(self) -> dict[str, Any]:
-        """How much was written and synced; the times that the last thousand syncs of a burst took, in microseconds."""
+        """How much was written and synced, and the median and p99 of the last thousand burst syncs, in microseconds."""
         times = sorted(self._sync_ns)
         each = {name: times[int(fraction * (len(times) - 1))] / 1e3 if times else None for name, fraction in (("p50", 0.5), ("p99", 0.99))}
         return {"fsyncs": self.fsyncs, "bytes_persisted": self.bytes_written, "fsync_us": each}
@@ -165,6 +165,6 @@ class DirectoryFiles(ReadOnlyDirectory):
         self._count(fsyncs=1)
 
     def _count(self, fsyncs: int = 0, bytes_written: int = 0) -> None:
-        with self._counting:  # a compaction counts from a thread of its own
+        with self._counting:  # a compaction counts from its own thread
             self.fsyncs += fsyncs
             self.bytes_written += bytes_written

@@ -1,8 +1,8 @@
-"""The host of one node on real sockets: what a node's port does here, and the path from a readable socket to the answers sent.
+"""The host of one node on real sockets. It implements the node's port, and the path from a readable socket to the sent answers.
 
-A *burst* is one turn: take what has arrived, hand it to the node message by message, then send all that the node said, grouped by
-destination so that messages share datagrams. Bursts repeat while there is input, a bounded number of times, so that timers and
-streams get their turn. A timer, a frame of a stream and a call from outside are bursts too.
+A *burst* reads the datagrams that have arrived, passes their messages to the node one by one, and then sends all messages of the node,
+grouped by destination so that they share datagrams. Bursts repeat while there is input. Their number is bounded, so that timers and streams
+are served too. A timer, a frame from a stream and a call from outside also make a burst.
 """
 
 from __future__ import annotations
@@ -42,10 +42,15 @@ Report = Callable[[str, dict[str, Any]], None]
 class NodeHost:
     """Drives one node, and is its `Port`.
 
-    Parameters: `sockets`, which it owns from now on; `member`, the address of a replica or sequencer, None for a client;
-    `report`, where `port.report` goes; `disk`, where what the node persists goes, None if nowhere; `stopped`, told the reason when the
-    node must not go on; `max_messages_per_datagram`, how many messages may share one, as many as fit by default; `send`, how datagrams
-    are handed to the kernel.
+    Parameters:
+
+    - `sockets`: the host owns them from now on;
+    - `member`: the address of a replica or sequencer; None for a client;
+    - `report(event, details)`: called for each `port.report`;
+    - `disk`: stores what the node persists; None for a node without a disk;
+    - `stopped(reason)`: called when the node has to stop;
+    - `max_messages_per_datagram`: by default as many as fit;
+    - `send`: passes datagrams to the kernel.
 
     Build the node with the host as its port, then `start` the host with the node.
     """
@@ -70,7 +75,7 @@ class NodeHost:
         self.random = Random(int.from_bytes(os.urandom(16), "big"))
         self.node: Node | None = None
         self.bursts = 0
-        """How many brought datagrams."""
+        """How many bursts received datagrams."""
         self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
         self.messages_received = self.messages_sent = self.messages_dropped = 0
         self.refused: Counter[str] = Counter()
@@ -82,36 +87,36 @@ class NodeHost:
         self._send = send
         self._report = report
         self._disk = disk
-        self._tell_stopped = stopped
+        self._on_stopped = stopped
         self._stopped = False
         self._endpoints = {address: member_endpoint(config, address) for address in range(len(config.members))}
         self._members = {endpoint: address for address, endpoint in self._endpoints.items()}
         self._others = [self._endpoints[replica] for replica in range(config.n) if replica != member]
         group = config.multicast
         self._group_endpoints = self._others if group is None else [endpoint_to_int((group.group, group.port))]
-        # A replica belongs to the group itself. The network brings its own copy back only from a group with loopback.
+        # A replica is a member of the group. The network returns its own multicasts to it only if the group has loopback.
         self._is_replica = self.address < config.n
         self._multicast_reaches_self = not self._is_replica or (group is not None and group.loopback)
         self._outbox: defaultdict[Address, list[Message]] = defaultdict(list)
         self._group_outbox: list[Message] = []
         self._to_self: list[Message] = []
-        self._in_burst = True  # until `start`: what a node sends while it is being built leaves then
+        self._in_burst = True  # until `start`, which sends the messages of the node's constructor
         self._closed = False
         self._due: asyncio.Handle | None = None
         self._timers = Timers(loop, self._on_timer)
         self._at_burst_end: dict[str, None] = {}
-        self._heard = [sockets.datagrams] if sockets.group is None else [sockets.group, sockets.datagrams]
-        self._receivers = [Receiver(sock, _DATAGRAMS_A_CALL, limit + 1).receive for sock in self._heard]
+        self._readable = [sockets.datagrams] if sockets.group is None else [sockets.group, sockets.datagrams]
+        self._receivers = [Receiver(sock, _DATAGRAMS_A_CALL, limit + 1).receive for sock in self._readable]
         self._streams = Streams(loop, sockets.streams, cluster, config.limits.max_stream_bytes, self)
         self._started_ns = monotonic_ns()
 
     def start(self, node: Node) -> None:
-        """Begin to drive `node`. What it persisted while it was built is durable then."""
+        """Begin to drive `node`, after everything that its constructor persisted is durable."""
         self.node = node
         if self._disk is not None:
             self._disk.sync(self.loop)
         turn = self._turn
-        for sock in self._heard:
+        for sock in self._readable:
             if isinstance(self.loop, DatagramLoop):
                 self.loop.serve(sock, turn)
             else:
@@ -120,18 +125,18 @@ class NodeHost:
         self._ask_for_turn()
 
     def close(self) -> None:
-        """Drive it no more and close the sockets. Not to be called from within the node; a second call does nothing."""
+        """Stop driving the node and close the sockets. Must not be called from within the node. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
-        for sock in self._heard if self.node is not None else ():
+        for sock in self._readable if self.node is not None else ():
             if isinstance(self.loop, DatagramLoop):
                 self.loop.unserve(sock)
             else:
                 self.loop.remove_reader(sock)
         if self._due is not None:
             self._due.cancel()
-        self._in_burst = True  # whatever it says now waits for ever
+        self._in_burst = True  # messages that the node still sends are never flushed
         self._timers.close()
         self._streams.close()
         self.sockets.close()
@@ -144,19 +149,19 @@ class NodeHost:
         return monotonic_ns()
 
     def send(self, destination: Address, message: Message) -> None:
-        """One message to one address."""
+        """Send one message to one address, at the end of the burst."""
         self._outbox[destination].append(message)
         if not self._in_burst:
             self._ask_for_turn()
 
     def multicast(self, message: Message) -> None:
-        """One message to the replica group."""
+        """Send one message to the replica group, at the end of the burst."""
         self._group_outbox.append(message)
         if not self._in_burst:
             self._ask_for_turn()
 
     def set_timer(self, name: str, delay_ns: int) -> None:
-        """Ask for `on_timer(name)` after `delay_ns`; with no delay, at the end of the burst."""
+        """Call `on_timer(name)` after `delay_ns` nanoseconds, or at the end of the burst if that is 0."""
         if delay_ns:
             self._timers.set(name, delay_ns)
         else:
@@ -166,32 +171,32 @@ class NodeHost:
                 self._ask_for_turn()
 
     def cancel_timer(self, name: str) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         self._timers.cancel(name)
         self._at_burst_end.pop(name, None)
 
     @property
     def durable(self) -> bool:
-        """Whether there is a disk."""
+        """Whether the node has a disk."""
         return self._disk is not None
 
     def persist(self, record: Message) -> None:
-        """To the disk, before anything that is sent from now on."""
+        """Write a record to disk before any message that is sent after this call."""
         assert self._disk is not None
         self._disk.persist(record)
 
     def compact(self, records: Sequence[Message]) -> None:
-        """To the disk, when there is time."""
+        """Replace all earlier records on disk by these, at some later time."""
         assert self._disk is not None
         self._disk.compact(records)
 
     def stop(self, reason: str) -> None:
-        """Call the node no more, and send nothing more of what it says."""
+        """Stop calling the node, and send none of its messages any more."""
         self._stopped = True
-        self._tell_stopped(reason)
+        self._on_stopped(reason)
 
     def report(self, event: str, **details: Any) -> None:
-        """To the log."""
+        """Report an event, which goes to the log."""
         self._report(event, details)
 
     # Bursts
@@ -205,7 +210,7 @@ class NodeHost:
         self._turn()
 
     def _turn(self) -> None:
-        """Bursts while there is input."""
+        """Handle bursts while there is input, at most _BURSTS_A_TURN of them."""
         self._in_burst = True
         try:
             for _ in range(_BURSTS_A_TURN):
@@ -227,11 +232,11 @@ class NodeHost:
             self._ask_for_turn()
 
     def _receive(self) -> bool:
-        """Hand over what has arrived. Whether it was so much that more may have come meanwhile."""
+        """Pass the datagrams that have arrived to the node. Returns whether more are likely to have arrived meanwhile."""
         unpack = self._framing.unpack
         members = self._members
         total = messages_total = 0
-        # The group comes first: what replicas say to each other is about what it brought.
+        # The group's socket comes first, because messages between replicas refer to multicasts.
         for receive in self._receivers:
             for _ in range(_CALLS_A_BURST):
                 datagrams = receive()
@@ -274,7 +279,7 @@ class NodeHost:
             self.node.on_timer(name)
 
     def _flush(self) -> None:
-        """Send what the node said, when what it persisted so far is durable. Bursts in which it said nothing wait with that for this."""
+        """Send the node's messages after everything that it has persisted is durable. A burst without messages does not sync."""
         if self._stopped:
             self._outbox.clear()
             self._group_outbox.clear()
@@ -331,10 +336,10 @@ class NodeHost:
             self._in_burst = False
         self._turn()
 
-    # What streams bring
+    # Input from streams
 
     def on_frame(self, host: int, frame: bytes) -> None:
-        """A frame has come over a stream from this IPv4 address."""
+        """Handle a frame that arrived over a stream from this IPv4 address."""
         try:
             sender, messages = self._framing.unpack(frame)
         except Refused as refused:
@@ -350,17 +355,17 @@ class NodeHost:
         return self._turn()
 
     def refuse(self, reason: str) -> None:
-        """Count input that was not for this node."""
+        """Count input that was refused."""
         self.refused[reason] += 1
 
-    # Watching
+    # Metrics
 
     def answer(self) -> bytes:
-        """The metrics as JSON, for whoever asks over a stream."""
+        """The metrics as JSON, the answer to a question over a stream."""
         return msgspec.json.encode(self.metrics())
 
     def metrics(self) -> dict[str, Any]:
-        """The node's own metrics, with what the runtime counts. `ignored_messages` holds what either of them ignored."""
+        """The node's metrics and the runtime's counters. `ignored_messages` counts what either of them ignored, by reason."""
         assert self.node is not None
         metrics = self.node.metrics()
         ignored = Counter(metrics.get("ignored_messages", {})) + self.refused

@@ -1,10 +1,9 @@
-"""A cluster whose replicas, and sequencers if it has any, are processes on this machine: a directory with the configuration, and files
-and perhaps data for each.
+"""A cluster whose replicas and sequencers are processes on this machine. One directory holds the configuration and the files of each.
 
     DIR/cluster.toml    DIR/replica-0.log    DIR/replica-0.pid    DIR/replica-0.data/ ...    DIR/sequencer-0.log    DIR/sequencer-0.pid
 
-A pid file means that the replica was started and not stopped. If its process has ended nevertheless, the replica has died. It comes back
-from its data or, without, by recovering from the others, if no more than f of the 2f+1 have lost their memory.
+A pid file means that the process was started and not stopped. If the process has ended nevertheless, it has died. A replica that died
+restarts from its data. Without data it recovers from the others, if at most f of the 2f+1 replicas have lost their state.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from stretto.runtime.pid_file import PidFile
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_DATAGRAM_BYTES = 16_384
-"""The loopback interface carries 65,536 bytes in one piece, an Ethernet frame only 1,500: larger datagrams save work here. Not as
-large as possible, since a socket's receive buffer must hold many."""
+"""The loopback interface carries up to 65,536 bytes per packet, Ethernet only 1,500, so larger datagrams save work here. They are not as
+large as possible, because a socket's receive buffer must hold many."""
 
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
@@ -50,9 +49,9 @@ def loopback_config(
     durability: Durability = "memory",
     **limits: int,
 ) -> ClusterConfig:
-    """A configuration for so many replicas and sequencers on this machine, on ports that are free now.
+    """A configuration for this many replicas and sequencers on this machine, on ports that are free now.
 
-    Raises ConfigurationError if it makes no sense.
+    Raises ConfigurationError if the values are invalid.
     """
     *ports, group_port = _free_ports(max(replicas, 0) + sequencers + 1)
     members = tuple(Member(LOOPBACK, port) for port in ports)
@@ -68,23 +67,23 @@ def loopback_config(
 
 
 def in_service(metrics: dict[str, Any] | None) -> bool:
-    """Whether a replica or sequencer with these metrics takes part, if it answered at all."""
+    """Whether a replica or sequencer with these metrics takes part in the protocol. None means that it did not answer."""
     return metrics is not None and metrics.get("status") not in ("bootstrapping", "lost state", "recovering")
 
 
 class Start(NamedTuple):
-    """A process that was just started, and where its part of the log begins."""
+    """A process that was just started, and the byte at which its output in the log file begins."""
 
     process: subprocess.Popen[bytes]
     log_start: int
 
 
 class LocalCluster:
-    """The processes of the configuration in `directory`. Raises ConfigurationError if there is none.
+    """The processes of the configuration in `directory`. Raises ConfigurationError if it has no configuration.
 
-    Replicas and sequencers go by their addresses, to which `pid_files` and `logs` belong; a replica's is its index.
+    Addresses identify replicas and sequencers, and are the indices of `pid_files` and `logs`. A replica's address is its index.
 
-    `prefix`: what comes before the command that starts the one with that address, to run it elsewhere than here (`ip netns exec ...`).
+    `prefix(address)` is put before the command that starts a process, to run it somewhere else (`ip netns exec ...`).
     """
 
     def __init__(self, directory: Path, prefix: Callable[[int], Sequence[str]] = lambda address: ()) -> None:
@@ -114,30 +113,30 @@ class LocalCluster:
         return cls(directory, prefix)
 
     def name(self, address: int) -> str:
-        """Who has this address, for people."""
+        """The name of a replica or sequencer in messages."""
         n = self.config.n
         return f"replica {address}" if address < n else f"sequencer {address - n}"
 
     def start(self, answered: Callable[[int], None] = lambda address: None, *, repair: bool = False) -> list[int]:
-        """Start all that do not run, and wait until they are in service, calling `answered(address)` for each. Which they were.
+        """Start every process that does not run, wait until it is in service, and call `answered(address)`. Returns their addresses.
 
-        If no replica was running, they start for the first time, or from their data. If some have died, these come back, from their data
-        or by recovering from the others. `repair`: a replica whose data is damaged sets it aside and recovers too.
+        If no replica has a pid file, all start for the first time, or from their data. Otherwise the missing ones restart from their data
+        or recover from the others. `repair`: a replica with damaged data sets it aside and recovers too.
 
-        Raises ClusterFailure if one does not start, or ConfigurationError if that is why; if none ran before, none does then. Raises
-        ClusterFailure too if the state is lost with more than f of 2f+1 memories.
+        Raises ClusterFailure if a process does not start, or ConfigurationError if the configuration is the reason. If none ran before,
+        those that have started are stopped again. Also raises ClusterFailure if more than f of 2f+1 replicas have lost their state.
         """
-        with self._alone():
+        with self._locked():
             addresses = [address for address in range(len(self.config.members)) if self.state(address) != "running"]
             indices = [address for address in addresses if address < self.config.n]
-            anew = not any(pid_file.path.exists() for pid_file in self.pid_files[: self.config.n])
-            if not anew and not self._on_disk:
+            first = not any(pid_file.path.exists() for pid_file in self.pid_files[: self.config.n])
+            if not first and not self._on_disk:
                 self._refuse_if_lost(indices)
-            bootstrap = anew and not (self._on_disk and any(self._has_data(index) for index in indices))
+            bootstrap = first and not (self._on_disk and any(self._has_data(index) for index in indices))
             with ExitStack() as undo:
                 if bootstrap and self._on_disk:
                     undo.callback(self._remove_data)
-                if anew:
+                if first:
                     undo.callback(self._stop)
                 starts = {address: self._start(address, bootstrap=bootstrap, repair=repair and not bootstrap) for address in addresses}
                 self._wait_until_in_service(starts, answered)
@@ -145,16 +144,16 @@ class LocalCluster:
             return addresses
 
     def restart(self, address: int) -> None:
-        """Start one that has died, a replica from its data or without memory, and do not wait for it."""
+        """Start a process that has died, and do not wait for it. A replica restarts from its data, or with lost state."""
         self._start(address, bootstrap=False)
 
     def stop(self) -> int:
-        """End what runs, forcibly if need be. What is in memory is forgotten, data stays. How many replicas ran."""
-        with self._alone():
+        """End all running processes, with SIGKILL if needed. Data on disk stays. Returns how many replicas ran."""
+        with self._locked():
             return self._stop()
 
     def kill(self, address: int) -> None:
-        """End one at once, as a crash would."""
+        """Kill a process, as a crash would."""
         self.pid_files[address].signal(signal.SIGKILL)
 
     def state(self, address: int) -> str:
@@ -165,15 +164,15 @@ class LocalCluster:
         return "died" if pid_file.path.exists() else "stopped"
 
     def status(self) -> list[dict[str, Any]]:
-        """What is known of each replica; its metrics too, if it answers. A replica that runs and does not is `silent`."""
+        """The state of each replica, with its metrics if it answers. A replica that runs and does not answer is `silent`."""
         return [self._status(index) for index in range(self.config.n)]
 
     def sequencer_status(self) -> list[dict[str, Any]]:
-        """The same of each sequencer."""
+        """The same for each sequencer."""
         return [self._status(address) for address in range(self.config.n, len(self.config.members))]
 
     def last_line(self, address: int, start: int = 0) -> str:
-        """The last line of somebody's log after the byte `start`, and where the log is."""
+        """The last line of a process's log after the byte `start`, and the path of the log."""
         with self.logs[address].open("rb") as log:
             log.seek(start)
             lines = log.read().decode(errors="replace").strip().splitlines()
@@ -207,7 +206,7 @@ class LocalCluster:
         return self.data[index].is_dir() and any(self.data[index].iterdir())
 
     def _remove_data(self) -> None:
-        """Forget a first start that did not come about. What is served, is served when all take part."""
+        """Remove the data of a first start that failed. Nothing is lost: no client was served, because not all replicas took part."""
         for data in self.data:
             for file in data.glob("*"):
                 file.unlink()
@@ -250,19 +249,19 @@ class LocalCluster:
             time.sleep(PAUSE_SECONDS if waiting else 0)
 
     def _refuse_if_lost(self, dead: list[int]) -> None:
-        """Memory is recovered from a majority that has it."""
+        """Raise ClusterFailure if no majority is left that a replica with lost state could recover from."""
         f = self.config.n // 2
         if len(dead) <= f:
             return
         who = f"replica {dead[0]} has" if len(dead) == 1 else f"replicas {', '.join(map(str, dead))} have"
         raise ClusterFailure(
-            f"{who} died, and no majority is left to recover from: what was stored is lost. To start anew, empty: "
-            f'stretto cluster down {self.directory}, then up. With durability "disk" it would not be lost. '
+            f"{who} died, and no majority is left to recover from: the stored data is lost. To start again with an empty cluster: "
+            f'stretto cluster down {self.directory}, then up. With durability "disk" the data would survive. '
             f"The log of replica {dead[0]} ends: {self.last_line(dead[0])}"
         )
 
     def _stop(self) -> int:
-        kinds = ("replica", "sequencer")  # whatever the configuration says by now
+        kinds = ("replica", "sequencer")  # also those that a changed configuration no longer has
         pid_files = [PidFile(path) for kind in kinds for path in self.directory.glob(f"{kind}-*.pid")]
         running = [pid_file for pid_file in pid_files if pid_file.signal(signal.SIGTERM)]
         deadline = time.monotonic() + STOP_SECONDS
@@ -275,8 +274,8 @@ class LocalCluster:
         return sum(pid_file.path.name.startswith("replica") for pid_file in running)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep another command from starting or stopping the same cluster meanwhile."""
+    def _locked(self) -> Iterator[None]:
+        """Lock the cluster against other commands that start or stop it."""
         with self.file.open("rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -286,12 +285,12 @@ class LocalCluster:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that are free for UDP and TCP at this moment."""
-    with ExitStack() as held:
+    """Ports of the loopback address that are free for UDP and TCP now."""
+    with ExitStack() as opened:
         ports: list[int] = []
         while len(ports) < count:
-            stream = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            datagram = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            stream = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            datagram = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             stream.bind((LOOPBACK, 0))
             port = stream.getsockname()[1]
             try:

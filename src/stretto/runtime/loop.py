@@ -1,7 +1,7 @@
-"""An asyncio loop that serves datagram sockets on a short way.
+"""An asyncio loop with a short path for datagram sockets.
 
-A turn of asyncio's loop costs as much as handling a small datagram. So the selector, where the loop waits, handles datagrams itself and
-goes back to the loop only when there is something for it: a stream, a signal, a timer, a callback that was asked for meanwhile.
+One iteration of asyncio's loop costs as much as handling a small datagram. The selector, in which the loop waits, therefore handles
+datagrams itself. It returns to the loop only for other work: a stream, a signal, a timer, or a callback that was scheduled meanwhile.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Turn = Callable[[], None]
 
 
 class _DatagramSelector(selectors.EpollSelector):
-    """Waits on two levels: an outer epoll holds the served sockets, and the inner one in which the loop registers everything else.
+    """Waits on two levels: an outer epoll holds the served sockets and an inner epoll, in which the loop registers everything else.
 
-    `wanted`: the loop has been given a callback or a timer that it did not know of when it began to wait.
+    `wanted`: the loop has a callback or timer that was added after it began to wait.
     """
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
@@ -68,7 +68,7 @@ class _DatagramSelector(selectors.EpollSelector):
 
 
 class DatagramLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop with sockets that are served outside of it. What it costs: callbacks of this loop may wait for one turn."""
+    """An asyncio loop that serves datagram sockets outside its own iterations. Callbacks of this loop may have to wait for one turn."""
 
     def __init__(self) -> None:
         self._datagrams = _DatagramSelector(self._on_error)
@@ -79,7 +79,7 @@ class DatagramLoop(asyncio.SelectorEventLoop):
         self._datagrams.serve(sock, turn)
 
     def unserve(self, sock: socket.socket) -> None:
-        """Serve `sock` no more."""
+        """Stop serving `sock`."""
         self._datagrams.unserve(sock)
 
     def stop(self) -> None:

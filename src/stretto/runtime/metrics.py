@@ -1,4 +1,4 @@
-"""Asking a running replica or sequencer how it is."""
+"""Fetching the metrics of a running replica or sequencer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from stretto.runtime.streams import LENGTH_BYTES, question, with_length
 
 
 def fetch_metrics(config: ClusterConfig, index: int, timeout_s: float = 1.0) -> dict[str, Any]:
-    """The metrics of the replica or sequencer with address `index`: its node's (view, leader, tip, committed, messages ignored by reason,
-    ...) and its process's.
+    """The metrics of the replica or sequencer with address `index`: those of the node (view, leader, committed operations, ignored messages
+    by reason, ...) and those of the process.
 
-    Raises ClusterUnavailable if it does not answer in `timeout_s` seconds, or runs with another configuration.
+    Raises ClusterUnavailable if it does not answer within `timeout_s` seconds, or runs with another configuration.
     """
     host, port = endpoint_of(member_endpoint(config, index))
     try:
@@ -36,7 +36,7 @@ def fetch_metrics(config: ClusterConfig, index: int, timeout_s: float = 1.0) -> 
 
 
 def metrics_or_none(config: ClusterConfig, index: int, timeout_s: float = 1.0) -> dict[str, Any] | None:
-    """The metrics of a replica that may be down: None if it does not answer."""
+    """The metrics of a replica; None if it does not answer."""
     try:
         return fetch_metrics(config, index, timeout_s)
     except StrettoError:
@@ -44,5 +44,5 @@ def metrics_or_none(config: ClusterConfig, index: int, timeout_s: float = 1.0) -
 
 
 def is_normal(metrics: dict[str, Any] | None) -> bool:
-    """Whether a replica with these metrics serves clients at this moment: it neither starts, nor recovers, nor looks for a view."""
+    """Whether a replica with these metrics serves clients: it is neither starting nor recovering nor changing views."""
     return metrics is not None and metrics.get("status", "normal") == "normal"

@@ -1,4 +1,4 @@
-"""Network namespaces, by the names under which ip(8) keeps them: make and delete them, enter one, run commands in one."""
+"""Named network namespaces, as ip(8) keeps them: make and delete them, enter one, run commands in one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from stretto.core.errors import StrettoError
 
 WHERE = Path("/run/netns")
-"""Where ip(8) keeps namespaces by their names."""
+"""The directory in which ip(8) keeps named namespaces."""
 _CLONE_NEWNET = 0x40000000
 
 
 class NoNetwork(StrettoError):
-    """The machine does not allow such a network; the text says what is missing."""
+    """The machine does not allow such a network. The message says what is missing."""
 
 
 def require(tools: Mapping[str, str]) -> None:
-    """Raises NoNetwork unless this is root and these commands are installed; `tools` names Debian's package of each."""
+    """Raise NoNetwork unless the user is root and the commands are installed. `tools` maps each command to its Debian package."""
     if os.geteuid() != 0:
         raise NoNetwork("network namespaces need root")
     for tool, package in tools.items():
@@ -31,23 +31,23 @@ def require(tools: Mapping[str, str]) -> None:
 
 
 def make(names: Iterable[str]) -> None:
-    """Make namespaces. Raises NoNetwork at the first that cannot be made or is there already."""
+    """Make namespaces. Raises NoNetwork at the first that cannot be made or already exists."""
     run("ip", "-batch", "-", text="".join(f"netns add {name}\n" for name in names))
 
 
 def delete(names: Iterable[str]) -> None:
-    """Delete those of these that are there, and with them the links that are in them."""
-    if there := [name for name in names if exists(name)]:
-        run("ip", "-batch", "-", text="".join(f"netns delete {name}\n" for name in there))
+    """Delete the namespaces that exist, and the links in them."""
+    if existing := [name for name in names if exists(name)]:
+        run("ip", "-batch", "-", text="".join(f"netns delete {name}\n" for name in existing))
 
 
 def exists(name: str) -> bool:
-    """Whether there is such a namespace."""
+    """Whether the namespace exists."""
     return (WHERE / name).exists()
 
 
 def command(name: str) -> tuple[str, ...]:
-    """What to put before a command so that it runs in the namespace; its process id stays the one that was started."""
+    """The prefix that makes a command run in the namespace. The process id stays that of the started process."""
     return ("ip", "netns", "exec", name)
 
 
@@ -58,13 +58,13 @@ def configure(name: str, lines: Iterable[str]) -> None:
 
 @contextmanager
 def entered(name: str) -> Iterator[None]:
-    """This thread, and threads and processes that it starts, are in the namespace. Raises NoNetwork if it is not there."""
+    """Move this thread, and the threads and processes that it starts, to the namespace. Raises NoNetwork if it does not exist."""
     try:
-        there = (WHERE / name).open("rb")
+        target = (WHERE / name).open("rb")
     except FileNotFoundError:
         raise NoNetwork(f"there is no network namespace {name}") from None
-    with there, open("/proc/thread-self/ns/net", "rb") as home:
-        _set_namespace(there.fileno())
+    with target, open("/proc/thread-self/ns/net", "rb") as home:
+        _set_namespace(target.fileno())
         try:
             yield
         finally:
@@ -72,7 +72,7 @@ def entered(name: str) -> Iterator[None]:
 
 
 def run(*command: str, text: str | None = None) -> str:
-    """Run a command to its end, with `text` as its input; what it printed. Raises NoNetwork with the first line of its complaint."""
+    """Run a command with `text` as its input. Returns its output. Raises NoNetwork with the first line of its error output if it fails."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise NoNetwork(f"{' '.join(command)} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[0]}")

@@ -1,7 +1,7 @@
-"""A process that a command started and a later command must find again, but never take another one for it.
+"""A file that identifies a process, so that a later command finds the same process again and never another one.
 
-Process ids are used again. So the file holds the id and the time at which the process started, and signals go through a pidfd that was
-opened before that time was compared: what it stands for can end, but not become a stranger.
+Process ids are reused. The file therefore holds the id and the start time of the process. Signals go through a pidfd that was opened
+before the start time was compared: the process of a pidfd can end, but the pidfd never refers to another process.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import IO
 
 _outliving: list[subprocess.Popen[bytes]] = []
-"""Processes that may outlive this one. They are kept here, so that Popen does not complain of that."""
+"""Processes that may outlive this one. Keeping them here prevents the ResourceWarning of Popen."""
 
 
 class PidFile:
-    """The process that is remembered in the file `path`, if there is one."""
+    """The process that the file `path` identifies. The file need not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, pid: int) -> None:
-        """Remember a process that was just started."""
+        """Record a process that was just started."""
         self.path.write_text(f"{pid} {_start_time(pid) or 0}\n", encoding="ascii")
 
     def start(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start a command that may outlive this process, and remember it; what it prints goes to `log`.
+        """Start a command that may outlive this process, and record it. Its output goes to `log`.
 
-        It begins when it is remembered, so that nothing ever runs that the file does not name, whenever this process is killed.
+        The command begins only after its process is recorded. So even if this process is killed, no command runs without being recorded.
         """
         process = subprocess.Popen(
             ["sh", "-c", 'read -r go && exec "$@"', "sh", *command],
@@ -49,16 +49,16 @@ class PidFile:
         return process
 
     def remove(self) -> None:
-        """Forget it."""
+        """Remove the file."""
         self.path.unlink(missing_ok=True)
 
     def pid(self) -> int | None:
-        """Its id, if it still runs."""
+        """The id of the process; None if it has ended."""
         with self._open() as opened:
             return None if opened is None else opened[0]
 
     def signal(self, number: signal.Signals) -> bool:
-        """Send it a signal. False if it had ended."""
+        """Send the process a signal. Returns False if it has ended."""
         with self._open() as opened:
             if opened is None:
                 return False
@@ -66,13 +66,13 @@ class PidFile:
             return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended. False if it still runs after `seconds`."""
+        """Wait until the process has ended. Returns False if it still runs after `seconds`."""
         with self._open() as opened:
             return opened is None or bool(select.select([opened[1]], [], [], seconds)[0])
 
     @contextmanager
     def _open(self) -> Iterator[tuple[int, int] | None]:
-        """Id and pidfd of the process; None if it has ended or was never started."""
+        """Yield the id and a pidfd of the process; None if it has ended or was never started."""
         try:
             pid, started = map(int, self.path.read_text(encoding="ascii").split())
             descriptor = os.pidfd_open(pid)
@@ -86,10 +86,10 @@ class PidFile:
 
 
 def _start_time(pid: int) -> int | None:
-    """When it started, in clock ticks since the machine did; None if it has ended, waited for or not (see proc_pid_stat(5))."""
+    """The start time of a process, in clock ticks since boot; None if it has ended, even as a zombie (see proc_pid_stat(5))."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    fields = stat.rpartition(")")[2].split()  # the name before that may contain any character
     return None if fields[0] in "ZX" else int(fields[19])

@@ -1,4 +1,4 @@
-"""Processes that are parts of a measurement: started without Ctrl-C, ended in any case."""
+"""Child processes of a measurement: they do not receive Ctrl-C, and they are always ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from multiprocessing.context import SpawnProcess
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """A process that is started in here never sees Ctrl-C: its starter does, and ends it."""
+    """Processes started inside never receive Ctrl-C. Their parent does, and ends them."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -19,7 +19,7 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 def end(processes: Sequence[SpawnProcess]) -> None:
-    """End processes, forcibly if need be."""
+    """End processes, with SIGKILL if SIGTERM does not suffice."""
     for process in processes:
         process.terminate()
     for process in processes:

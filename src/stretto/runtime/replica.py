@@ -1,4 +1,4 @@
-"""The process of a replica or a sequencer: one node, its sockets, its log, until it is told to end."""
+"""The process of a replica or sequencer: one node with its sockets and its log, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from stretto.storage.files import StorageFailure
 
 logger = logging.getLogger("stretto.replica")
 
-# Entries of a log are untracked, so almost nothing on the hot path counts as an allocation; what does is freed at once, without cycles.
+# The garbage collector does not track log entries, so the hot path allocates almost no tracked objects, and those form no cycles.
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
@@ -47,14 +47,14 @@ def run_replica(
 ) -> None:
     """Run replica `index` of the cluster in this process, until SIGTERM or SIGINT.
 
-    - `bootstrap`: the whole cluster starts for the first time, and is empty. Otherwise the replica goes on from what it has on disk or,
-      if that is nothing, recovers from its peers.
-    - `data`: the directory for what it persists; needed with durability "disk", and only then.
-    - `repair`: if that is damaged, set it aside and recover from the peers.
+    - `bootstrap`: the whole cluster starts for the first time, empty. Otherwise the replica continues from its data on disk or, if it
+      has none, recovers from its peers.
+    - `data`: the directory for persisted data; required with durability "disk", and not allowed otherwise.
+    - `repair`: if the data is damaged, set it aside and recover from the peers.
     - `log`: the file that JSON lines are appended to; None for standard error.
 
-    Raises ConfigurationError for what keeps it from starting, Corrupt if what is on disk is damaged, StorageFailure if the disk fails,
-    and StrettoError if the replica had to stop, because of its peers or of a bug in itself.
+    Raises ConfigurationError if the replica cannot start, Corrupt if its data is damaged, StorageFailure if the disk fails, and
+    StrettoError if it had to stop because of its peers or because of a bug.
     """
     disk = None
 
@@ -74,9 +74,9 @@ def run_replica(
 
 
 def run_sequencer(definition: ProtocolDefinition, config: ClusterConfig, index: int, *, log: str | Path | None = None) -> None:
-    """Run sequencer `index` of the cluster in this process, until SIGTERM or SIGINT; `log` as of a replica.
+    """Run sequencer `index` of the cluster in this process, until SIGTERM or SIGINT. `log` is as in `run_replica`.
 
-    Raises ConfigurationError for what keeps it from starting, and StrettoError if it had to stop because of a bug in itself.
+    Raises ConfigurationError if the sequencer cannot start, and StrettoError if it had to stop because of a bug.
     """
     factory = definition.sequencer
     assert factory is not None
@@ -86,7 +86,7 @@ def run_sequencer(definition: ProtocolDefinition, config: ClusterConfig, index: 
 
 
 class _Role(NamedTuple):
-    """What runs: a replica or a sequencer, which of them, and its address."""
+    """The role of this process: kind (replica or sequencer), number within the kind, and address."""
 
     kind: str
     number: int
@@ -94,7 +94,7 @@ class _Role(NamedTuple):
 
 
 _NEEDS_DATA = '"disk" needs a directory for the replica\'s data; name one with --data'
-_NEEDS_NO_DATA = '"memory" keeps nothing in a directory for data; leave out --data, or set "disk"'
+_NEEDS_NO_DATA = '"memory" does not use a data directory; leave out --data, or set "disk"'
 
 
 def _open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig, index: int, repair: bool) -> Disk:
@@ -107,7 +107,7 @@ def _open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig
 def _start(bootstrap: bool, disk: Disk | None) -> Start:
     records = () if disk is None else disk.take_records()
     if bootstrap and disk is not None and records:
-        reason = "holds records of an earlier life of this replica; leave out --bootstrap to go on from them, or name another directory"
+        reason = "holds records of an earlier incarnation of this replica; leave out --bootstrap to use them, or name another directory"
         raise ConfigurationError(reason, file=disk.place)
     return Start(bootstrap, records)
 
@@ -171,7 +171,7 @@ def _stop(ended: asyncio.Future[str], reason: str) -> None:
 
 
 def _fail(host: NodeHost, ended: asyncio.Future[str], context: dict[str, Any]) -> None:
-    """A replica that contradicts itself, or does not know what is on its disk, must not say another word: it could be wrong."""
+    """End the process without sending anything more: after a bug or a disk failure, any further message could be wrong."""
     host.close()
     error = context.get("exception")
     if isinstance(error, StorageFailure):
@@ -181,7 +181,7 @@ def _fail(host: NodeHost, ended: asyncio.Future[str], context: dict[str, Any]) -
         return
     logger.critical("replica failed", exc_info=error, extra={"details": {"message": context["message"]}})
     if not ended.done():
-        ended.set_exception(StrettoError(f"the process stopped because of a bug in itself: {error!r}; the log has the traceback"))
+        ended.set_exception(StrettoError(f"the process stopped because of a bug: {error!r}; the log has the traceback"))
 
 
 def _report(event: str, details: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ def _json_lines(file: str | Path | None) -> logging.Handler:
 
 
 class _JsonLine(logging.Formatter):
-    """time, level, event, and the event's own details, as one line of JSON."""
+    """Formats time, level, event and the event's details as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"time_s": round(record.created, 6), "level": record.levelname.lower(), "event": record.getMessage()}

@@ -1,4 +1,4 @@
-"""Opening the sockets of a node, with errors that name the key of the configuration they are about."""
+"""Opening the sockets of a node. Errors name the configuration key that caused them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stretto.runtime.addresses import endpoint_of, endpoint_to_int, member_endpo
 
 _BUFFER_BYTES = 4 << 20
 _ATTEMPTS = 32
-_IP_MULTICAST_ALL = 49  # Linux; the socket module does not name it
+_IP_MULTICAST_ALL = 49  # Linux; the socket module has no name for it
 
 
 @dataclass
 class NodeSockets:
-    """What a node listens on: `datagrams` and `streams` at one endpoint; a replica also hears the multicast, by `group`."""
+    """The sockets of a node: `datagrams` and `streams` at one endpoint. A replica also receives multicasts, through `group`."""
 
     datagrams: socket.socket
     streams: socket.socket
@@ -25,18 +25,18 @@ class NodeSockets:
 
     @property
     def endpoint(self) -> int:
-        """Where the node is reached."""
+        """The endpoint of the node."""
         return endpoint_to_int(self.datagrams.getsockname())
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all sockets."""
         for sock in (self.datagrams, self.streams, self.group):
             if sock is not None:
                 sock.close()
 
 
 def open_member_sockets(config: ClusterConfig, address: int) -> NodeSockets:
-    """The sockets of the replica or sequencer with this address. Raises ConfigurationError."""
+    """Open the sockets of the replica or sequencer with this address. Raises ConfigurationError."""
     host, port = endpoint_of(member_endpoint(config, address))
     key = config.name_of(address)
     opened: list[socket.socket] = []
@@ -58,7 +58,7 @@ def open_member_sockets(config: ClusterConfig, address: int) -> NodeSockets:
 
 
 def open_client_sockets(config: ClusterConfig) -> NodeSockets:
-    """The sockets of a client, at a free port of the local address that replica 0 sees. Raises ConfigurationError."""
+    """Open the sockets of a client, at a free port of the local address that reaches replica 0. Raises ConfigurationError."""
     host = _local_host_towards(config)
     for attempt in range(_ATTEMPTS):
         opened: list[socket.socket] = []
@@ -85,7 +85,7 @@ def _datagram_socket(opened: list[socket.socket]) -> socket.socket:
     opened.append(sock)
     sock.setblocking(False)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)  # the kernel gives as much of it as it allows
+        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)  # the kernel limits the size by itself
     return sock
 
 
@@ -93,7 +93,7 @@ def _stream_socket(opened: list[socket.socket]) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     opened.append(sock)
     sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a replica that is started again does not wait for old connections
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a restarted replica does not have to wait for old connections
     return sock
 
 
@@ -103,7 +103,7 @@ def _bind_member(sock: socket.socket, host: str, port: int, key: str) -> None:
         sock.bind((host, port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            reason = f"{kind} port {port} of {host} is in use; end the process that has it, or configure another"
+            reason = f"{kind} port {port} of {host} is in use; end the process that uses it, or configure another"
             raise ConfigurationError(reason, key=f"{key}.port") from None
         if error.errno == errno.EADDRNOTAVAIL:
             reason = f"{host} is not an address of this machine; start it on the machine that has it"
@@ -131,7 +131,7 @@ def _send_multicast_from(sock: socket.socket, multicast: Multicast, host: str) -
 
 def _join(multicast: Multicast, host: str, opened: list[socket.socket]) -> socket.socket:
     sock = _datagram_socket(opened)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the replicas of one machine all hear the group
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # all replicas of one machine receive from the group
     try:
         sock.bind((multicast.group, multicast.port))
     except OSError as error:
@@ -141,7 +141,7 @@ def _join(multicast: Multicast, host: str, opened: list[socket.socket]) -> socke
     try:
         membership = socket.inet_aton(multicast.group) + socket.inet_aton(interface)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # only what comes in by that interface
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # receive from that interface only
     except OSError as error:
         raise _no_interface(interface, error) from None
     return sock
@@ -153,7 +153,7 @@ def _no_interface(interface: str, error: OSError) -> ConfigurationError:
 
 
 def _local_host_towards(config: ClusterConfig) -> str:
-    """The local address that has the route to replica 0."""
+    """The local address from which packets to replica 0 are sent."""
     endpoint = endpoint_of(member_endpoint(config, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

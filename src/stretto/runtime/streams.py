@@ -1,8 +1,8 @@
-"""Frames over TCP: what does not fit a datagram, between the same two endpoints, and as lossy as a datagram.
+"""Frames over TCP, for messages that do not fit a datagram. They use the same two endpoints, and may be lost like datagrams.
 
-A frame is preceded by its length, four bytes. A connection carries frames in one direction, from the node that opened it; answers come
-over a connection of the other's own. The exception is a question to the runtime itself (see `question`), which is answered
-where it was asked. A peer that is down costs the frames that were meant for it and nothing else.
+Each frame is preceded by its length, four bytes. A connection carries frames in one direction, from the node that opened it; the peer
+answers over its own connection. The exception is a question to the runtime itself (see `question`), which is answered on the same
+connection. If a peer is down, only the frames to that peer are lost.
 """
 
 from __future__ import annotations
@@ -16,50 +16,50 @@ from stretto.core.framing import HEADER_BYTES, MAGIC, VERSION
 from stretto.runtime.addresses import endpoint_of, endpoint_to_int
 
 LENGTH_BYTES = 4
-_PREFIX_BYTES = 12  # magic, version, authentication and cluster: what tells a stranger
+_PREFIX_BYTES = 12  # magic, version, authentication and cluster, which identify frames of this cluster
 _MAX_PEERS = 1_024
 _MAX_CONNECTIONS = 1_024
 _CONNECT_TIMEOUT_S = 0.25
 _SILENCE_MS = 500
-"""A connection on which nothing has been acknowledged for so long is given up, with what waits on it. TCP would double its patience with
-each attempt, so that a peer that was cut off for seconds heard nothing for seconds more when it was back."""
+"""A connection without an acknowledgement for this long is closed, and the data queued on it is dropped. TCP would double its
+retransmission timeout each time, so a peer that was unreachable for seconds would receive nothing for more seconds after that."""
 _IDLE_S = 30.0
 _FIRST_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 0.25
 
 
 def frame_prefix(cluster: bytes) -> bytes:
-    """How every frame of this cluster begins."""
+    """The first bytes of every frame of this cluster."""
     return MAGIC + bytes((VERSION, 0)) + cluster
 
 
 def question(cluster: bytes) -> bytes:
-    """A frame that asks the runtime, not the node, for its metrics. The answer, a frame that holds JSON, ends the connection."""
+    """A frame that asks the runtime, not the node, for its metrics. The runtime answers with a frame of JSON and closes the connection."""
     return b"Sm" + frame_prefix(cluster)[len(MAGIC) :]
 
 
 def with_length(frame: bytes) -> bytes:
-    """The frame as a stream carries it."""
+    """The frame with its length before it, as a stream carries it."""
     return len(frame).to_bytes(LENGTH_BYTES, "big") + frame
 
 
 class StreamOwner(Protocol):
-    """What the streams tell their node."""
+    """The callbacks of `Streams` to its node's host."""
 
     def on_frame(self, host: int, frame: bytes) -> None:
-        """A frame has come from a peer at this IPv4 address. One of a stranger is handed over cut, to be refused."""
+        """Handle a frame from a peer at this IPv4 address. Of a frame of another cluster only the header is passed, to be refused."""
 
     def refuse(self, reason: str) -> None:
-        """Count what was refused."""
+        """Count refused input."""
 
     def answer(self) -> bytes:
-        """The answer to the `question`."""
+        """The answer to a `question`."""
 
 
 class Streams:
-    """All TCP connections of one node: those that peers opened to `listener`, and one to each peer that it sends to.
+    """All TCP connections of one node: those that peers opened to `listener`, and one to each peer that the node sends to.
 
-    Parameters: `cluster`, the digest; `max_bytes`, the largest frame; `host`, the node's own address, from which it connects.
+    Parameters: `cluster`, the digest of the configuration; `max_bytes`, the size of the largest frame; `owner`, whose callbacks are called.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Streams:
         await self._server.start_serving()
 
     def send(self, endpoint: int, frame: bytes) -> None:
-        """Send a frame to an endpoint, connecting first if need be. It is dropped, and counted, if the peer is down or slow."""
+        """Send a frame to an endpoint, and connect first if needed. If the peer is down or slow, the frame is dropped and counted."""
         peer = self.peers.get(endpoint)
         if peer is None:
             if len(self.peers) >= _MAX_PEERS:
@@ -100,7 +100,7 @@ class Streams:
             del self.peers[down]
 
     def close(self) -> None:
-        """End every connection and listen no more."""
+        """Close every connection and the listening socket."""
         self._accepting.cancel()
         if self._server is not None:
             self._server.close()
@@ -142,7 +142,7 @@ class _Incoming(asyncio.Protocol):
             pass
 
     def _take_frame(self) -> bool:
-        """Handle the first frame of the buffer, if it is whole. A stranger is refused by the first bytes and kept no longer."""
+        """Handle the first frame of the buffer, if it is complete. A connection from another cluster is closed after its first header."""
         buffer, streams = self._buffer, self._streams
         assert self._transport is not None
         if len(buffer) < LENGTH_BYTES or self._transport.is_closing():
@@ -177,7 +177,7 @@ class _Incoming(asyncio.Protocol):
 
 
 class _Peer(asyncio.Protocol):
-    """The connection to one peer. It opens with the first frame, closes when idle, and after a failure waits longer each time."""
+    """The connection to one peer. It opens with the first frame, closes when idle, and backs off exponentially after failures."""
 
     def __init__(self, streams: Streams, endpoint: int) -> None:
         self._streams = streams
@@ -193,11 +193,11 @@ class _Peer(asyncio.Protocol):
 
     @property
     def is_down(self) -> bool:
-        """There is no connection, and none is being opened."""
+        """Whether there is no connection and none is being opened."""
         return self._transport is None and self._connecting is None
 
     def send(self, frame: bytes) -> None:
-        """See `Streams.send`. What waits is bounded by the size of the largest frame, or is that one frame."""
+        """See `Streams.send`. At most `max_bytes` of frames are queued."""
         streams, transport = self._streams, self._transport
         now = streams.loop.time()
         queued = self._waiting_bytes if transport is None else transport.get_write_buffer_size()

@@ -1,4 +1,4 @@
-"""The named timers of a node over an event loop, cheap to set again."""
+"""The named timers of a node on an event loop. Setting a timer again is cheap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from time import monotonic_ns
 
 
 class _Timer:
-    """`deadline_ns`: when it should fire, None if it is not set. `wakes_ns` and `handle`: when the loop will look at it again."""
+    """`deadline_ns`: when the timer should fire; None if it is not set. `wakes_ns` and `handle`: when the loop will check it next."""
 
     __slots__ = ("deadline_ns", "handle", "wakes_ns")
 
@@ -19,9 +19,9 @@ class _Timer:
 
 
 class Timers:
-    """Calls `fire(name)` when a timer's time has come, late rather than early.
+    """Calls `fire(name)` at a timer's deadline or later, never earlier.
 
-    A timer that is set again for later keeps its place in the loop: when the loop looks at it, it waits for the rest.
+    A timer that is set again for later keeps its entry in the loop. When the loop calls it, it is scheduled again for the remaining time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fire: Callable[[str], None]) -> None:
@@ -30,7 +30,7 @@ class Timers:
         self._timers: dict[str, _Timer] = {}
 
     def set(self, name: str, delay_ns: int) -> None:
-        """Fire `name` after `delay_ns`; replaces a timer of that name."""
+        """Fire `name` after `delay_ns` nanoseconds. Replaces a timer of that name."""
         timer = self._timers.get(name)
         if timer is None:
             timer = self._timers[name] = _Timer()
@@ -42,13 +42,13 @@ class Timers:
         self._wake_at(name, timer, deadline_ns)
 
     def cancel(self, name: str) -> None:
-        """Forget `name`, if it is set."""
+        """Cancel the timer `name`, if it is set."""
         timer = self._timers.get(name)
         if timer is not None:
             timer.deadline_ns = None
 
     def close(self) -> None:
-        """Forget them all."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             if timer.handle is not None:
                 timer.handle.cancel()

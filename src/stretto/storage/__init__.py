@@ -1,1 +1,1 @@
-"""What a replica keeps on disk: the layout, and the store over a directory of files. Pure: the files themselves are handed in."""
+"""What a replica keeps on disk: the file layout, and the store over a directory of files. Pure: the caller passes the files in."""

@@ -1,11 +1,10 @@
-"""Reading what a directory holds: which files count, and whether they are as they were written.
+"""Reading a directory: which files are in use, and whether they are intact.
 
-    checkpoint-G      what was persisted before segment G began; none for the first
+    checkpoint-G      what was persisted before segment G began; the first segment has none
     log-G.seg         what was persisted after that
-    log-(G+1).seg ... the same, while checkpoint-(G+1) is not there yet
+    log-(G+1).seg ... later segments, until checkpoint-(G+1) is complete
 
-A crash can leave the end of the newest segment torn, and nothing else. Whatever lies before that has been synced: if it is not good now, it
-was damaged.
+A crash can only leave the end of the newest segment torn. Everything before that has been synced, so if it is not intact, it was damaged.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ _NAME = re.compile(r"(?:log-(\d{10})\.seg|checkpoint-(\d{10}))\Z")
 
 
 def segment_name(generation: int) -> str:
-    """The name of a segment."""
+    """The file name of a segment."""
     return f"log-{generation:010}.seg"
 
 
 def checkpoint_name(generation: int) -> str:
-    """The name of a checkpoint."""
+    """The file name of a checkpoint."""
     return f"checkpoint-{generation:010}"
 
 
 def generation_of(name: str, kind: bytes) -> int | None:
-    """The generation of the file with this name, if it is of that kind."""
+    """The generation in a file name; None if the file is not of that kind."""
     match = _NAME.match(name)
     digits = match and match[1 if kind == SEGMENT else 2]
     return int(digits) if digits else None
@@ -53,7 +52,7 @@ def generation_of(name: str, kind: bytes) -> int | None:
 
 @dataclass(frozen=True)
 class File:
-    """A file that was read. `frames` are the good ones; bytes from `end` on are no part of it; of these `torn_bytes` are torn."""
+    """A file that was read. `frames` are its intact frames. The content ends at byte `end` and is followed by `torn_bytes` torn bytes."""
 
     name: str
     header: Header
@@ -64,9 +63,9 @@ class File:
 
 
 def read_contents(files: ReadableFiles) -> list[File]:
-    """The files that count, the oldest first; none if nothing was persisted here.
+    """Read the files in use, oldest first. The list is empty if nothing was persisted here.
 
-    Raises Corrupt if one of them is missing or not good, ConfigurationError if one is of another version, and StorageFailure.
+    Raises Corrupt if a file is missing or damaged, ConfigurationError if a file has another version, and StorageFailure if reading fails.
     """
     names = files.names()
     checkpoints = [found for name in names if (found := generation_of(name, CHECKPOINT)) is not None]
@@ -85,7 +84,7 @@ def _read_checkpoint(files: ReadableFiles, generation: int) -> File:
     name = checkpoint_name(generation)
     file, data = _read(files, name, CHECKPOINT, generation)
     if file.end < len(data) or not file.frames or file.frames[-1].payload:
-        raise Corrupt(f"{files.place}/{name}", file.end, "there is no good frame, and the checkpoint does not end here")
+        raise Corrupt(f"{files.place}/{name}", file.end, "there is no intact frame, and the checkpoint does not end here")
     return file
 
 
@@ -105,24 +104,24 @@ def _read(files: ReadableFiles, name: str, kind: bytes, generation: int) -> tupl
     except OtherVersion as other:
         raise ConfigurationError(f"{other}; use the Stretto that wrote it", file=place) from None
     if (header.kind, header.generation) != (kind, generation):
-        raise Corrupt(place, 0, "the header is that of another file")
+        raise Corrupt(place, 0, "the header belongs to another file")
     frames = list(frames_of(data, file_seed(data)))
     return File(name, header, len(data), frames, frames[-1].end if frames else HEADER_BYTES), data
 
 
 def _known_to_next(files: ReadableFiles, segment: tuple[File, bytes], successor: tuple[File, bytes]) -> File:
-    """A segment up to where the next one says that it ends. What is behind that is a mark, or was torn."""
+    """A segment up to the end that the next segment's header names. The bytes after that end are a mark, or were torn."""
     file, end = segment[0], successor[0].header.former_end
     if file.end < end:
-        raise Corrupt(f"{files.place}/{file.name}", file.end, f"there is no good frame; the next segment knows of {end} bytes")
+        raise Corrupt(f"{files.place}/{file.name}", file.end, f"there is no intact frame, although the next segment names {end} bytes")
     return replace(file, end=end, frames=[frame for frame in file.frames if frame.end <= end])
 
 
 def _newest(files: ReadableFiles, segment: tuple[File, bytes]) -> File:
-    """The segment that was written last, of which the last frame may be torn."""
+    """The newest segment. Its last frame may be torn."""
     file, data = segment
     behind = good_frame_after(data, file_seed(data), file.end)
     if behind is not None:
-        reason = f"there is no good frame, but one at {behind}: what was written here is damaged"
+        reason = f"there is no intact frame here, but there is one at byte {behind}, so these bytes are damaged"
         raise Corrupt(f"{files.place}/{file.name}", file.end, reason)
     return replace(file, torn_bytes=file.size - file.end)

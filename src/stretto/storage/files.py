@@ -1,6 +1,6 @@
-"""What a store needs of a directory, and how that may fail.
+"""The directory interface that a store needs, and its errors.
 
-The runtime has a real one; the simulation has one that tears, loses and damages what is written.
+The runtime implements it on a real file system. The simulation implements it with torn, lost and damaged writes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Protocol
 
 from stretto.core.errors import StrettoError
 
-REPAIR = "nothing of it was used; start this replica with --repair, which sets the directory aside and recovers from the other replicas"
+REPAIR = "no data was used; start this replica with --repair, which sets the directory aside and recovers from the other replicas"
 
 
 class StorageFailure(StrettoError):
-    """The directory could not be read, written or synced, so what is on disk is not known. The process must end; it never tries again."""
+    """The directory could not be read, written or synced, so the content of the disk is unknown. The process must end without a retry."""
 
 
 class Corrupt(StrettoError):
-    """A file is not what was written: says which, at which byte, what is wrong, and how to repair it.
+    """A file differs from what was written. The message names the file, the byte, the reason, and how to repair it.
 
     Parameters: `file`, with its directory; `offset`, in bytes; `reason`, a sentence.
     """
@@ -31,36 +31,36 @@ class Corrupt(StrettoError):
 
 
 class ReadableFiles(Protocol):
-    """A flat directory, to be read. Every method may raise StorageFailure."""
+    """A flat directory, for reading. Every method may raise StorageFailure."""
 
     @property
     def place(self) -> str:
-        """What people know the directory by."""
+        """The directory's name in messages."""
 
     def names(self) -> list[str]:
-        """The files, in any order; not those that a `replace` left unfinished."""
+        """The names of the files, in any order, without those that an interrupted `replace` left."""
 
     def read(self, name: str) -> bytes:
-        """All of a file. Raises FileNotFoundError if there is none."""
+        """The whole content of a file. Raises FileNotFoundError if it does not exist."""
 
 
 class Files(ReadableFiles, Protocol):
     """A flat directory that one process at a time has for itself. Every method may raise StorageFailure.
 
-    What an earlier process left here is taken to be as durable as it will ever be: who opens the directory sees to that.
+    The implementation makes the directory entries that an earlier process left durable when it opens the directory.
     """
 
     def append(self, name: str, data: bytes | bytearray) -> None:
-        """Add to the end of a file that exists. A crash before the next `sync` leaves any part of it."""
+        """Append to an existing file. A crash before the next `sync` may leave any part of the data."""
 
     def sync(self, name: str) -> None:
-        """Return when all that was appended to the file is durable."""
+        """Make everything that was appended to the file durable."""
 
     def replace(self, name: str, chunks: Iterable[bytes | bytearray]) -> None:
-        """Make a file with this content, in place of one of that name if there is one, atomically; return when it is durable.
+        """Atomically create a file with this content, or replace the file of that name. The file is durable when this returns.
 
-        It may run in a thread of its own, beside calls about other files.
+        It may run in its own thread, concurrently with calls about other files.
         """
 
     def remove(self, name: str) -> None:
-        """Remove a file. It may be there again after a crash."""
+        """Remove a file. It may exist again after a crash."""

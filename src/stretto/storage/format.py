@@ -1,19 +1,19 @@
-"""The layout of the files, byte by byte. docs/storage.md says the same at more length, and what each part is for.
+"""The layout of the files, byte by byte. docs/storage.md describes it too, with the purpose of each part.
 
-A file is a header and then frames. All numbers are big-endian, all checksums CRC-32.
+A file is a header followed by frames. All numbers are big-endian, all checksums CRC-32.
 
     offset  bytes  header                                        offset  bytes  frame
     0       4      magic, "StLg" (segment) or "StCp"             0       4      magic, f5 "Stf"
     4       2      version of this layout                        4       4      length of the payload
     6       2      index of the replica                          8       4      checksum of the payload
     8       8      cluster                                       12      4      checksum of bytes 0 to 11, begun with file and offset
-    16      16     protocol, filled up with zeros                16      -      payload: the records of one burst, a MessagePack array
+    16      16     protocol, padded with zeros                   16      -      payload: the records of one burst, a MessagePack array
     32      8      generation
-    40      8      where the segment before it ends, or 0
+    40      8      where the previous segment ends, or 0
     48      4      checksum of bytes 0 to 47
 
-The checksum of a frame's own header begins with that of the file's header and the frame's offset, so a frame is good in one place of one
-file alone. A frame without payload is a *mark*: it follows a frame whose sync has returned, and it ends a checkpoint.
+The checksum of a frame's own header begins with the checksum of the file's header and the frame's offset, so a frame is valid only at one
+offset of one file. A frame without payload is a *mark*: it follows a frame whose sync has returned, and it ends a checkpoint.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ PROTOCOL_BYTES = 16
 
 
 class BadHeader(Exception):
-    """The first bytes of a file are no header. The text says why, in one sentence."""
+    """The first bytes of a file are not a valid header. The message says why, in one sentence."""
 
 
 class OtherVersion(Exception):
-    """A file is good, but of a version of the layout that is not known here. The text says which."""
+    """A file is intact, but has an unknown version of the layout. The message says which."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose records these are.
+    """The owner of the records.
 
-    `cluster`: eight bytes, the same as long as a replica of this configuration can use them; `index`, the replica's; `protocol`, its
+    `cluster`: eight bytes, a digest of the configuration values that the records depend on; `index`, the replica's; `protocol`, its
     `data_name`.
     """
 
@@ -64,7 +64,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. `former_end`: where the segment before this one ends, 0 if there is none or this is a checkpoint."""
+    """The header of a file. `former_end`: where the previous segment ends; 0 if there is none, or if this is a checkpoint."""
 
     kind: bytes
     identity: Identity
@@ -72,7 +72,7 @@ class Header:
     former_end: int = 0
 
     def encode(self) -> bytes:
-        """The header's bytes."""
+        """The header as bytes."""
         owner = self.identity
         protocol = owner.protocol.encode("ascii")
         assert len(protocol) <= PROTOCOL_BYTES
@@ -82,21 +82,21 @@ class Header:
 
 
 def decode_header(file: bytes) -> Header:
-    """The header that a file begins with. Raises BadHeader or OtherVersion."""
+    """Decode the header of a file. Raises BadHeader or OtherVersion."""
     if len(file) < HEADER_BYTES:
         raise BadHeader(f"the file has {len(file)} bytes, fewer than its header")
     kind, version, index, cluster, protocol, generation, former_end, checksum = _HEADER.unpack_from(file)
     if checksum != crc32(file[: HEADER_BYTES - 4]):
-        raise BadHeader("the header does not have its checksum")
+        raise BadHeader("the checksum of the header is wrong")
     if version != VERSION:
-        raise OtherVersion(f"the layout is of version {version}; this Stretto knows version {VERSION}")
+        raise OtherVersion(f"the layout has version {version}; this Stretto knows version {VERSION}")
     if kind not in KINDS:
         raise BadHeader("this is neither a segment nor a checkpoint")
     return Header(kind, Identity(cluster, index, protocol.rstrip(b"\0").decode("ascii")), generation, former_end)
 
 
 def file_seed(header: bytes) -> int:
-    """What the checksums of the frames of a file with this header begin with."""
+    """The initial checksum value for the frames of a file with this header."""
     return crc32(header[:HEADER_BYTES])
 
 
@@ -112,7 +112,7 @@ def mark(seed: int, offset: int) -> bytes:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame that is as it was written. `payload` is empty if it is a mark."""
+    """An intact frame. `payload` is empty if it is a mark."""
 
     offset: int
     payload: memoryview
@@ -124,7 +124,7 @@ class Frame:
 
 
 def frame_at(file: memoryview, seed: int, offset: int) -> Frame | None:
-    """The frame at an offset of a file, if there is a good one."""
+    """The intact frame at an offset of a file; None if there is none."""
     start = offset + FRAME_BYTES
     if start > len(file):
         return None
@@ -136,9 +136,9 @@ def frame_at(file: memoryview, seed: int, offset: int) -> Frame | None:
 
 
 def frames_of(file: bytes, seed: int, offset: int = HEADER_BYTES) -> Iterator[Frame]:
-    """The frames from `offset` on, until one is not good.
+    """The intact frames from `offset` on, up to the first gap.
 
-    A hole of the size of a mark, with a good frame behind it, was a mark: nothing else is as short, and nothing is lost with it.
+    If an intact frame follows a gap of the size of a mark, the gap was a mark: no other frame is that short, and it holds no data.
     """
     view = memoryview(file)
     while True:
@@ -150,7 +150,7 @@ def frames_of(file: bytes, seed: int, offset: int = HEADER_BYTES) -> Iterator[Fr
 
 
 def good_frame_after(file: bytes, seed: int, offset: int) -> int | None:
-    """Where the first good frame after `offset` is, if there is any."""
+    """The offset of the first intact frame after `offset`; None if there is none."""
     view = memoryview(file)
     while (offset := file.find(FRAME_MAGIC, offset + 1)) >= 0:
         if frame_at(view, seed, offset) is not None:
@@ -159,14 +159,14 @@ def good_frame_after(file: bytes, seed: int, offset: int) -> int | None:
 
 
 class Codec:
-    """Records into frames and back. `record_types`: what a replica of the protocol persists."""
+    """Encodes records into frames and decodes them. `record_types` are the records that a replica of the protocol persists."""
 
     def __init__(self, record_types: Sequence[type[Message]]) -> None:
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._decode = msgspec.msgpack.Decoder(list[reduce(or_, record_types)]).decode  # type: ignore[misc]
 
     def frame(self, records: Sequence[Message], seed: int, offset: int) -> bytearray:
-        """The records, at least one, as the frame for this offset."""
+        """Encode at least one record as the frame for this offset."""
         buffer = bytearray(FRAME_BYTES)
         self._encode_into(records, buffer, FRAME_BYTES)
         payload = memoryview(buffer)[FRAME_BYTES:]

@@ -1,7 +1,7 @@
-"""The store: what a replica persists, burst by burst, so that a crash at any moment leaves the bursts that were synced.
+"""The store persists a replica's records burst by burst. A crash at any moment preserves all bursts that were synced.
 
-Each life of a store begins with files of its own: it reads what is there and writes it again, as a checkpoint with a segment behind it. So
-a torn end is left behind, and what the kernel still has of a write that failed is not taken for what is on disk.
+Each incarnation begins with new files: it reads the existing ones and writes their content again, as a checkpoint and an empty segment. It
+therefore never appends to a torn end, and does not rely on data in the page cache whose write to disk failed.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from stretto.storage.files import Corrupt, Files, ReadableFiles, StorageFailure
 from stretto.storage.format import CHECKPOINT, HEADER_BYTES, SEGMENT, Codec, Header, Identity, file_seed, mark
 
 _RECORDS_A_FRAME = 1_000
-"""Of a checkpoint: few enough that a thread that encodes them lets others run in between."""
+"""Records per frame of a checkpoint: few enough that the thread that encodes them lets other threads run in between."""
 
 
 def decode_records(codec: Codec, files: ReadableFiles, contents: Sequence[File]) -> list[Any]:
-    """The records of the files that count, in order. Raises Corrupt if a frame holds something else."""
+    """Decode the records of the files in use, in order. Raises Corrupt if a frame holds something else."""
     records: list[Any] = []
     for file in contents:
         for frame in file.frames:
             try:
                 records += codec.records(frame)
             except msgspec.MsgspecError as error:
-                raise Corrupt(f"{files.place}/{file.name}", frame.offset, f"these are no records of this protocol: {error}") from None
+                raise Corrupt(f"{files.place}/{file.name}", frame.offset, f"these are not records of this protocol: {error}") from None
     return records
 
 
 class Compaction:
-    """Records that stand for everything before a segment, on their way into a checkpoint. `done`: they are there."""
+    """Writes records that replace everything before a segment into a checkpoint. `done`: the checkpoint is durable."""
 
     def __init__(self, files: Files, codec: Codec, identity: Identity, generation: int, records: Sequence[Message]) -> None:
         self.done = False
@@ -45,7 +45,7 @@ class Compaction:
         self._records = records
 
     def run(self) -> None:
-        """Write the checkpoint, and remove the files that it makes needless. It may run in a thread of its own. Raises StorageFailure."""
+        """Write the checkpoint, then remove the files that it replaces. It may run in its own thread. Raises StorageFailure."""
         self._files.replace(checkpoint_name(self._generation), self._chunks())
         for name in self._files.names():
             if any((found := generation_of(name, kind)) is not None and found < self._generation for kind in (SEGMENT, CHECKPOINT)):
@@ -66,10 +66,10 @@ class Compaction:
 class Store:
     """The records of one replica in a directory.
 
-    `files` is its own from now on; `identity` says whose records they are, `record_types` what they are. `records`: what earlier lives
-    persisted, the oldest first; set it to an empty list when they have been used.
+    Parameters: `files`, which the store owns from now on; `identity`, the owner of the records; `record_types`, their types. `records`
+    holds what earlier incarnations persisted, oldest first. Set it to an empty list after use to free the memory.
 
-    Raises Corrupt, StorageFailure, and ConfigurationError if the directory is another replica's.
+    Raises Corrupt, StorageFailure, and ConfigurationError if the directory belongs to another replica.
     """
 
     def __init__(self, files: Files, identity: Identity, record_types: Sequence[type[Message]]) -> None:
@@ -81,7 +81,7 @@ class Store:
         self._compaction: Compaction | None = None
         self._failed = False
         self.append = self._burst.append
-        """Take a record, which the next `sync` writes. The burst so far and this record are one unit."""
+        """Add a record to the current burst. The next `sync` writes the whole burst as one unit."""
         contents = read_contents(files)
         for file in contents:
             self._check_owner(file)
@@ -92,17 +92,19 @@ class Store:
         found, own = file.header.identity, self._identity
         if found == own:
             return
-        reason = f"this is of replica {found.index} with protocol {found.protocol}, not of replica {own.index} with protocol {own.protocol}"
+        reason = (
+            f"this is data of replica {found.index} with protocol {found.protocol}, not of replica {own.index} with protocol {own.protocol}"
+        )
         if (found.index, found.protocol) == (own.index, own.protocol):
             reason = "this was written with other replicas, another service, or another limits.max_sessions in the configuration"
         raise ConfigurationError(reason, file=f"{self._files.place}/{file.name}")
 
     def _begin(self, contents: list[File]) -> None:
-        """Write anew what was read."""
+        """Write the content that was read into new files."""
         if not contents:
             return self._open_segment(FIRST_GENERATION, 0)
         last = contents[-1]
-        self._files.sync(last.name)  # as the next segment will know of all of it
+        self._files.sync(last.name)  # the next segment's header names this end
         self._open_segment(last.header.generation + 1, last.end)
         return self._new_compaction(self.records).run()
 
@@ -120,27 +122,27 @@ class Store:
 
     @property
     def pending(self) -> bool:
-        """Whether there is something that is not durable yet."""
+        """Whether anything is not durable yet."""
         return bool(self._burst) or self._compacted is not None
 
     def compact(self, records: Sequence[Message]) -> None:
-        """State that `records` stand for everything appended before. What is appended after this, before the next `sync`, is behind them.
+        """Replace everything appended before by `records`. Records appended after this call, before the next `sync`, follow them.
 
-        While an earlier compaction runs, nothing happens: the files grow until the next one.
+        Does nothing while an earlier compaction runs: the files grow until the next one.
         """
         if self._compaction is None or self._compaction.done:
             self._compacted = (records, len(self._burst))
 
     def sync(self) -> Compaction | None:
-        """Return when all that was appended is durable, as one unit: after a crash all of it is there or none.
+        """Make everything that was appended durable, as one unit: after a crash either all of it exists or none.
 
-        If records have been compacted, the rest of that work is returned: it may `run` at any later time, in any thread, or never.
+        After `compact`, returns the rest of that work. It may `run` at any later time, in any thread, or never.
 
-        Raises StorageFailure, and then always, without trying again: what is on disk is not known any more.
+        Raises StorageFailure. After one failure every further call fails without a retry, because the content of the disk is unknown.
         """
         if self._failed:
             raise StorageFailure(f"{self._files.place}: an earlier write has failed")
-        self._failed = True  # until it has gone well
+        self._failed = True  # until the writes below have succeeded
         if self._burst:
             self._write_frame()
         compaction = None if self._compacted is None else self._rotate(*self._compacted)
@@ -160,6 +162,6 @@ class Store:
         self._end = self._synced + len(closing)
 
     def _rotate(self, records: Sequence[Message], compacted: int) -> Compaction:
-        """Begin the next segment; a checkpoint of what is before it is still to be written."""
+        """Begin the next segment. The checkpoint of everything before it is still to be written."""
         self._open_segment(self._generation + 1, self._synced)
         return self._new_compaction([*records, *self._burst[compacted:]])

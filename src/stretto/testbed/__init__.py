@@ -1,1 +1,1 @@
-"""The network's rules on real switches: network namespaces as hosts, Open vSwitch as switches, OpenFlow between them and a controller."""
+"""The network's rules on real switches: network namespaces as hosts, Open vSwitch as switches, and an OpenFlow controller."""

@@ -1,12 +1,12 @@
-"""Other traffic on a testbed: datagrams between hosts that are busy with nothing else, so that links which multicasts pass are congested.
+"""Background traffic on a testbed: datagrams between otherwise idle hosts, which congest links that multicasts use.
 
-For each rack with members of the group, one link downwards to its switch carries the load that is asked for: a link on which the group's
-multicasts come down from the roots, where another one leads to a host in that rack. Order can only suffer where some messages pass a
-queue that others do not, so links between switches are loaded; behind them, on a host's own link, there is one queue for all.
+For each rack with members of the group, one downward link to the rack's switch carries the requested load. It is a link on which the
+group's multicasts come down from the roots, if such a link also leads to a host of that rack. Reordering needs messages that pass different
+queues, so links between switches are loaded. On a host's own link all messages share one queue.
 
-The idle hosts of other racks whose packets come by that link share in it. Each sends in the bursts that the model draws
-(`network.model.traffic`), at the rate of its own link, so that bursts of several hosts meet in the link's queue; some seconds are drawn
-and sent again and again. What overflows queues on the way does not get to the link, which so carries a little less than was asked for.
+The idle hosts of other racks whose packets use that link share its load. Each sends the bursts that the model draws
+(`network.model.traffic`), at the rate of its own link, so that bursts of several hosts meet in the link's queue. A few seconds of traffic
+are drawn and repeated. Packets that overflow earlier queues do not reach the link, so it carries a little less than requested.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _SETTLING_S = 0.3
 _PS_PER_NS = 1_000
 _BITS = 8
 _UNSEEN_BYTES = 24
-"""Of each packet, what the kernel does not count: checksum, preamble and gap."""
+"""Bytes per packet that the kernel does not count: checksum, preamble and gap."""
 
 
 class Target(NamedTuple):
-    """A link to congest: the switch and its port above a rack, the host in that rack that is sent to, and those that send."""
+    """A link to congest: the switch above a rack and its port, the destination host in that rack, and the source hosts."""
 
     switch: str
     port: int
@@ -54,8 +54,10 @@ class Target(NamedTuple):
 
 
 def targets(topology: Topology, group: Group, design: Design) -> tuple[Target, ...]:
-    """The link to congest for each rack with members. `design` decides which ways multicasts take. Raises ConfigurationError if there is
-    nobody to send, or no switch above racks."""
+    """The link to congest for each rack with members. `design` decides which paths multicasts take.
+
+    Raises ConfigurationError if no idle host is left, or if there is no switch above the racks.
+    """
     routes = Routes(topology, Failed(topology))
     ports = ports_towards(routes)
     rooted = msgspec.structs.replace(design, name="topology_aware")
@@ -67,14 +69,14 @@ def targets(topology: Topology, group: Group, design: Design) -> tuple[Target, .
     for rack in dict.fromkeys(topology.rack(member)[0] for member in group.members):
         sources = [host for host in idle if topology.rack(host)[0] != rack]
         if not sources:
-            raise ConfigurationError("every host is a sender or a receiver; some must be left for other traffic", key="background")
+            raise ConfigurationError("every host is a sender or a receiver; background traffic needs other hosts", key="background")
         choices = []
         for host in topology.hosts:
             if topology.rack(host)[0] == rack:
                 links = {source: _last_link(topology, ports, source, host) for source in sources}
                 for link in dict.fromkeys(links.values()):
                     choices.append(Target(*link, host, tuple(source for source in sources if links[source] == link)))
-        # Rather to a host beside the members than to one of them, whose own link would be loaded as well.
+        # Prefer an idle host of the rack to a member, because a member's own link would be loaded too.
         found.append(max(choices, key=lambda to: (passed[to[:2]] > 0, to.destination in idle, len(to.sources), passed[to[:2]])))
     return tuple(found)
 
@@ -90,7 +92,7 @@ def _last_link(topology: Topology, ports: dict[str, dict[str, int]], source: str
 
 @contextmanager
 def background(fabric: Fabric, chosen: Sequence[Target], traffic: Background) -> Iterator[None]:
-    """Send other traffic to these targets for as long as this lasts. It has begun when this is entered."""
+    """Send background traffic to these targets. It has begun when the context is entered, and ends with it."""
     plan = fabric.plan
     if not traffic.load:
         yield
@@ -99,7 +101,7 @@ def background(fabric: Fabric, chosen: Sequence[Target], traffic: Background) ->
         hosts = sorted({source for target in chosen for source in target.sources})
         sockets = {host: opened.enter_context(open_socket(plan, host)) for host in hosts}
         for target in chosen:
-            # Nobody reads it, but somebody must have the port, or the host would answer that nobody has.
+            # A socket must have the port, although nothing reads it; otherwise the host would answer with ICMP port unreachable.
             opened.enter_context(open_socket(plan, target.destination)).bind((plan.address(target.destination), PORT))
         sending = opened.enter_context(sender(_sends(fabric, chosen, traffic, sockets), PERIOD_S * 10**9))
         sending.start(time.monotonic_ns())
@@ -108,7 +110,7 @@ def background(fabric: Fabric, chosen: Sequence[Target], traffic: Background) ->
 
 
 def busy_s(fabric: Fabric, target: Target) -> float:
-    """For how many seconds altogether a target's link has been sending since it was made."""
+    """The total time in seconds for which a target's link has been sending since it was made."""
     interface = fabric.plan.interface(target.switch, target.port)
     shown = namespaces.run(*fabric.command(target.switch), "ip", "-json", "-statistics", "link", "show", "dev", interface)
     sent = msgspec.json.decode(shown)[0]["stats64"]["tx"]
@@ -117,7 +119,7 @@ def busy_s(fabric: Fabric, target: Target) -> float:
 
 
 def _sends(fabric: Fabric, chosen: Sequence[Target], traffic: Background, sockets: dict[str, socket.socket]) -> Sends:
-    """A period of every source's share of every target's load, in one order of time."""
+    """One period of every source's share of every target's load, in the order of time."""
     streams = [(source, target) for target in chosen for source in target.sources]
     by, at, sizes = [], [], []
     for index, (source, target) in enumerate(streams):

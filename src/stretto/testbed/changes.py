@@ -1,15 +1,15 @@
-"""In which order flows are replaced while packets travel.
+"""The order in which flows are replaced while packets travel.
 
-Three steps, and in each all switches at once; the next begins when all have confirmed:
+There are three steps. Each is done on all switches at once, and the next begins when all have confirmed:
 
-    1  what is new inside of the network, on no packet's way yet unless the way there was there before
-    2  what is new, changed or gone at the ports of hosts: from here on packets take the new ways, which are complete
-    3  what is gone inside: packets on the old ways have arrived
+    1  add the new flows inside the network; no packet meets them yet, except on paths that existed before
+    2  add, change and delete flows at the ports of hosts; from now on packets take the new paths, which are complete
+    3  delete the old flows inside the network; packets on the old paths have arrived
 
-So a receiver whose way stays loses nothing, and one that gets a new way is served by the old one until the new one is whole. While
-switches differ, a packet may meet old and new rules. It goes round in no circle: under one design each rule leads up or leads down, and
-after a rule that leads down come only such (in all but plain the label says which, in plain the port of arrival). Rules of two designs
-read labels differently, so between designs everything old goes first (steps 2 and 3), and messages of that moment are lost.
+A receiver whose path stays the same therefore loses nothing. A receiver that gets a new path is served over the old one until the new one
+is complete. While switches differ, a packet may meet old and new rules, but it cannot loop: under one design each rule leads up or down,
+and a rule that leads down is followed only by such rules (the label distinguishes them, under plain the port of arrival). Two designs
+interpret labels differently, so when the design changes, all old flows are deleted first (steps 2 and 3), and messages in transit are lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stretto.testbed.openflow import GROUP_ADD, GROUP_DELETE, GROUP_MODIFY, IN_P
 
 
 def steps(installed: Table, wanted: Table, host_ports: Collection[int]) -> tuple[list[Message], ...]:
-    """What to send to a switch in each step; `host_ports` are those that hosts hang at."""
+    """The messages for a switch in each step. `host_ports` are its ports to hosts."""
     entrances = {port.to_bytes(4, "big") for port in host_ports}
     new = [wanted.flows[key] for key in wanted.flows if installed.flows.get(key) != wanted.flows[key]]
     gone = [flow for key, (flow, _) in installed.flows.items() if key not in wanted.flows]
@@ -39,7 +39,7 @@ def steps(installed: Table, wanted: Table, host_ports: Collection[int]) -> tuple
 
 
 def applied(table: Table, messages: Iterable[Message]) -> Table:
-    """What a switch holds that held `table` and has done this."""
+    """The table of a switch that held `table` after it has processed the messages."""
     flows, groups = dict(table.flows), dict(table.groups)
     for message in messages:
         match message:
@@ -57,12 +57,12 @@ def applied(table: Table, messages: Iterable[Message]) -> Table:
 
 
 def _enters(flow: Flow, entrances: Collection[bytes]) -> bool:
-    """Whether it is for packets that a host sends."""
+    """Whether the flow matches packets that arrive from a host."""
     return any(field.kind == IN_PORT and field.value in entrances for field in flow.match)
 
 
 def _hides(old: Flow, new: Flow) -> bool:
-    """Whether packets that are meant for the new flow might still meet the old one."""
+    """Whether the old flow could match packets that are meant for the new one."""
     return old.table == new.table and old.priority >= new.priority and _overlap(old.match, new.match)
 
 

@@ -1,7 +1,7 @@
-"""The controller's connection to one switch: opened again whenever it is lost, and never in doubt about what the switch holds.
+"""The controller's connection to one switch. It reconnects whenever the connection is lost, and tracks the table of the switch.
 
-Flows and groups of a switch outlive a connection. So a switch is asked for its ports, flows and groups before it counts as connected, and
-`table` is what it holds from then on.
+The flows and groups of a switch outlive a connection. The channel therefore reads the switch's ports, flows and groups before it counts as
+connected, and keeps `table` up to date from then on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T", FlowEntry, Group, Port)
 _RETRY_S = 0.05
 _ECHO_S = 0.5
 _SILENCE_S = 2.0
-"""How long a switch may take to answer. A process that ends closes its connection, which is noticed at once; this is for one that hangs."""
+"""How long a switch may take to answer. This detects a process that hangs; a process that ends closes its connection."""
 _MOST_ENTRIES = 200_000
 _MISS_SEND_BYTES = 128
 
@@ -34,11 +34,11 @@ class Refused(StrettoError):
 
 
 class Lost(StrettoError):
-    """There is no connection to a switch, or there was none any more before it answered."""
+    """There is no connection to a switch, or it was lost before the answer."""
 
 
 class _Question:
-    """A request that waits for its answer, a message of type `expected`, of which parts may have come."""
+    """A request that waits for its answer, a message of type `expected`. An answer in several parts collects in `entries`."""
 
     def __init__(self, expected: type[Message]) -> None:
         self.expected = expected
@@ -47,13 +47,13 @@ class _Question:
 
 
 class Channel:
-    """The connection to the switch that listens at a Unix socket. `changed` is called when it comes or goes, and when a port does."""
+    """The connection to the switch that listens at a Unix socket. `changed` is called when the connection or a port goes up or down."""
 
     def __init__(self, socket: Path, changed: Callable[[], None]) -> None:
         self.connected = False
         self.table = EMPTY
         self.up: set[int] = set()
-        """The ports that packets can pass."""
+        """The ports that are up."""
         self._socket = socket
         self._changed = changed
         self._writer: asyncio.StreamWriter | None = None
@@ -70,7 +70,7 @@ class Channel:
             await asyncio.sleep(_RETRY_S)
 
     async def carry_out(self, messages: Sequence[Message]) -> list[str]:
-        """Send changes of flows and groups. Returns, when all are done, what the switch refused.
+        """Send changes of flows and groups, and wait until all are done. Returns what the switch refused.
 
         Raises Lost if the connection is lost before that.
         """
@@ -82,15 +82,15 @@ class Channel:
         return list(self._refusals)
 
     async def read(self) -> Table:
-        """What the switch says that it holds. Raises Lost or Refused."""
+        """Read the flows and groups from the switch. Raises Lost or Refused."""
         return table_from(await self._list(openflow.FLOWS, FlowEntry), await self._list(openflow.GROUPS, Group))
 
     async def packets(self) -> Counter[int]:
-        """How many packets flows have met, by their cookies. Raises Lost or Refused."""
-        met: Counter[int] = Counter()
+        """How many packets the flows have matched, by cookie. Raises Lost or Refused."""
+        matched: Counter[int] = Counter()
         for _, cookie, packets in await self._list(openflow.FLOWS, FlowEntry):
-            met[cookie] += packets
-        return met
+            matched[cookie] += packets
+        return matched
 
     async def _converse(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -98,12 +98,12 @@ class Channel:
                 tasks.create_task(self._receive(reader))
                 tasks.create_task(self._talk())
         except* (OSError, EOFError, StrettoError):
-            pass  # all mean that the connection is of no use any more
+            pass  # each of these means that the connection is unusable
         finally:
             self._lose()
 
     async def _talk(self) -> None:
-        """Make the switch known, then see that it is there."""
+        """Read the state of the switch, then check regularly that it answers."""
         self._send(openflow.Hello())
         self._send(openflow.SetConfig(_MISS_SEND_BYTES))
         async with asyncio.timeout(_SILENCE_S):

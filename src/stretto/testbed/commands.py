@@ -1,7 +1,7 @@
-"""What the controller of a testbed is asked and answers, and whoever asks it.
+"""The commands to the controller of a testbed, their answers, and the client.
 
-One line of JSON each way, over the socket `Plan.controller_socket`: a command with its name as `command`, and the answer under `done`, or
-under `error` why there is none.
+A command is one line of JSON over the socket `Plan.controller_socket`, with its name as `command`. The answer is one line too: the result
+under `done`, or the reason why there is none under `error` (wrong use) or `failure`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SetDesign(msgspec.Struct, frozen=True, tag_field="command", tag="set_desig
 
 
 class SetGroups(msgspec.Struct, frozen=True, tag_field="command", tag="set_groups", forbid_unknown_fields=True):
-    """These are the groups from now on, and there are no others. Answered by a `Change`."""
+    """Use these groups and no others from now on. Answered by a `Change`."""
 
     groups: tuple[Group, ...]
 
@@ -39,29 +39,29 @@ class Status(msgspec.Struct, frozen=True, tag_field="command", tag="status", for
 
 
 class Verify(msgspec.Struct, frozen=True, tag_field="command", tag="verify", forbid_unknown_fields=True):
-    """Compare what all switches hold with what they should. Answered by a `Verification`."""
+    """Compare the tables of all switches with the compiled ones. Answered by a `Verification`."""
 
 
 class Events(msgspec.Struct, frozen=True, tag_field="command", tag="events", forbid_unknown_fields=True):
-    """Answered by a list of the changes with a number above `since`, as far as they are remembered."""
+    """Answered by a list of the remembered changes with a number above `since`."""
 
     since: int = 0
 
 
 class Installed(msgspec.Struct, frozen=True, tag_field="command", tag="installed", forbid_unknown_fields=True):
-    """Answered by a list of the rules that switches hold, as `network.rules.rows` has them, with the packets that each has met."""
+    """Answered by a list of the installed rules, as rows of `network.rules.rows`, with the packets that each has matched."""
 
 
 Command = SetDesign | SetGroups | Status | Verify | Events | Installed
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Something happened, and what the controller did about it.
+    """An event and the controller's reaction to it.
 
-    `causes` are such as `root0 failed`, `p0t0:5 repaired`, `design serialised`, `groups`. Times are those of CLOCK_MONOTONIC, in ns: when
-    the controller noticed or was asked, when it knew what to do, and when the last switch confirmed. `flows` counts those added,
-    changed and deleted. `moved` names for each group whose roots changed those before and after. `refused` is not empty if a switch did
-    not do as it was told.
+    Examples of `causes` are `root0 failed`, `p0t0:5 repaired`, `design serialised` and `groups`. Times are CLOCK_MONOTONIC in ns: when the
+    controller noticed the event or got the command, when it had computed the new tables, and when the last switch had confirmed. `flows`
+    counts the flows that were added, changed or deleted. `moved` has the old and new roots of each group whose roots changed. `refused`
+    lists the requests that switches refused.
     """
 
     number: int
@@ -75,8 +75,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What a controller has been told and sees. `failed` are switches, and links by their first ends; `cut` is that of
-    `network.controller`; `changes` is the number of the last change."""
+    """The state of a controller: its design and groups, and the failures that it sees.
+
+    `failed` has switches, and links by their first ends; `cut` is that of `network.controller`; `changes` is the number of the last change.
+    """
 
     design: Design
     groups: tuple[Group, ...]
@@ -87,7 +89,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Deviation(msgspec.Struct, frozen=True):
-    """A flow or group that a switch should hold and does not, or holds and should not."""
+    """A flow or group that is missing on a switch, unexpected, or wrong."""
 
     switch: str
     kind: str
@@ -95,9 +97,9 @@ class Deviation(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """What a comparison found: how much was compared, what deviates, and what the rules that switches obey do wrong.
+    """The result of a verification: how much was compared, the deviations, and the violations by the rules that the switches obey.
 
-    `unreachable` switches were not asked.
+    `unreachable` switches were not compared.
     """
 
     switches: int
@@ -115,9 +117,9 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 class ControllerClient:
-    """Asks the controller that listens at `path`. Each call answers when the switches have confirmed.
+    """A client of the controller that listens at `path`. Each call returns when the switches have confirmed.
 
-    All raise ConfigurationError for what makes no sense, in which case nothing has changed, and StrettoError if there is no controller.
+    All calls raise ConfigurationError for invalid arguments, in which case nothing has changed, and StrettoError if no controller answers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,23 +130,23 @@ class ControllerClient:
         return self._ask(SetDesign(design), Change)
 
     def set_groups(self, groups: tuple[Group, ...]) -> Change:
-        """These are the groups from now on, and there are no others."""
+        """Use these groups and no others from now on."""
         return self._ask(SetGroups(groups), Change)
 
     def status(self) -> State:
-        """What the controller has been told and sees."""
+        """The design, the groups and the failures that the controller sees."""
         return self._ask(Status(), State)
 
     def verify(self) -> Verification:
-        """Compare what all switches hold with what they should."""
+        """Compare the tables of all switches with the compiled ones."""
         return self._ask(Verify(), Verification)
 
     def events(self, since: int = 0) -> list[Change]:
-        """The changes with a number above `since`, as far as they are remembered."""
+        """The remembered changes with a number above `since`."""
         return self._ask(Events(since), list[Change])
 
     def installed(self) -> list[dict[str, Any]]:
-        """The rules that switches hold, a row each, with the packets that each has met."""
+        """The installed rules, a row each, with the packets that each has matched."""
         return self._ask(Installed(), list[dict[str, Any]])
 
     def _ask(self, command: Command, kind: type[T]) -> T:

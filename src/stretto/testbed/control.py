@@ -1,7 +1,7 @@
-"""The controller of a testbed: keeps what all switches hold in step with the groups, the design, and what has failed.
+"""The controller of a testbed: keeps the tables of all switches up to date with the groups, the design and the failures.
 
-A port that goes down at either end of a link means that the link has failed; a lost connection, that the switch has. What the rules are
-then is for `network.controller` to say, the same that the model has; they are installed in the order that `changes` gives.
+If a port goes down at either end of a link, the link has failed; if the connection to a switch is lost, the switch has failed.
+`network.controller`, which the model uses too, computes the rules. They are installed in the order that `changes` gives.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REMEMBERED = 1_000
 
 
 class TestbedController:
-    """Rules the switches of a testbed while `run` does. Raises ConfigurationError for a topology that does not fit such switches."""
+    """Controls the switches of a testbed while `run` is active. Raises ConfigurationError if a switch has too many ports."""
 
     def __init__(self, plan: Plan) -> None:
         self.topology = plan.topology
@@ -56,7 +56,7 @@ class TestbedController:
         self._news = asyncio.Event()
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Rule, until cancelled. `ready` is set when all switches that were found hold what they should."""
+        """Control the switches until cancelled. `ready` is set when all switches that were found have their tables."""
         async with asyncio.TaskGroup() as tasks:
             for channel in self._channels.values():
                 tasks.create_task(channel.run())
@@ -71,7 +71,7 @@ class TestbedController:
                 ready.set()
 
     async def set_design(self, design: Design) -> Change:
-        """Compile all groups under another design. All rules of the old one go first, so for a moment no messages are delivered."""
+        """Compile all groups under another design. The old rules are deleted first, so no messages are delivered for a moment."""
         noticed_ns = time.monotonic_ns()
         async with self._changing:
             await self._look()
@@ -81,7 +81,7 @@ class TestbedController:
             return await self._become(model, [f"design {design.name}"], noticed_ns)
 
     async def set_groups(self, groups: Iterable[Group]) -> Change:
-        """Have these groups and no others. Raises ConfigurationError, and changes nothing, if they make no sense."""
+        """Use these groups and no others. Raises ConfigurationError, and changes nothing, if they are invalid."""
         noticed_ns = time.monotonic_ns()
         async with self._changing:
             named = tuple(groups)
@@ -92,7 +92,7 @@ class TestbedController:
             return await self._become(model, ["groups"], noticed_ns)
 
     def status(self) -> State:
-        """What the controller was told and sees."""
+        """The design, the groups and the failures that the controller sees."""
         model = self.model
         roots = {address: model.roots(address) for address in model.groups}
         failed = tuple(sorted(model.failed.elements))
@@ -100,11 +100,11 @@ class TestbedController:
         return State(model.design, tuple(model.groups.values()), roots, failed, model.cut, last)
 
     def events(self, since: int) -> list[Change]:
-        """The changes with a number above `since`, as far as they are remembered."""
+        """The remembered changes with a number above `since`."""
         return [change for change in self._changes if change.number > since]
 
     async def verify(self) -> Verification:
-        """Compare what all switches hold with what they should, and check what that does to packets."""
+        """Compare the tables of all switches with the compiled ones, and check what the installed rules do to packets."""
         async with self._changing:
             held = await self._held()
             wanted = self._tables(self.model)
@@ -117,7 +117,7 @@ class TestbedController:
         return Verification(len(held), flows, groups, verdict.checked, unreachable, tuple(found), tuple(verdict.violations))
 
     async def installed(self) -> list[dict[str, Any]]:
-        """The rules that switches obey, as `rules.rows` has them, with the packets that each has met."""
+        """The rules that the switches obey, as rows of `rules.rows`, with the packets that each has matched."""
         rows: list[dict[str, Any]] = []
         async with self._changing:
             for name, table in (await self._held()).items():
@@ -128,13 +128,13 @@ class TestbedController:
         return rows
 
     def _on_change(self) -> None:
-        """A switch came, went, or told of a port."""
+        """Note that a connection or a port has changed."""
         if not self._news.is_set():
             self._noticed_ns = time.monotonic_ns()
             self._news.set()
 
     def _failed(self) -> set[str]:
-        """The switches that are not connected, and the links that are down at either end, by their first ends."""
+        """The switches that are not connected, and the links that are down at either end (by their first ends)."""
         channels = self._channels
         failed = {name for name, channel in channels.items() if not channel.connected}
         for link in self.topology.links:
@@ -158,7 +158,7 @@ class TestbedController:
         return model
 
     async def _become(self, model: Controller, causes: list[str], noticed_ns: int) -> Change:
-        """Make the switches do what a model says."""
+        """Install the rules of a model on the switches."""
         tables = self._tables(model)
         computed_ns = time.monotonic_ns()
         old, self.model = self.model, model
@@ -167,22 +167,22 @@ class TestbedController:
         moved = {address: pair for address, pair in roots.items() if pair[0] != pair[1]}
         number = self._changes[-1].number + 1 if self._changes else 1
         change = Change(number, tuple(causes), noticed_ns, computed_ns, time.monotonic_ns(), flows, moved, tuple(refused))
-        if causes or flows:  # a failure is seen again by each port that loses its carrier
+        if causes or flows:  # each port that loses its carrier reports the same failure again
             self._changes.append(change)
         return change
 
     def _tables(self, model: Controller) -> dict[str, Table]:
-        """What the switches that are there must hold."""
+        """The tables that the connected switches must have."""
         own, unicast = model.rules, ports_towards(Routes(self.topology, model.failed))
         connected = [name for name, channel in self._channels.items() if channel.connected]
         return {name: table_of(own.get(name, ()), self._addresses, unicast[name]) for name in connected}
 
     async def _install(self, tables: Mapping[str, Table]) -> tuple[int, list[str]]:
-        """Make switches hold this. Returns how many flows that changed, and what was refused."""
+        """Install these tables. Returns how many flows were changed, and what was refused."""
         refused: list[str] = []
 
         async def carry_out(name: str, messages: list[Message]) -> None:
-            with contextlib.suppress(Lost, Refused):  # the switch is lost; what that means is on its way
+            with contextlib.suppress(Lost, Refused):  # the channel reports the loss of the switch
                 refused.extend(f"{name}: {reason}" for reason in await self._channels[name].carry_out(messages))
 
         todo = {name: steps(self._channels[name].table, table, self._host_ports.get(name, ())) for name, table in tables.items()}
@@ -191,7 +191,7 @@ class TestbedController:
         return sum(len(messages) for step in todo.values() for messages in step), refused
 
     async def _look(self) -> None:
-        """Learn again what all switches hold: others may have changed it, which is put right."""
+        """Read the tables of all switches again. If something else has changed them, the next installation corrects that."""
         for name, table in (await self._held()).items():
             self._channels[name].table = table
 

@@ -1,4 +1,4 @@
-"""How what a switch holds differs from what it should hold, told so that one can find it in the switch."""
+"""The differences between the table of a switch and the table that it should have, described so that they can be found in the switch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = {
 
 
 def deviations(switch: str, wanted: Table, held: Table) -> Iterator[Deviation]:
-    """What is missing on a switch, what it has that is not wanted, and what is not as it should be."""
+    """The flows and groups that are missing on a switch, unexpected, or wrong."""
     for key in sorted(wanted.flows.keys() | held.flows.keys()):
         should, does = wanted.flows.get(key), held.flows.get(key)
         if should is None and does is not None:

@@ -1,8 +1,8 @@
-"""Multicasts from the senders of a group to its members, on a testbed: who received what, when, in which order.
+"""Multicasts from the senders of a group to its members on a testbed, with the order and times of their arrival.
 
-Receivers are sockets on the members' hosts whose buffers hold many messages, so the order and the time of arrival are what the kernel
-saw, not when some process had its turn; they are emptied now and then. The kernel's stamps are of the wall clock; they are told in
-the monotonic clock of everything else, by what the two clocks said when the exchange began.
+The receivers are sockets on the members' hosts with large buffers, which are emptied regularly. The order and the times of arrival are
+those of the kernel, so they do not depend on when a process runs. The kernel's timestamps are wall-clock times; they are converted to the
+monotonic clock by the difference of the two clocks at the beginning of the exchange.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from stretto.testbed.sending import Sender, Sends, open_socket, sender
 
 PORT = 8383
 _BUFFER_BYTES = 32 << 20
-_SO_RCVBUFFORCE = 33  # Linux; the socket module names neither
+_SO_RCVBUFFORCE = 33  # Linux; the socket module has no name for these two
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
 _LARGEST = 2_048
 _EMPTIED_SECONDS = 0.01
 _LEAD_NS = 20_000_000
-"""From the decision to start until the start."""
+"""The time between the decision to start and the start."""
 _QUIET_SECONDS = 0.3
-"""What has not come when nothing has come for so long is lost."""
+"""When no message has arrived for this long, the missing ones count as lost."""
 _WARM_UP_EACH = 20
 _WARM_UP_RATE = 500
 PS_PER_NS = 1_000
@@ -44,8 +44,10 @@ PS_PER_NS = 1_000
 
 @dataclass(frozen=True)
 class Exchanged:
-    """What became of the messages, times in picoseconds since the start; `at` as in the model's deliveries. `late_us` is by how much the
-    sender missed the moments at which messages were due (p50, p99); `ignored` counts by reason what receivers got besides."""
+    """The result of an exchange. Times are picoseconds since the start; `at` is as in the model's deliveries.
+
+    `late_us` is how late messages were sent (p50, p99); `ignored` counts other datagrams at the receivers by reason.
+    """
 
     sent_ps: Times
     at: dict[str, Times]
@@ -54,7 +56,7 @@ class Exchanged:
 
 
 class Exchange:
-    """Messages on their way; made by `exchange`. Somebody has to call `run` or `finish` often enough that no buffer overflows."""
+    """An exchange in progress, made by `exchange`. The caller must call `run` or `finish` before a buffer overflows."""
 
     def __init__(self, sender: Sender, receivers: dict[str, socket.socket], arrivals: dict[str, Arrivals], messages: Messages) -> None:
         self._sender = sender
@@ -63,11 +65,11 @@ class Exchange:
         self._messages = messages
         self._wall_ns = time.time_ns() - time.monotonic_ns()
         self.start_ns = time.monotonic_ns() + _LEAD_NS
-        """When message time 0 is, in the monotonic clock."""
+        """The monotonic time that is message time 0."""
         sender.start(self.start_ns)
 
     def received(self) -> int:
-        """Take what the sockets hold; how many copies have come altogether."""
+        """Read all datagrams from the sockets. Returns how many copies have arrived in total."""
         for host, sock in self._receivers.items():
             arrivals = self._arrivals[host]
             while True:
@@ -79,13 +81,13 @@ class Exchange:
         return sum(map(len, self._arrivals.values()))
 
     def run(self, until_ns: int, progress: Callable[[int], None] = lambda copies: None) -> None:
-        """Go on until that time of the monotonic clock. `progress` is told how many copies have come."""
+        """Continue until that time of the monotonic clock. `progress` is called with the number of copies that have arrived."""
         while time.monotonic_ns() < until_ns:
             progress(self.received())
             time.sleep(_EMPTIED_SECONDS)
 
     def finish(self, progress: Callable[[int], None] = lambda copies: None) -> Exchanged:
-        """Wait until all is sent, and has come or is lost. Raises TrafficFailure if the sender has died."""
+        """Wait until all messages are sent, and have arrived or are lost. Raises TrafficFailure if the sender has died."""
         while not self._sender.is_done():
             progress(self.received())
             time.sleep(_EMPTIED_SECONDS)
@@ -112,9 +114,9 @@ class Exchange:
 
 @contextmanager
 def exchange(plan: Plan, group: Group, messages: Messages) -> Iterator[Exchange]:
-    """Begin to send these messages to the group. Their flows are those from its senders, in their order.
+    """Begin to send these messages to the group. Flow i is that of the group's sender i.
 
-    Raises NoNetwork if a host is not there, TrafficFailure if the sender does not start.
+    Raises NoNetwork if a host does not exist, TrafficFailure if the sender does not start.
     """
     run = os.urandom(RUN_BYTES)
     with ExitStack() as opened:
@@ -135,14 +137,14 @@ def exchange(plan: Plan, group: Group, messages: Messages) -> Iterator[Exchange]
 
 
 def evenly(group: Group, count: int, rate: float, size_bytes: int = 128) -> Messages:
-    """Messages at even distances, of the group's senders in turn: `count` and `rate`, in messages a second, are those of all together."""
+    """Evenly spaced messages of the group's senders in turn. `count` and `rate` (messages per second) are for all senders together."""
     flows = tuple((group.address, sender) for sender in group.senders)
     times = (np.arange(count) * (PS_PER_S / rate)).astype(np.int64)
     return Messages(flows, np.arange(count) % len(flows), times, size_bytes)
 
 
 def warm_up(plan: Plan, group: Group) -> None:
-    """Send a few messages: a switch handles the first packet of a flow in another thread, where the next ones overtake it."""
+    """Send a few messages first. A switch handles the first packet of a flow in another thread, where later packets can overtake it."""
     with exchange(plan, group, evenly(group, _WARM_UP_EACH * len(group.senders), _WARM_UP_RATE)) as exchanging:
         exchanging.finish()
 

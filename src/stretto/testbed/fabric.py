@@ -1,6 +1,6 @@
-"""A testbed on this machine: made, looked at, damaged, mended and removed.
+"""A testbed on this machine: make it, inspect it, kill and revive its parts, repair it and remove it.
 
-Its namespaces, cables and switches are what `Plan` says; what was made is in its `Record`. Only these are ever touched.
+`Plan` names its namespaces, cables and switches, and its `Record` lists what was made. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from stretto.testbed.record import Record, TestbedFailure
 from stretto.testbed.switch import Switch, start_all
 
 SCALE = 0.02
-"""Links of 1 Gbit/s have 20 Mbit/s: what switches of one machine forward is enough to fill several."""
+"""The default factor on link rates: a link of 1 Gbit/s has 20 Mbit/s, so that the switches of one machine can fill several links."""
 _END_SECONDS = 2.0
 
 Progress: TypeAlias = Callable[[str], None]
-"""Called with what is being done."""
+"""Called with the current step, as text."""
 
 
 State: TypeAlias = Literal["up", "killed", "down"]
-"""Of a switch or cable: works, was killed by `kill`, or does not work for another reason."""
+"""The state of a switch or cable: it works, it was killed by `kill`, or it does not work for another reason."""
 
 
 class SwitchStatus(msgspec.Struct, frozen=True):
-    """A switch, and the process that forwards its packets, if that runs."""
+    """A switch, and the id of the process that forwards its packets; None if that does not run."""
 
     name: str
     state: State
@@ -46,7 +46,7 @@ class SwitchStatus(msgspec.Struct, frozen=True):
 
 
 class CableStatus(msgspec.Struct, frozen=True):
-    """A link between these two nodes, called by its upper end, and its rate in bits per second."""
+    """A link between two nodes, named by its upper end, and its rate in bits per second."""
 
     name: str
     state: State
@@ -55,7 +55,7 @@ class CableStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A testbed as it is. `scale`: the factor on links' rates; `complete`: whether all of it was made; `hosts`: their addresses."""
+    """The state of a testbed. `scale`: the factor on link rates; `complete`: whether all of it was made; `hosts`: their addresses."""
 
     name: str
     directory: str
@@ -68,13 +68,13 @@ class Status(msgspec.Struct, frozen=True):
 
     @property
     def healthy(self) -> bool:
-        """Whether everything is there and works."""
+        """Whether everything exists and works."""
         states = [switch.state for switch in self.switches] + [cable.state for cable in self.cables]
         return self.complete and self.controller_pid is not None and all(state == "up" for state in states)
 
 
 class Fabric:
-    """The testbed of this plan, whether it is there or not. `scale`: the factor on the rates of all links."""
+    """The testbed of this plan, whether or not it exists. `scale`: the factor on the rates of all links."""
 
     def __init__(self, plan: Plan, scale: float = SCALE) -> None:
         if not 0.0001 <= scale <= 1:
@@ -86,7 +86,7 @@ class Fabric:
 
     @classmethod
     def existing(cls, name: str = "testbed") -> Fabric:
-        """The testbed of that name, as it was made. Raises TestbedFailure if there is none, NoNetwork without root."""
+        """The existing testbed of that name. Raises TestbedFailure if there is none, NoNetwork without root."""
         directory = planning.directory(name)
         _require_root()
         made = record.load(directory)
@@ -95,21 +95,21 @@ class Fabric:
         return cls(Plan(made.topology, name), made.scale)
 
     def command(self, node: str) -> tuple[str, ...]:
-        """What to put before a command so that it runs on that host or switch; its process id stays the one that was started."""
+        """The prefix that makes a command run on a host or switch. The process id stays that of the started process."""
         return namespaces.command(self.plan.namespace(node))
 
     def entered(self, node: str) -> AbstractContextManager[None]:
-        """This thread, and threads and processes that it starts, are on that host or switch. Raises NoNetwork if it is not there."""
+        """Move this thread, and the threads and processes that it starts, to a host or switch. Raises NoNetwork if it does not exist."""
         return namespaces.entered(self.plan.namespace(node))
 
     def up(self, progress: Progress = lambda what: None) -> Literal["made", "mended", "unchanged"]:
-        """Make it, or what is missing of it; which of them it was.
+        """Make the testbed, or bring back what is missing of it. Returns what was done.
 
-        Raises NoNetwork or ConfigurationError if this machine cannot have it, TestbedFailure if its names are taken, or if it is there
-        with another topology or scale. Whatever ends this early, nothing is left that was not there before.
+        Raises NoNetwork or ConfigurationError if this machine does not allow it, TestbedFailure if its names are taken or if it exists with
+        another topology or scale. If this is interrupted, nothing new is left behind.
         """
         probe.require(self.plan)
-        with record.alone(self.plan.directory):
+        with record.locked(self.plan.directory):
             made = record.load(self.plan.directory)
             if made is not None and made.complete:
                 self._refuse_if_different(made)
@@ -124,7 +124,7 @@ class Fabric:
             return "made"
 
     def status(self) -> Status:
-        """What it is made of and whether it works. Raises TestbedFailure if it is not there."""
+        """The parts of the testbed and their states. Raises TestbedFailure if it does not exist."""
         made = self._load()
         working = {switch: self._working_ports(switch) for switch in self.plan.switches}
         pids = {name: switch.pid for name, switch in self._switches.items()}
@@ -139,14 +139,14 @@ class Fabric:
         return Status(self.plan.name, place, self.scale, made.complete, controller, switches, cables, addresses)
 
     def kill(self, what: str) -> bool:
-        """A switch loses its power, or a link is cut: neighbours see their ports without a carrier. False if it was so already.
+        """Cut the power of a switch, or cut a link. The neighbours' ports lose their carrier. Returns False if it was killed already.
 
         Raises ConfigurationError if there is no such part.
         """
         return self._change(self.plan.part(what), kill=True)
 
     def revive(self, what: str) -> bool:
-        """Bring a switch that was killed back, without rules, or a link. False if it was not killed."""
+        """Bring back a killed link, or a killed switch, which then has no rules. Returns False if it was not killed."""
         return self._change(self.plan.part(what), kill=False)
 
     def _load(self) -> Record:
@@ -162,7 +162,7 @@ class Fabric:
             raise TestbedFailure(f"testbed {self.plan.name} is up with another {different}; take it down first: {down}")
 
     def _make(self, progress: Progress) -> None:
-        """Make all of it, or nothing."""
+        """Make the whole testbed, or nothing."""
         made = Record(self.plan.topology, self.scale, [self.plan.namespace(node) for node in self.plan.nodes])
         self._refuse_if_taken(made)
         made.save(self.plan.directory)
@@ -186,14 +186,14 @@ class Fabric:
         taken += map(str, self.plan.directory.iterdir())
         if taken:
             more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""
-            raise TestbedFailure(f"{taken[0]}{more} exists and no testbed has made it; remove it, or choose another name with --name")
+            raise TestbedFailure(f"{taken[0]}{more} exists, but no testbed made it; remove it, or choose another name with --name")
 
     def _make_namespaces(self, names: list[str]) -> None:
         namespaces.make(names)
         for name in names:
             with namespaces.entered(name):
                 for key, value in wiring.SYSCTLS.items():
-                    if (file := Path("/proc/sys", key)).exists():  # a kernel may have no IPv6
+                    if (file := Path("/proc/sys", key)).exists():  # a kernel may lack IPv6
                         file.write_text(value, encoding="ascii")
 
     def _lay_cables(self) -> None:
@@ -208,21 +208,23 @@ class Fabric:
             namespaces.run(*self.command(switch), "nft", "-f", "-", text=wiring.priorities(plan, switch))
             namespaces.configure(plan.namespace(switch), wiring.ports(plan, switch))
         for host in plan.topology.hosts:
-            # Switches pass packets on as they are, and no hardware adds checksums on the way.
+            # Switches forward packets unchanged, and no hardware adds checksums, so the host must compute them.
             namespaces.run(*self.command(host), "ethtool", "-K", HOST_INTERFACE, "tx", "off")
             namespaces.configure(plan.namespace(host), wiring.host(plan, host))
 
     def _start_controller(self) -> None:
-        """Start the process that rules the switches, unless it runs, and wait until it answers. It is as prompt as they are: a controller
-        has a machine of its own."""
+        """Start the controller unless it runs, and wait until it answers.
+
+        It has the same real-time priority as the switches, because a real controller has its own machine.
+        """
         if self._controller.pid is None:
             priority = probe.REAL_TIME if probe.real_time() else ()
             self._controller.start([*priority, sys.executable, "-m", "stretto", "testbed", "controller", "--name", self.plan.name])
         self._controller.wait_for_socket()
 
     def _mend(self, made: Record, progress: Progress) -> bool:
-        """Bring back what was killed, or has died. False if more is missing than that."""
-        progress("what is down")
+        """Bring back killed parts and dead processes. Returns False if that does not suffice."""
+        progress("restarting what is down")
         made.killed = []
         made.save(self.plan.directory)
         try:
@@ -233,7 +235,7 @@ class Fabric:
         return self.status().healthy
 
     def _change(self, part: str | Cable, kill: bool) -> bool:
-        with record.alone(self.plan.directory):
+        with record.locked(self.plan.directory):
             made = self._load()
             name = part.name if isinstance(part, Cable) else part
             if (name in made.killed) == kill:
@@ -259,7 +261,7 @@ class Fabric:
             namespaces.configure(self.plan.namespace(switch), wiring.ports(self.plan, switch, killed))
 
     def _working_ports(self, switch: str) -> set[int]:
-        """The switch's ports that have a carrier."""
+        """The ports of a switch that have a carrier."""
         if not namespaces.exists(self.plan.namespace(switch)):
             return set()
         links = msgspec.json.decode(namespaces.run("ip", "-n", self.plan.namespace(switch), "-json", "link", "show"))
@@ -268,10 +270,10 @@ class Fabric:
 
 
 def down(name: str) -> bool:
-    """Remove the testbed of that name, or what there is of it; whether there was anything. Raises NoNetwork without root."""
+    """Remove the testbed of that name, or what is left of it. Returns whether there was anything. Raises NoNetwork without root."""
     directory = planning.directory(name)
     _require_root()
-    with record.alone(directory):
+    with record.locked(directory):
         made = record.load(directory)
         if made is not None:
             _remove(directory, made)
@@ -283,7 +285,7 @@ def _require_root() -> None:
 
 
 def _remove(directory: Path, made: Record) -> None:
-    """Remove what the record and the pid files name."""
+    """Remove everything that the record and the pid files name."""
     processes = [PidFile(path) for path in directory.rglob("*.pid")]
     for process in processes:
         process.signal(signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""A switch or link on a group's way is killed under load, and brought back: what receivers notice of it, and when the controller acted.
+"""A switch or link on a group's path is killed under load, and revived: the effect on receivers, and when the controller reacted.
 
-Messages are sent at even distances, by the senders in turn. Times are since the command that killed or brought back began.
+Messages are evenly spaced, from the senders in turn. Times count from the beginning of the command that killed or revived.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NS_PER_MS = 1_000_000
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What is done: `what` is root or link, `rate` in messages a second of all senders together; the seed places the group."""
+    """The parameters of a trial. `what`: root or link; `rate`: messages per second of all senders together; `seed`: places the group."""
 
     what: str = "root"
     design: str = "serialised"
@@ -45,7 +45,7 @@ class Trial(msgspec.Struct, frozen=True):
     seed: int = 1
 
     def validate(self) -> Trial:
-        """This trial, if it makes sense. Raises ConfigurationError."""
+        """Return this trial if it is valid. Raises ConfigurationError otherwise."""
         if self.what not in ("root", "link"):
             raise ConfigurationError(f"{self.what!r} cannot be killed; root or link", key="what")
         if not 1 <= self.rate <= 100_000:
@@ -54,7 +54,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Receiver(msgspec.Struct, frozen=True):
-    """What one receiver noticed: the longest time without a message of one sender, the worst of all senders; the messages it never got."""
+    """The effect on one receiver: the longest time without a message from some sender, in ms, and how many messages it lost."""
 
     host: str
     gap_ms: float
@@ -62,12 +62,12 @@ class Receiver(msgspec.Struct, frozen=True):
 
 
 class Interruption(msgspec.Struct, frozen=True):
-    """One event, `killed` or `revived`, and what came of it.
+    """One event, `killed` or `revived`, and its effects.
 
-    `command_ms` is how long the command took. The controller's times are of its first notice, of the last computation and of the last
-    confirmation by a switch, of those rounds that changed a flow: other ports tell of the same failure later. They are None, and `roots`
-    empty, if it had nothing to do. `overtaken` is the group's share of messages
-    out of order among those sent from the event to the confirmation, `overtaken_after` among those sent from then on.
+    `command_ms` is how long the command took. `noticed_ms`, `computed_ms` and `confirmed_ms` are the times of the controller's first
+    notice, its last computation, and the last confirmation by a switch. They count only rounds that changed a flow, because other ports
+    report the same failure later. They are None, and `roots` is empty, if there was no such round. `overtaken` is the share of out-of-order
+    messages among those sent from the event to the confirmation, and `overtaken_after` among those sent after that.
     """
 
     event: str
@@ -85,9 +85,9 @@ class Interruption(msgspec.Struct, frozen=True):
 def interrupt(
     fabric: Fabric, controller: ControllerClient, trial: Trial, progress: Callable[[str], None] = lambda what: None
 ) -> Iterator[Interruption]:
-    """Kill, bring back, and tell of both. Whatever happens, what was killed is brought back.
+    """Kill, revive, and yield both interruptions. The victim is revived in any case.
 
-    Raises ConfigurationError for a trial that makes no sense, TestbedFailure if the switches do not hold what they should.
+    Raises ConfigurationError for an invalid trial, TestbedFailure if the switches do not have the tables that they should.
     """
     topology = fabric.plan.topology
     group = place(topology, trial.senders, trial.receivers, trial.seed)
@@ -117,7 +117,7 @@ def interrupt(
 
 
 class _Span(NamedTuple):
-    """What one event may have to do with: from when the command for it began until the next one is due; and when it was done."""
+    """The time span of one event: when its command began, when the command was done, and when the next event is due."""
 
     event: str
     began_ns: int
@@ -126,8 +126,10 @@ class _Span(NamedTuple):
 
 
 def victim(topology: Topology, group: Group, design: Design, what: str) -> str:
-    """The root that the group's messages pass, the first one if there are several; or a link by which they come down from it, by its
-    upper end. Raises ConfigurationError if the design has no root."""
+    """The first root that the group's messages pass, or a link on which they come down from it, by its upper end.
+
+    Raises ConfigurationError if the design has no root.
+    """
     compiled = rules_for(topology, group, design)
     if not compiled.roots:
         raise ConfigurationError(f"{design.name} leads no group over a root", key="design")
@@ -169,12 +171,12 @@ def _interruption(
 
 
 def _gap_ms(at: Times, messages: Messages, begin: int, end: int) -> float:
-    """The longest time, from the last message before `begin` to `end`, in which nothing came of one sender; the worst of the senders."""
+    """The longest time without a message from some sender, between the last message before `begin` and `end`."""
     gaps = [0]
     for flow in range(len(messages.flows)):
         came = np.sort(at[(messages.flow == flow) & (at != NEVER)])
         earlier = came[came < begin][-1:]
         within = came[(came >= begin) & (came < end)]
-        # What has not come until the end leaves a gap up to there.
+        # A gap that no message has ended lasts until `end`.
         gaps.append(int(np.diff(np.concatenate((earlier, within, [end]))).max(initial=0)))
     return max(gaps) / _PS_PER_MS

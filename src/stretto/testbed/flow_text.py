@@ -1,4 +1,4 @@
-"""Flows and groups as text that ovs-ofctl(8) reads, for switches of one's own."""
+"""Flows and groups in the text format of ovs-ofctl(8), for the user's own switches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bundle_of(controller: Controller, switch: str) -> Iterator[str]:
 
 
 def bundle_lines(table: Table) -> Iterator[str]:
-    """What `ovs-ofctl bundle` reads, a line each: groups before the flows that name them, flows by table and falling priority."""
+    """The lines for `ovs-ofctl bundle`: groups before the flows that use them, flows by table and descending priority."""
     for number, group in sorted(table.groups.items()):
         buckets = ",".join(f"bucket={_actions(bucket)}" for bucket in group.buckets)
         yield f"group add group_id={number},type=all,{buckets}"
@@ -68,7 +68,7 @@ def _action(action: Action) -> str:
         case SetField(Field(kind, value)):
             return f"set_field:{_value(kind, value)}->{_SET[kind]}"
         case _:
-            raise AssertionError(action)  # no rule becomes anything else
+            raise AssertionError(action)  # no rule is translated to any other action
 
 
 def _value(kind: int, value: bytes) -> str:

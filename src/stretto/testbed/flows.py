@@ -1,17 +1,17 @@
-"""Rules as OpenFlow, and back: what a switch must hold to do what its rules say, and what rules a switch obeys, from what it holds.
+"""Translates rules to OpenFlow tables and back.
 
     group          ipv4_dst
-    label          eth_src: 02:53:54:01:LL:LL, and what begins otherwise has none
+    label          eth_src: 02:53:54:01:LL:LL; any other prefix means no label
     sender         ipv4_src
-    queue          DSCP: 46 (expedited forwarding) ahead of all else, 0 otherwise; every rule sets it, so nobody else's is believed
-    out-ports      one: an output; several: a group of kind `all`, which has the number whose bits are the ports
+    queue          DSCP: 46 (expedited forwarding) for the priority queue, 0 for the other; every rule sets it, so hosts cannot
+    out-ports      one: an output; several: a group of kind `all`, whose number has one bit for each port
 
-The first rule that matches decides, so of two rules that can meet the same packet the earlier has the higher priority, and no more
-levels are used than that takes: a change of one rule leaves the flows of the others as they are.
+The first matching rule decides. Of two rules that can match the same packet, the earlier one therefore gets the higher priority. The number
+of priorities is minimal, so that a change of one rule leaves the flows of the others unchanged.
 
-A switch sends nothing back by the port of arrival unless it is told so by name. A rule whose copies may go back there has one more flow
-for each such port. Flows that match the sender stand in a table of their own, and only those packets go there that need it: Open vSwitch
-caches flows by what was looked at on the way, and keeps order only within a cached flow.
+A switch sends a packet back through the port of arrival only if an action names that port explicitly. A rule whose copies may go back there
+has an additional flow for each such port. Flows that match the sender are in a second table, and only packets that need it go there: Open
+vSwitch caches flows by the fields that were examined, and keeps packets in order only within a cached flow.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from stretto.testbed.openflow import (
 )
 
 HIGHEST_PORT = 31
-"""Ports are bits of a group's number."""
+"""The highest port number, because each port is a bit of a group's number."""
 FIRST_TABLE, SENDER_TABLE = 0, 1
 LOWEST_PRIORITY = 1_000
 UNICAST_PRIORITY = 1
@@ -58,7 +58,7 @@ _IPV4 = Field(ETH_TYPE, ETH_TYPE_IPV4)
 
 
 class Table(NamedTuple):
-    """What a switch holds, or must hold: flows with their cookies by their keys, groups by their numbers."""
+    """The content of a switch's tables: flows with their cookies by key, and groups by number."""
 
     flows: Mapping[tuple[int, int, tuple[Field, ...]], tuple[Flow, int]]
     groups: Mapping[int, Group]
@@ -68,10 +68,10 @@ EMPTY = Table({}, {})
 
 
 def table_of(rules: Iterable[Rule], addresses: Mapping[str, str], unicast: Mapping[str, int]) -> Table:
-    """What a switch with these rules must hold.
+    """The table that implements these rules.
 
-    `addresses` are the IPv4 addresses of all hosts; `unicast` says by which port packets to a host leave. The cookie of a flow is the
-    hash of its rule. Raises ConfigurationError for a port that is too high.
+    `addresses` are the IPv4 addresses of all hosts; `unicast` has the port towards each host. The cookie of a flow is the hash of its rule.
+    Raises ConfigurationError if a port number is too high.
     """
     by_group: dict[str, list[Rule]] = {}
     for rule in rules:
@@ -83,15 +83,15 @@ def table_of(rules: Iterable[Rule], addresses: Mapping[str, str], unicast: Mappi
 
 
 def table_from(flows: Iterable[FlowEntry], groups: Iterable[Group]) -> Table:
-    """What a switch says that it holds."""
+    """The table made of the flows and groups that a switch reported."""
     return Table({entry.flow.key: (entry.flow, entry.cookie) for entry in flows}, {group.number: group for group in groups})
 
 
 def rules_of(table: Table, hosts: Mapping[str, str]) -> tuple[Rule, ...]:
-    """The rules for groups that a switch obeys which holds this. `hosts` are names by IPv4 address.
+    """The multicast rules that a switch with this table obeys. `hosts` are host names by IPv4 address.
 
-    They say no more than they must: of what `table_of` made of the rules of a design, those come back, sorted by group and otherwise
-    in the same order. Flows that are no rules (for unicast, or with fields and actions that no rule has) are left out.
+    Redundant rules are left out: for a table that `table_of` made from the rules of a design, the result is these rules, sorted by group
+    and otherwise in the same order. Flows that are not rules (for unicast, or with fields or actions that no rule has) are ignored.
     """
     tables: dict[int, list[_Entry]] = {FIRST_TABLE: [], SENDER_TABLE: []}
     for flow, _ in sorted(table.flows.values(), key=lambda entry: -entry[0].priority):
@@ -103,7 +103,7 @@ def rules_of(table: Table, hosts: Mapping[str, str]) -> tuple[Rule, ...]:
 
 
 class _Entry(NamedTuple):
-    """A flow for a group in terms of rules: where its copies go and how changed, or that it leads to the table of senders."""
+    """A multicast flow in terms of rules: where its copies go and how they are changed, or that it leads to the sender table."""
 
     match: Match
     out_ports: tuple[int, ...]
@@ -129,7 +129,7 @@ def _covers(wide: Match, narrow: Match) -> bool:
 
 
 def _both(one: Match, other: Match) -> Match:
-    """What matches both, if they overlap."""
+    """The intersection of two matches that overlap."""
     first, second = msgspec.structs.astuple(one), msgspec.structs.astuple(other)
     return Match(*(b if a is None else a for a, b in zip(first, second, strict=True)))
 
@@ -150,7 +150,7 @@ def _group_flows(rules: Sequence[Rule], addresses: Mapping[str, str]) -> Iterato
             first.append((anyone, None))
         if gotos:
             behind.append(rule)
-    # A packet that was sent to the second table does not come back, so what else could meet it stands there too.
+    # A packet that was sent to the second table does not return, so every other rule that could match it must be there too.
     second = [(rule.match, rule) for rule in behind if any(overlap(rule.match, goto) for goto in gotos)]
     for table, entries in ((FIRST_TABLE, first), (SENDER_TABLE, second)):
         complete = list(_with_returns(entries))
@@ -163,7 +163,7 @@ def _group_flows(rules: Sequence[Rule], addresses: Mapping[str, str]) -> Iterato
 
 
 def _with_returns(entries: Iterable[tuple[Match, Rule | None]]) -> Iterator[tuple[Match, Rule | None]]:
-    """With an entry of its own for each port of arrival by which a copy goes back."""
+    """The entries, with an additional entry for each port of arrival through which a copy goes back."""
     for match, rule in entries:
         if rule is not None and match.in_port is None:
             for port in rule.out_ports:
@@ -172,7 +172,7 @@ def _with_returns(entries: Iterable[tuple[Match, Rule | None]]) -> Iterator[tupl
 
 
 def _levels(matches: Sequence[Match]) -> list[int]:
-    """The least level for each that is above those of all later ones that it overlaps."""
+    """For each match the lowest level above those of all later matches that it overlaps."""
     levels: list[int] = []
     for i, match in enumerate(reversed(matches)):
         below = zip(levels, reversed(matches[len(matches) - i :]), strict=True)
@@ -210,10 +210,10 @@ def _actions(match: Match, rule: Rule) -> tuple[Action, ...]:
 
 
 def group_number(ports: Iterable[int]) -> int:
-    """The number of the group that makes a copy for each of these ports. Raises ConfigurationError for a port that is too high."""
+    """The number of the group that makes a copy for each of these ports. Raises ConfigurationError if a port number is too high."""
     for port in ports:
         if not 1 <= port <= HIGHEST_PORT:
-            raise ConfigurationError(f"{port} is too high for a switch's port; 1 to {HIGHEST_PORT}", key="port")
+            raise ConfigurationError(f"{port} is not a valid port of a switch; 1 to {HIGHEST_PORT}", key="port")
     return sum({1 << port - 1 for port in ports})
 
 
@@ -227,15 +227,15 @@ def _unicast_flow(address: str, port: int) -> tuple[Flow, int]:
 
 
 def cookie_of(rule: object) -> int:
-    """The cookie of all flows that a rule (or what else flows are made for) has become."""
-    return weight(rule) >> 1  # OpenFlow has one reserved value, which begins with a 1
+    """The cookie of all flows that were made for a rule (or for a unicast address)."""
+    return weight(rule) >> 1  # OpenFlow reserves one value, whose first bit is 1
 
 
 # From flows to rules.
 
 
 def _entries_of(flow: Flow, groups: Mapping[int, Group], hosts: Mapping[str, str]) -> Iterator[_Entry]:
-    """What a flow does, for each port of arrival where that differs; nothing if no rule could say it."""
+    """The entries of a flow, with one for each port of arrival that is treated differently; none if no rule can express the flow."""
     match = _match_of(flow.match, hosts)
     if match is None or flow.other:
         return
@@ -249,14 +249,14 @@ def _entries_of(flow: Flow, groups: Mapping[int, Group], hosts: Mapping[str, str
     if match.in_port is not None:
         yield entry
         return
-    for port in entry.out_ports:  # to which nothing goes back that came in there
+    for port in entry.out_ports:  # a packet that arrived at one of these is not sent back there
         arrived = msgspec.structs.replace(match, in_port=port)
         yield entry._replace(match=arrived, out_ports=tuple(out for out in entry.out_ports if out != port))
     yield entry
 
 
 def _match_of(fields: Iterable[Field], hosts: Mapping[str, str]) -> Match | None:
-    """What a flow matches, as a rule would say it; None if no rule could."""
+    """The match of a flow as that of a rule; None if no rule can express it."""
     known = {field.kind: field for field in fields}
     if known.pop(ETH_TYPE, None) != _IPV4 or IPV4_DST not in known:
         return None
@@ -278,7 +278,7 @@ def _match_of(fields: Iterable[Field], hosts: Mapping[str, str]) -> Match | None
 
 
 def _effect(where: Match, actions: Iterable[Action], groups: Mapping[int, Group]) -> _Entry | None:
-    """What these actions do to a packet, as a rule would say it; None if no rule could."""
+    """The effect of these actions as that of a rule; None if no rule can express it."""
     label, queue = None, None
     outputs: list[int] = []
     for action in actions:
@@ -307,7 +307,7 @@ def _effect(where: Match, actions: Iterable[Action], groups: Mapping[int, Group]
 
 
 def _obeyed(entry: _Entry, senders: Iterable[_Entry]) -> Iterator[Rule]:
-    """What becomes of the packets that an entry of the first table matches. None of them goes on to its later entries."""
+    """The rules for the packets that an entry of the first table matches. None of these packets reaches its later entries."""
     if not entry.goto:
         yield entry.rule
         return
@@ -318,7 +318,7 @@ def _obeyed(entry: _Entry, senders: Iterable[_Entry]) -> Iterator[Rule]:
 
 
 def _needed(rules: Sequence[Rule]) -> list[Rule]:
-    """The same without rules that decide nothing: hidden by an earlier one, or saying what holds without them."""
+    """The rules without redundant ones: those hidden by an earlier rule, and those that change nothing."""
     seen = [rule for i, rule in enumerate(rules) if not any(_covers(earlier.match, rule.match) for earlier in rules[:i])]
     needed: list[Rule] = []
     for rule in reversed(seen):
@@ -333,7 +333,7 @@ def _needed(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def _sorted(rules: Sequence[Rule]) -> list[Rule]:
-    """The same in an order that does not depend on the one in which they come, as far as the order is free."""
+    """The rules in a canonical order. Overlapping rules keep their order."""
 
     def order(pair: tuple[int, Rule]) -> tuple[int, int, int, str]:
         level, rule = pair

@@ -1,7 +1,7 @@
 """The part of OpenFlow 1.3 (Open Networking Foundation, TS-006) that a controller of multicast needs: messages as structs, and as bytes.
 
-A frame is a header (version, type, length, transaction) and a body. `decode` never raises: what is unknown or makes no sense comes
-back as `Unknown`. What a flow holds beside what is known here is kept as bytes, so that it can be compared, told of and deleted.
+A frame is a header (version, type, length, transaction) and a body. `decode` never raises: an unknown or invalid message is returned as
+`Unknown`. Unknown parts of a flow are kept as bytes, so that the flow can be compared, described and deleted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANY = 0xFFFFFFFF
 NO_BUFFER = 0xFFFFFFFF
 ALL_TABLES = 0xFF
 PORT_IN = 0xFFFFFFF8
-"""The port that stands for the one of arrival; a switch sends nothing back there unless it is named so."""
+"""The reserved port that stands for the port of arrival. A switch sends a packet back there only through this port."""
 HIGHEST_PORT = 0xFFFFFF00
 ETH_TYPE_IPV4 = b"\x08\x00"
 
@@ -43,11 +43,11 @@ def _basic(field: int) -> int:
 
 
 IN_PORT, ETH_SRC, ETH_TYPE, IP_DSCP, IPV4_SRC, IPV4_DST = map(_basic, (0, 4, 5, 8, 11, 12))
-"""Kinds of header fields: their class and number."""
+"""Kinds of header fields: their class and number, as OXM types."""
 
 
 class Field(NamedTuple):
-    """A header field's value, under a mask unless that is empty."""
+    """A header field's value, with a mask, which is empty for an exact value."""
 
     kind: int
     value: bytes
@@ -55,13 +55,13 @@ class Field(NamedTuple):
 
 
 class Output(NamedTuple):
-    """An action: a copy out at this port."""
+    """An action: send a copy out through this port."""
 
     port: int
 
 
 class ToGroup(NamedTuple):
-    """An action: whatever the group does."""
+    """An action: pass the packet to a group."""
 
     group: int
 
@@ -73,7 +73,7 @@ class SetField(NamedTuple):
 
 
 class OtherAction(NamedTuple):
-    """An action that is not known here, as it came."""
+    """An unknown action, as its bytes."""
 
     data: bytes
 
@@ -82,9 +82,10 @@ Action: TypeAlias = Output | ToGroup | SetField | OtherAction
 
 
 class Flow(NamedTuple):
-    """An entry of a flow table: of those that match, the one of highest priority acts, then the packet may `goto` a later table.
+    """An entry of a flow table. Of the matching entries the one with the highest priority acts, and may send the packet to a later table
+    (`goto`).
 
-    `match` is sorted. `other` are instructions that are not known here, as they came.
+    `match` is sorted. `other` are unknown instructions, as their bytes.
     """
 
     table: int
@@ -96,12 +97,12 @@ class Flow(NamedTuple):
 
     @property
     def key(self) -> tuple[int, int, tuple[Field, ...]]:
-        """What there is at most one flow of."""
+        """The key of the flow, which is unique in a switch."""
         return self[:3]
 
 
 class Group(NamedTuple):
-    """An entry of the group table. Of kind `ALL` it does what each of its buckets says, to a copy each."""
+    """An entry of the group table. A group of kind `ALL` applies each of its buckets to a copy of the packet."""
 
     number: int
     buckets: tuple[tuple[Action, ...], ...]
@@ -109,11 +110,11 @@ class Group(NamedTuple):
 
 
 ALL = 0
-"""The kind of a group that makes copies."""
+"""The kind of a group that makes a copy for each bucket."""
 
 
 class Port(NamedTuple):
-    """A port of a switch, and whether packets can pass."""
+    """A port of a switch, and whether it is up."""
 
     number: int
     name: str
@@ -121,23 +122,23 @@ class Port(NamedTuple):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What one frame says."""
+    """The content of one frame."""
 
     KIND: ClassVar[int]
 
     def body(self) -> bytes:
-        """What follows the header."""
+        """The bytes after the header."""
         return b""
 
 
 class Hello(Message, frozen=True):
-    """The first message of either side."""
+    """The first message of both sides."""
 
     KIND = 0
 
 
 class Error(Message, frozen=True):
-    """A request was refused; `data` is how it began."""
+    """A request was refused. `data` is the beginning of the request."""
 
     KIND = 1
     kind: int
@@ -146,7 +147,7 @@ class Error(Message, frozen=True):
 
 
 class EchoRequest(Message, frozen=True):
-    """Asks whether the other side is there."""
+    """Checks whether the other side is alive."""
 
     KIND = 2
     data: bytes = b""
@@ -157,7 +158,7 @@ class EchoRequest(Message, frozen=True):
 
 
 class EchoReply(Message, frozen=True):
-    """The answer, with the data of the question."""
+    """The answer to an EchoRequest, with the same data."""
 
     KIND = 3
     data: bytes = b""
@@ -167,14 +168,8 @@ class EchoReply(Message, frozen=True):
         return self.data
 
 
-class FeaturesRequest(Message, frozen=True):
-    """Asks who a switch is."""
-
-    KIND = 5
-
-
 class FeaturesReply(Message, frozen=True):
-    """Who a switch is, and how many tables it has."""
+    """The id of a switch, and how many tables it has."""
 
     KIND = 6
     datapath: int
@@ -182,13 +177,13 @@ class FeaturesReply(Message, frozen=True):
 
 
 class SetConfig(Message, frozen=True):
-    """How much of a packet to send to the controller. Open vSwitch tells of its ports on a management socket only where that is not 0."""
+    """Sets how much of a packet to send to the controller. Open vSwitch sends PortStatus on a management socket only if this is not 0."""
 
     KIND = 9
     miss_send_bytes: int
 
     def body(self) -> bytes:
-        """Flags and length."""
+        """The flags and the length."""
         return struct.pack("!HH", 0, self.miss_send_bytes)
 
 
@@ -200,7 +195,7 @@ class PortStatus(Message, frozen=True):
 
 
 class FlowMod(Message, frozen=True):
-    """Adds a flow in place of any with its key, or deletes the one with its key."""
+    """Adds a flow, replacing any with the same key, or deletes the flow with this key."""
 
     KIND = 14
     flow: Flow
@@ -208,7 +203,7 @@ class FlowMod(Message, frozen=True):
     cookie: int = 0
 
     def body(self) -> bytes:
-        """All of it."""
+        """The encoded change."""
         table, priority, match, actions, goto, other = self.flow
         command = 4 if self.delete else 0
         head = _FLOW_MOD.pack(self.cookie, 0, table, command, 0, 0, priority, NO_BUFFER, ANY, ANY, 0)
@@ -216,14 +211,14 @@ class FlowMod(Message, frozen=True):
 
 
 class GroupMod(Message, frozen=True):
-    """Adds a group that is not there, modifies one that is, or deletes one, and all flows that lead to it."""
+    """Adds a new group, modifies an existing one, or deletes one together with all flows that use it."""
 
     KIND = 15
     group: Group
     command: int = 0
 
     def body(self) -> bytes:
-        """All of it."""
+        """The encoded change."""
         number, buckets, kind = self.group
         return struct.pack("!HBxI", self.command, kind, number) + (b"" if self.command == GROUP_DELETE else _encode_buckets(buckets))
 
@@ -232,13 +227,13 @@ GROUP_ADD, GROUP_MODIFY, GROUP_DELETE = range(3)
 
 
 class MultipartRequest(Message, frozen=True):
-    """Asks for one of the lists below."""
+    """Requests one of the lists FLOWS, GROUPS or PORTS."""
 
     KIND = 18
     about: int
 
     def body(self) -> bytes:
-        """The question; of flows, for all of them."""
+        """The request. For flows, it asks for all of them."""
         head = _MULTIPART.pack(self.about, 0)
         return head + (struct.pack("!B3xII4xQQ", ALL_TABLES, ANY, ANY, 0, 0) + _encode_match(()) if self.about == _MULTIPART_FLOW else b"")
 
@@ -247,7 +242,7 @@ FLOWS, GROUPS, PORTS = map(MultipartRequest, (_MULTIPART_FLOW, _MULTIPART_GROUP_
 
 
 class FlowEntry(NamedTuple):
-    """A flow as a switch tells of it, with the packets that it has met."""
+    """A flow as a switch reports it, with the number of packets that it has matched."""
 
     flow: Flow
     cookie: int
@@ -255,7 +250,7 @@ class FlowEntry(NamedTuple):
 
 
 class MultipartReply(Message, frozen=True):
-    """A list's entries (`FlowEntry`, `Group` or `Port`); `more` of it follow in further replies."""
+    """The entries of a list (`FlowEntry`, `Group` or `Port`). If `more` is set, further replies follow."""
 
     KIND = 19
     about: int
@@ -264,19 +259,19 @@ class MultipartReply(Message, frozen=True):
 
 
 class BarrierRequest(Message, frozen=True):
-    """To be answered when all that came before is done."""
+    """Is answered when all earlier messages have been processed."""
 
     KIND = 20
 
 
 class BarrierReply(Message, frozen=True):
-    """The answer."""
+    """The answer to a BarrierRequest."""
 
     KIND = 21
 
 
 class Unknown(Message, frozen=True):
-    """A message of a kind not known here, or one that makes no sense."""
+    """A message of an unknown kind, or an invalid one."""
 
     KIND = -1
     kind: int
@@ -289,7 +284,7 @@ def encode(message: Message, transaction: int) -> bytes:
 
 
 def decode(kind: int, body: bytes) -> Message:
-    """The message of a frame's type and body. Never raises."""
+    """Decode a frame's type and body. Never raises."""
     decoder = _DECODERS.get(kind)
     try:
         return Unknown(kind) if decoder is None else decoder(body)
@@ -344,7 +339,7 @@ def _decode_fields(data: bytes) -> Iterator[Field]:
 
 
 def _decode_match(data: bytes) -> tuple[tuple[Field, ...], bytes]:
-    """The match at the beginning, and what follows it."""
+    """The match at the beginning, and the remaining bytes."""
     kind, length = struct.unpack_from("!HH", data)
     if kind != _MATCH_OXM:
         raise ValueError(kind)
@@ -428,7 +423,7 @@ def _decode_multipart(body: bytes) -> Message:
 
 
 def _cut(data: bytes, start: int, end: int, least: int = 0) -> tuple[bytes, bytes]:
-    """`data[start:end]` and what follows. Raises ValueError if it is not there, or ends before `least`."""
+    """`data[start:end]` and the remaining bytes. Raises ValueError if `data` is too short, or if `end` is below `least`."""
     if not max(start, least) <= end <= len(data):
         raise ValueError(end)
     return data[start:end], data[end:]

@@ -1,6 +1,6 @@
-"""What a testbed needs of the machine, and what of it is missing, by name and with the way to get it.
+"""The requirements of a testbed, and which of them this machine lacks, each with the package or option that provides it.
 
-Kernels differ in what they can do and in whether modules can be loaded, so each feature is tried, in a namespace that is thrown away.
+Kernels differ in their features and in whether modules can be loaded. Each feature is therefore tried in a temporary namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOOLS = {
     "ovsdb-tool": "openvswitch-common",
     "ovs-vsctl": "openvswitch-switch",
 }
-"""The commands that a testbed is made with, and Debian's package of each."""
+"""The commands that a testbed needs, and the Debian package of each."""
 
 FEATURES = {
     "cables between namespaces (veth, CONFIG_VETH)": "ip link add probe0 type veth peer name probe1",
@@ -38,16 +38,16 @@ FEATURES = {
         " add rule netdev probe out ip dscp ef meta priority set 0:6 fwd to oif'"
     ),
 }
-"""What the kernel must be able to do, and a command that finds out."""
+"""The kernel features that a testbed needs, and a command that tries each."""
 
 SWITCH_BYTES = 32 * 2**20
-"""The memory to have for a switch's processes: more than twice of what they begin with."""
+"""The memory that must be free per switch: more than twice what its processes use at the start."""
 REAL_TIME = ("chrt", "--rr", "10")
-"""What to put before a command so that it goes before all ordinary processes, in turns with its like."""
+"""The prefix that runs a command with real-time priority, round-robin."""
 
 
 def missing() -> list[str]:
-    """What this machine lacks, each with what to do about it. Without root, features of the kernel cannot be tried."""
+    """What this machine lacks, each with its remedy. Kernel features are tried only if nothing else is missing, because that needs root."""
     lacks = [] if os.geteuid() == 0 else ["root (use sudo)"]
     packages: dict[str, list[str]] = {}
     for tool, package in TOOLS.items():
@@ -60,9 +60,9 @@ def missing() -> list[str]:
 
 
 def require(plan: Plan) -> None:
-    """Raises NoNetwork that names all that is missing here, or ConfigurationError if the machine is too small for the plan."""
+    """Raise NoNetwork naming everything that this machine lacks, or ConfigurationError if it has too little memory for the plan."""
     if lacks := missing():
-        raise NoNetwork(f"a testbed needs what this machine lacks: {'; '.join(lacks)}")
+        raise NoNetwork(f"this machine lacks what a testbed needs: {'; '.join(lacks)}")
     needed, available = len(plan.switches) * SWITCH_BYTES, _available_bytes()
     if needed > available:
         megabytes = f"{needed >> 20} MB of memory, and {available >> 20} MB are free"
@@ -71,7 +71,7 @@ def require(plan: Plan) -> None:
 
 @functools.cache
 def real_time() -> bool:
-    """Whether processes may have real-time priority here, and the command chrt (Debian's util-linux) to give it to them."""
+    """Whether the command chrt (Debian's util-linux) is installed and may give processes real-time priority."""
     return shutil.which(REAL_TIME[0]) is not None and subprocess.run([*REAL_TIME, "true"], capture_output=True).returncode == 0
 
 

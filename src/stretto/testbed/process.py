@@ -1,4 +1,4 @@
-"""A process of a testbed, which outlives the command that started it: where its id, its log and its socket are."""
+"""A process of a testbed, which outlives the command that started it, with its pid file, log and socket."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its id, if it runs."""
+        """The id of the process; None if it does not run."""
         return self._pid_file.pid()
 
     def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start it, and do not wait for it."""
+        """Start the process, without waiting for its socket."""
         with self.log.open("ab") as log:
             return self._pid_file.start(command, log)
 
     def wait_for_socket(self) -> None:
-        """Wait until somebody listens at its socket. Raises TestbedFailure, with the end of its log, if it does not come to that."""
+        """Wait until the process listens at its socket. Raises TestbedFailure with the end of its log if it does not."""
         deadline = time.monotonic() + _START_SECONDS
         while not self._listens():
             if self.pid is None or time.monotonic() > deadline:
@@ -45,15 +45,15 @@ class Process:
             time.sleep(_PAUSE_SECONDS)
 
     def kill(self) -> None:
-        """End it at once, and do not wait for that."""
+        """Kill the process, without waiting for its end."""
         self._pid_file.signal(signal.SIGKILL)
 
     def wait(self) -> None:
-        """Wait until it has ended."""
+        """Wait until the process has ended."""
         self._pid_file.wait(_END_SECONDS)
 
     def last_line(self) -> str:
-        """The last line of its log."""
+        """The last line of the log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1].removeprefix("stretto: ") if lines else "it logged nothing"
 

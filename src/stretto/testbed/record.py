@@ -1,7 +1,7 @@
-"""What a testbed remembers of itself, so that whoever comes later, also after a crash, finds and removes exactly what was made.
+"""The record of a testbed on disk. With it, later commands find and remove exactly what was made, also after a crash.
 
-/run/stretto-testbed/NAME/record.json    written before anything else is made, removed when all else is gone
-/run/stretto-testbed/NAME/.../*.pid      the processes, each of which only begins when its file is written
+/run/stretto-testbed/NAME/record.json    written before anything else is made, and removed last
+/run/stretto-testbed/NAME/.../*.pid      the processes; each begins only after its file is written
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _UNFINISHED = "record.json.unfinished"
 
 
 class TestbedFailure(StrettoError):
-    """A testbed could not be made, found or changed; the text says why."""
+    """A testbed could not be made, found or changed. The message says why."""
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True):
-    """A testbed: its topology, the factor on its links' rates, the namespaces that are its own, whether all of it was made, and which
-    switches and links were killed since, links by their upper ends."""
+    """A testbed: its topology, the factor on its link rates, its namespaces, whether all of it was made, and the switches and links that
+    are killed (links by their upper ends)."""
 
     topology: Topology
     scale: float
@@ -37,14 +37,14 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
     killed: list[str] = []
 
     def save(self, directory: Path) -> None:
-        """Write it in place of what was there."""
+        """Write the record atomically, replacing the former one."""
         unfinished = directory / _UNFINISHED
         unfinished.write_bytes(msgspec.json.encode(self))
         unfinished.rename(directory / _FILE)
 
 
 def load(directory: Path) -> Record | None:
-    """The record in this directory; None if there is none. Raises TestbedFailure if it cannot be understood."""
+    """The record in this directory; None if there is none. Raises TestbedFailure if it is not valid."""
     try:
         return msgspec.json.decode((directory / _FILE).read_bytes(), type=Record)
     except FileNotFoundError:
@@ -64,12 +64,12 @@ def remove(directory: Path) -> None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Make the directory, and keep other commands out of it meanwhile. If it is empty in the end it is removed.
+def locked(directory: Path) -> Iterator[None]:
+    """Make the directory and lock it against other commands. On exit it is removed if it is empty.
 
-    Raises TestbedFailure if another command is in it.
+    Raises TestbedFailure if another command has locked it.
     """
-    descriptor = _locked(directory)
+    descriptor = _lock(directory)
     try:
         (directory / _UNFINISHED).unlink(missing_ok=True)
         yield
@@ -80,7 +80,7 @@ def alone(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(directory: Path) -> int:
+def _lock(directory: Path) -> int:
     while True:
         with suppress(FileNotFoundError):  # another command removed it in between
             directory.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def _locked(directory: Path) -> int:
                     return descriptor
             except BlockingIOError:
                 os.close(descriptor)
-                raise TestbedFailure(f"another command is at work on the testbed {directory.name}") from None
+                raise TestbedFailure(f"another command is changing the testbed {directory.name}") from None
             except FileNotFoundError:
                 pass
             os.close(descriptor)

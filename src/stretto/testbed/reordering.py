@@ -1,4 +1,4 @@
-"""One run on a testbed, with the setting, the messages and the measures of the model's runs (`network.experiment`)."""
+"""Runs on a testbed with the same settings, messages and measures as runs in the model (`network.experiment`)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from stretto.testbed.commands import ControllerClient
 from stretto.testbed.datagrams import SMALLEST_MESSAGE_BYTES
 from stretto.testbed.exchange import Exchanged, exchange, warm_up
 from stretto.testbed.fabric import Fabric
-from stretto.testbed.likeness import likeness
+from stretto.testbed.in_model import topology_in_model
 from stretto.testbed.session import install
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """An outcome; the seconds that it took; by how many microseconds messages left late (p50, p99); the share of their rate that the
-    links which should be congested carried; what receivers ignored, by reason."""
+    """The outcome of a run, and how long it took in seconds.
+
+    `late_us`: how late messages were sent, in microseconds (p50, p99); `link_load`: the mean load of the congested links, as a share of
+    their rate; `ignored`: what receivers ignored, by reason.
+    """
 
     outcome: Outcome
     seconds: float
@@ -38,10 +41,10 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def row(runs: Sequence[Measured], plain: Sequence[Measured]) -> dict[str, Any]:
-    """One line of a report, as of the model, and what only a testbed has; `plain` are the runs of plain multicast with the same seeds."""
+    """One line of a report: the fields of the model and those of a testbed. `plain` are the runs of plain multicast with equal seeds."""
     seconds = sum(run.seconds for run in runs)
     line = experiment.row([run.outcome for run in runs], [run.outcome for run in plain], seconds)
-    line["packet_hops"] = None  # nobody counts them
+    line["packet_hops"] = None  # not counted on a testbed
     line["on"] = "testbed"
     line["late_us"] = {"p50": round(fmean(run.late_us[0] for run in runs), 1), "p99": round(fmean(run.late_us[1] for run in runs), 1)}
     loads = [run.link_load for run in runs if run.link_load is not None]
@@ -51,24 +54,24 @@ def row(runs: Sequence[Measured], plain: Sequence[Measured]) -> dict[str, Any]:
 
 
 def check(setting: Setting) -> Setting:
-    """This setting, if a testbed can run it. Raises ConfigurationError."""
+    """Return this setting if a testbed can run it. Raises ConfigurationError otherwise."""
     if setting.message_bytes < SMALLEST_MESSAGE_BYTES:
-        reason = f"{setting.message_bytes} bytes do not hold a message of a testbed; {SMALLEST_MESSAGE_BYTES} or more, frame included"
+        reason = f"{setting.message_bytes} bytes are too few for a message of a testbed; at least {SMALLEST_MESSAGE_BYTES}, frame included"
         raise ConfigurationError(reason, key="message_bytes")
     if setting.messages > 1_000_000:
-        raise ConfigurationError(f"{setting.messages} messages are too many for a testbed; 1000000 at most", key="messages")
+        raise ConfigurationError(f"{setting.messages} messages are too many for a testbed; at most 1000000", key="messages")
     return setting.validate()
 
 
 def measure(
     fabric: Fabric, controller: ControllerClient, setting: Setting, progress: Callable[[float], None] = lambda share: None
 ) -> Measured:
-    """Install the design for the group, send the messages, and see in which order they come. `progress` is told the share that has come.
+    """Install the design for the group, send the messages, and measure their order. `progress` is called with the share that has arrived.
 
-    Raises TestbedFailure if the switches do not hold what they should.
+    Raises TestbedFailure if the switches do not have the tables that they should.
     """
     started = time.monotonic()
-    prepared = prepare(check(setting), likeness(fabric))
+    prepared = prepare(check(setting), topology_in_model(fabric))
     design = Design(setting.design, setting.merge, setting.seed)
     install(controller, design, prepared.group)
     traffic = prepared.conditions.background
@@ -84,7 +87,7 @@ def measure(
 
 
 class _Busy:
-    """How busy links are from now on."""
+    """Measures how busy links are, from now on."""
 
     def __init__(self, fabric: Fabric, links: Sequence[Target]) -> None:
         self._fabric = fabric
@@ -92,7 +95,7 @@ class _Busy:
         self._began_s, self._before_s = time.monotonic(), self._busy_s()
 
     def share(self) -> float | None:
-        """The mean share of the time in which they were sending; None if there are none."""
+        """The mean share of the time in which the links were sending; None without links."""
         if not self._links:
             return None
         return (self._busy_s() - self._before_s) / len(self._links) / (time.monotonic() - self._began_s)
@@ -102,7 +105,7 @@ class _Busy:
 
 
 def by_row(settings: Sequence[Setting]) -> Iterator[list[Setting]]:
-    """The settings that share a row of a report: neighbours that differ in their seeds only."""
+    """The settings, grouped by row of the report: consecutive settings that differ only in their seeds share a row."""
     for _, several in groupby(settings, lambda setting: msgspec.structs.replace(setting, seed=0)):
         yield list(several)
 
@@ -110,7 +113,7 @@ def by_row(settings: Sequence[Setting]) -> Iterator[list[Setting]]:
 def sweep(
     fabric: Fabric, controller: ControllerClient, settings: Sequence[Setting], progress: Callable[[str, float], None]
 ) -> Iterator[list[Measured]]:
-    """All runs in their order, those of a row as soon as they are done. `progress` is told what goes on, and the share that is done."""
+    """Do all runs in order. Yields those of a row as soon as they are done. `progress` gets the current run and the share that is done."""
     number = 0
 
     def show(share: float) -> None:

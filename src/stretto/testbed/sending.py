@@ -1,9 +1,9 @@
-"""Sending from hosts of a testbed, at given moments: one process with a socket on each host.
+"""Sends datagrams from hosts of a testbed at given times, in one process with a socket on each host.
 
-A socket stays in the network namespace in which it was opened, so the process that has it need not be there, and one thread can send for
-all hosts. It sleeps until shortly before a message is due and then looks at the clock all the time, so that two messages that are due
-within microseconds leave within microseconds; what is late leaves at once. The moment just before each message left is recorded. The
-process has real-time priority where that is allowed, below that of the switches.
+A socket stays in the network namespace in which it was opened. The process itself can be elsewhere, so one thread can send for all hosts.
+It sleeps until shortly before a message is due and then polls the clock, so that sending times are accurate to microseconds. Late messages
+are sent at once. The time just before each message is sent is recorded. The process has real-time priority if that is allowed, below the
+priority of the switches.
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ from stretto.testbed.datagrams import numbered
 from stretto.testbed.plan import Plan
 
 WATCHED_NS = 100_000
-"""So long before a message is due the sender stops sleeping: timers are late by about as much."""
+"""How long before a message is due the sender stops sleeping. Timers are late by about this much."""
 _PRIORITY = 5
 _ANSWER_SECONDS = 20.0
 
 
 class TrafficFailure(StrettoError):
-    """Senders or receivers on a testbed failed; the text says how."""
+    """Senders or receivers on a testbed failed. The message says how."""
 
 
 @dataclass(frozen=True)
 class Sends:
-    """Datagrams to send. Number i leaves by socket `by[i]` for the destination of the same index, `at_ns[i]` after the start (rising);
-    it begins with the prefix of that index and is padded to `payload_bytes[i]`."""
+    """Datagrams to send. Datagram i is sent through socket `by[i]`, with the destination and prefix of that index, `at_ns[i]` after the
+    start.
+
+    `at_ns` is ascending. Datagram i is padded to `payload_bytes[i]`.
+    """
 
     sockets: tuple[socket.socket, ...]
     destinations: tuple[tuple[str, int], ...]
@@ -52,7 +55,7 @@ class Sends:
 
 
 def open_socket(plan: Plan, host: str) -> socket.socket:
-    """A UDP socket on a host, for multicasts too. Raises NoNetwork if the host is not there."""
+    """A UDP socket on a host, which can also send multicasts. Raises NoNetwork if the host does not exist."""
     with namespaces.entered(plan.namespace(host)):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
@@ -62,38 +65,40 @@ def open_socket(plan: Plan, host: str) -> socket.socket:
 
 
 class Sender:
-    """The process that sends."""
+    """The sending process."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     def start(self, start_ns: int) -> None:
-        """Let it begin at that time of the monotonic clock."""
+        """Begin at that time of the monotonic clock."""
         self._pipe.send(start_ns)
 
     def is_done(self) -> bool:
-        """Whether all has been sent."""
+        """Whether all datagrams have been sent."""
         return self._pipe.poll()
 
     def sent_ns(self) -> NDArray[np.int64]:
-        """When each datagram left. Waits until all have. Raises TrafficFailure if the process has died."""
+        """Wait until all datagrams have been sent. Returns the time of each. Raises TrafficFailure if the process has died."""
         sent: NDArray[np.int64] = _receive(self._pipe, None)
         return sent
 
 
 @contextmanager
 def sender(sends: Sends, period_ns: int | None = None) -> Iterator[Sender]:
-    """A sender that is ready to start; ended in any case. With a `period_ns` it sends again and again, without hurry: that is load, and
-    nobody asks when exactly it left."""
+    """A sender that is ready to start, and that is ended with the context.
+
+    With a `period_ns` it repeats the datagrams with that period until it is ended. Such datagrams are load, so their times are not exact.
+    """
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    # Only sockets have to be handed over at the start. A process that dies at once would let its starter wait forever with the rest.
+    # Only the sockets are passed at the start. If the rest were too, and the process died at once, its parent would wait forever.
     process = spawn.Process(target=_send, args=(theirs, sends.sockets, period_ns), name="sender", daemon=True)
     try:
         with interrupts_blocked():
             process.start()
         theirs.close()
-        with suppress(BrokenPipeError):  # it has died, as is found out next
+        with suppress(BrokenPipeError):  # the process has died, which _receive reports
             ours.send(replace(sends, sockets=()))
         _receive(ours, _ANSWER_SECONDS)
         yield Sender(ours)
@@ -112,7 +117,7 @@ def _receive(pipe: Connection, seconds: float | None) -> Any:
 
 
 def _send(pipe: Connection, sockets: tuple[socket.socket, ...], period_ns: int | None) -> None:
-    """What the process does."""
+    """The main function of the process."""
     try:
         sends = replace(pipe.recv(), sockets=sockets)
         pipe.send("ready")
@@ -129,7 +134,7 @@ def _send(pipe: Connection, sockets: tuple[socket.socket, ...], period_ns: int |
             _send_all(sends, start_ns, watched_ns)
         pipe.send(sent_ns)
     except (EOFError, BrokenPipeError):
-        pass  # whoever started this is gone
+        pass  # the parent process has ended
 
 
 def _send_all(sends: Sends, start_ns: int, watched_ns: int) -> NDArray[np.int64]:
@@ -141,6 +146,6 @@ def _send_all(sends: Sends, start_ns: int, watched_ns: int) -> NDArray[np.int64]
             if due_ns - now_ns > watched_ns:
                 time.sleep((due_ns - now_ns - watched_ns) / 1e9)
         sent_ns[number] = now_ns
-        with suppress(OSError):  # the host's queue is full or its cable is out: lost, as it would be further on
+        with suppress(OSError):  # the host's queue is full or its cable is cut: the datagram is lost
             sends.sockets[by].sendto(datagram, sends.destinations[by])
     return sent_ns

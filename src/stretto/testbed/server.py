@@ -1,4 +1,4 @@
-"""The process of the controller: rules the switches, and answers commands."""
+"""The process of the controller, which controls the switches and answers commands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from stretto.testbed.plan import Plan
 
 
 async def serve(plan: Plan) -> None:
-    """Rule a testbed until SIGTERM or SIGINT. From when the socket is there, all switches that were found hold what they should.
+    """Control a testbed until SIGTERM or SIGINT. The socket is created when all switches that were found have their tables.
 
-    Raises ConfigurationError if the topology does not fit, StrettoError if another controller has the socket.
+    Raises ConfigurationError if a switch has too many ports, StrettoError if another controller uses the socket.
     """
     controller = TestbedController(plan)
     ready, ended = asyncio.Event(), asyncio.Event()
@@ -26,7 +26,7 @@ async def serve(plan: Plan) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError), contextlib.closing(writer):  # ValueError: no line ends within the limit
+        with contextlib.suppress(OSError, ValueError), contextlib.closing(writer):  # ValueError: the line is too long
             while line := await reader.readline():
                 writer.write(msgspec.json.encode(await _answer(controller, line)) + b"\n")
                 await writer.drain()
@@ -38,20 +38,20 @@ async def serve(plan: Plan) -> None:
             await ended.wait()
         plan.controller_socket.unlink(missing_ok=True)
 
-    await _refuse_company(plan)
-    ruling = asyncio.create_task(controller.run(ready))
+    await _refuse_second_controller(plan)
+    controlling = asyncio.create_task(controller.run(ready))
     listening = asyncio.create_task(listen())
-    done, _ = await asyncio.wait((ruling, listening), return_when=asyncio.FIRST_COMPLETED)
-    ruling.cancel()
+    done, _ = await asyncio.wait((controlling, listening), return_when=asyncio.FIRST_COMPLETED)
+    controlling.cancel()
     for task in done:
         task.result()
 
 
-async def _refuse_company(plan: Plan) -> None:
+async def _refuse_second_controller(plan: Plan) -> None:
     with contextlib.suppress(OSError):
         _, writer = await asyncio.open_unix_connection(plan.controller_socket)
         writer.close()
-        raise StrettoError(f"a controller has {plan.controller_socket} already")
+        raise StrettoError(f"another controller already listens at {plan.controller_socket}")
 
 
 async def _answer(controller: TestbedController, line: bytes) -> dict[str, Any]:

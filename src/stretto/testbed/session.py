@@ -1,4 +1,4 @@
-"""A testbed for as long as something needs it: the one that is up, or one of its own."""
+"""A testbed for the duration of a command: the one that is up, or a temporary one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stretto.testbed.plan import Plan, directory
 from stretto.testbed.record import TestbedFailure
 
 TOPOLOGY = "testbed(pod_gbps=1)"
-"""Twelve switches in which links between switches of a pod are as fast as those of hosts, so that a few hosts can congest one."""
+"""Twelve switches. Links between switches of a pod are as fast as those of hosts, so that a few hosts can congest one."""
 
 
 @contextmanager
@@ -26,28 +26,28 @@ def running(
     scale: float | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Iterator[tuple[Fabric, ControllerClient]]:
-    """The testbed of this name and its controller. If it is not up, it is brought up, and taken down in the end; `progress` is told.
+    """The testbed of this name and its controller. If it is not up, it is brought up, and taken down on exit. `progress` gets each step.
 
-    One that is up stays up, with the rules of whoever used it last. Raises what `Fabric.up` does, also where one is up with another
-    topology or scale than the ones stated.
+    A testbed that is up stays up, with the rules that were last installed. Raises what `Fabric.up` raises, also if it is up with another
+    topology or scale than given.
     """
     made = record.load(directory(name))
-    there = made is not None and made.complete
-    if there and topology is None and scale is None:
+    was_up = made is not None and made.complete
+    if was_up and topology is None and scale is None:
         fabric = Fabric.existing(name)
     else:
         fabric = Fabric(Plan(named(topology or TOPOLOGY), name), fabrics.SCALE if scale is None else scale)
-    fabric.up(lambda what: progress(f"bringing up testbed {name}{'' if there else ', for this run only'}: {what}"))
+    fabric.up(lambda what: progress(f"bringing up testbed {name}{'' if was_up else ', for this run only'}: {what}"))
     try:
         yield fabric, ControllerClient(fabric.plan.controller_socket)
     finally:
-        if not there:
+        if not was_up:
             progress(f"taking testbed {name} down")
             fabrics.down(name)
 
 
 def install(controller: ControllerClient, design: Design, group: Group) -> None:
-    """Have this group and no other, under this design. Raises TestbedFailure if that is not what the switches hold then."""
+    """Install this group and no other, under this design. Raises TestbedFailure if the switches then have other tables than they should."""
     controller.set_groups(())
     controller.set_design(design)
     controller.set_groups((group,))
@@ -57,4 +57,4 @@ def install(controller: ControllerClient, design: Design, group: Group) -> None:
         wrong += [f"{found.switch}: {found.kind}, {found.detail}" for found in verification.deviations]
         wrong += [f"{found.kind}: {found.detail}" for found in verification.violations]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise TestbedFailure(f"switches do not hold what they should: {wrong[0]}{more}")
+        raise TestbedFailure(f"the tables of the switches are wrong: {wrong[0]}{more}")

@@ -1,10 +1,10 @@
-"""One switch: Open vSwitch's userspace datapath in a namespace and in processes of its own, which know no other switch.
+"""One switch: Open vSwitch's userspace datapath in its own namespace and processes, independent of the other switches.
 
-    ovsdb-server     holds the switch's configuration: one bridge, with the namespace's interfaces as ports
-    ovs-vswitchd     is the bridge. It forwards by its OpenFlow rules alone, and drops everything before it has any (fail_mode secure)
+    ovsdb-server     stores the switch's configuration: one bridge, with the namespace's interfaces as ports
+    ovs-vswitchd     is the bridge. It forwards only by its OpenFlow rules, and drops everything as long as it has none (fail_mode secure)
 
-The bridge has no controller configured: the one that is to rule it connects to its management socket. Switches run at real-time priority
-if the machine allows it, since they are to be as prompt as hardware beside busy hosts.
+The bridge has no controller configured; the controller connects to its management socket. Switches run at real-time priority if the machine
+allows it, so that busy hosts do not delay them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SETTINGS = ("datapath_type=netdev", "fail_mode=secure", "protocols=OpenFlow13",
 
 
 class Switch:
-    """The switch called `name` of a testbed. Its namespace with its interfaces is there before it starts."""
+    """The switch `name` of a testbed. Its namespace and interfaces must exist before it starts."""
 
     def __init__(self, plan: Plan, name: str) -> None:
         self.name = name
@@ -36,11 +36,11 @@ class Switch:
 
     @property
     def pid(self) -> int | None:
-        """The process that forwards packets, if it and its database run."""
+        """The id of the process that forwards packets; None unless it and its database run."""
         return self._daemon.pid if self._database.pid is not None else None
 
     def start_database(self) -> None:
-        """The first of three steps, each of which does nothing if it was taken already. Does not wait for the process."""
+        """The first of three steps of starting: start the database, without waiting for it. A step that was done already does nothing."""
         if self._database.pid is None:
             self._directory.mkdir(exist_ok=True)
             file = self._directory / "database"
@@ -57,25 +57,25 @@ class Switch:
             self._run(self._daemon, [*priority, "ovs-vswitchd", database, "--disable-system"])
 
     def configure(self) -> subprocess.Popen[bytes]:
-        """The third step: give it its bridge and ports; the command that ends, with status 0, when it has them."""
+        """The third step: configure the bridge and its ports. Returns the command, which ends with status 0 when the switch has them."""
         command = ["ovs-vsctl", f"--db=unix:{self._plan.database_socket(self.name)}", f"--timeout={_CONFIGURE_SECONDS}"]
         command += ["--may-exist", "add-br", BRIDGE, "--", "set", "bridge", BRIDGE, *_SETTINGS]
-        command += ["--", "--id=@none", "create", "qos", "type=linux-noop"]  # leave the queues that are there alone
+        command += ["--", "--id=@none", "create", "qos", "type=linux-noop"]  # keep the existing queues
         for port, interface in self._plan.interfaces(self.name).items():
             command += ["--", "--may-exist", "add-port", BRIDGE, interface, "--", "set", "port", interface, "qos=@none"]
             command += ["--", "set", "interface", interface, f"ofport_request={port}"]
         return self._configuration.start(command)
 
     def kill(self) -> None:
-        """End what forwards packets at once, and with it all rules. Does not wait for that."""
+        """Kill the forwarding process, and with it all rules. Does not wait for its end."""
         self._daemon.kill()
 
     def wait(self) -> None:
-        """Wait until what forwards packets has ended."""
+        """Wait until the forwarding process has ended."""
         self._daemon.wait()
 
     def complaint(self) -> str:
-        """Why it did not start."""
+        """The last log line of the process that did not start."""
         return (self._daemon if self.pid is None else self._configuration).last_line()
 
     def _run(self, process: Process, command: Sequence[str]) -> None:
@@ -85,7 +85,7 @@ class Switch:
 
 
 def start_all(switches: Sequence[Switch]) -> None:
-    """Start switches side by side, and wait until all have their ports. Raises TestbedFailure if one does not start."""
+    """Start switches in parallel, and wait until all have their ports. Raises TestbedFailure if one does not start."""
     for switch in switches:
         switch.start_database()
     for switch in switches:

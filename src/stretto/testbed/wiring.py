@@ -1,8 +1,8 @@
-"""What a node's namespace is told so that it becomes one end of some cables: the lines for ip(8), tc(8), nft(8) and sysctl, as text.
+"""The input for ip(8), tc(8), nft(8) and sysctl that configures the cables, queues and addresses of a node's namespace.
 
-Each end of a cable sends at the rate of its link, times the testbed's scale (a machine makes less traffic than a network carries), from
-two queues: pfifo_fast's first band for packets of high priority, the second for all others. Packets go into the first band by their
-priority in the kernel, which switches set for those whose DSCP field says expedited forwarding.
+Each end of a cable sends at the rate of its link times the testbed's scale, because one machine cannot fill links at full rate. It has two
+queues: pfifo_fast's first band for packets of high priority, and the second for all others. The kernel chooses the band by the packet's
+priority, which switches set for packets whose DSCP is expedited forwarding.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Collection
 from stretto.testbed.plan import HOST_INTERFACE, PREFIX_LENGTH, Plan
 
 QUEUE_PACKETS = 24
-"""What each queue holds. A switch sends through one socket, whose buffer (208 KiB) all its queues have to share."""
+"""The capacity of each queue. A switch sends through one socket, and all its queues share the socket's buffer (208 KiB)."""
 FRAME_BYTES = 1_514
 """A full Ethernet frame without its checksum, as the kernel counts it."""
 BURST_S = 0.0001
-"""A cable that was idle sends at once what it could have sent in this time, and a frame at least, since timers are no better."""
+"""An idle cable may send a burst of this duration at once, and at least one frame, because timers are not more accurate."""
 HIGH_PRIORITY = 6
-"""pfifo_fast's first band, as skb->priority says it (TC_PRIO_INTERACTIVE)."""
+"""The value of skb->priority for pfifo_fast's first band (TC_PRIO_INTERACTIVE)."""
 _SEEN = 1
-"""A mark on packets within the switch that they leave."""
+"""The mark of packets that the egress hook of a switch has seen."""
 
 SYSCTLS = {
     "net/ipv6/conf/all/disable_ipv6": "1",  # no neighbour discovery, no router solicitations
@@ -33,7 +33,7 @@ SYSCTLS = {
 
 
 def cables(plan: Plan, switch: str) -> list[str]:
-    """For ip(8), in the switch's namespace: make its cables downwards. Every cable has one upper end."""
+    """For ip(8), in the switch's namespace: make the cables of which it is the upper end."""
     lines = []
     for upper, upper_port, lower, lower_port in plan.cables:
         if upper == switch:
@@ -44,12 +44,12 @@ def cables(plan: Plan, switch: str) -> list[str]:
 
 
 def queue_lengths(plan: Plan, node: str) -> list[str]:
-    """For ip(8): what each queue is to hold. pfifo_fast looks at it when it is made, and never again."""
+    """For ip(8): set the capacity of each queue. pfifo_fast reads it only when it is made."""
     return [f"link set {name} txqueuelen {QUEUE_PACKETS}" for name in plan.interfaces(node).values()]
 
 
 def host(plan: Plan, name: str) -> list[str]:
-    """For ip(8): put a host into service. It knows all others, so that nobody has to ask for them through the switches."""
+    """For ip(8): configure a host. It gets static neighbour entries for all others, so that the switches need not forward ARP."""
     lines = ["link set lo up", f"link set {HOST_INTERFACE} up", f"address add {plan.address(name)}/{PREFIX_LENGTH} dev {HOST_INTERFACE}"]
     lines.append(f"route add 224.0.0.0/4 dev {HOST_INTERFACE}")
     for other in plan.topology.hosts:
@@ -59,7 +59,7 @@ def host(plan: Plan, name: str) -> list[str]:
 
 
 def ports(plan: Plan, switch: str, killed: Collection[str] = ()) -> list[str]:
-    """For ip(8): put a switch's ports into service, other than those that lack power, or whose cable is cut."""
+    """For ip(8): set a switch's ports up, or down if the switch is killed or their cable is cut."""
     dead = {(node, port) for cable in plan.cables if cable.name in killed for node, port in (cable[:2], cable[2:])}
     lines = []
     for port, name in plan.interfaces(switch).items():
@@ -68,12 +68,12 @@ def ports(plan: Plan, switch: str, killed: Collection[str] = ()) -> list[str]:
 
 
 def rate_bps(plan: Plan, node: str, port: int, scale: float) -> int:
-    """What a port sends at most, in bits per second."""
+    """The maximum rate of a port, in bits per second."""
     return round(plan.topology.wires[node][port].rate_bps * scale)
 
 
 def queues(plan: Plan, node: str, scale: float) -> list[str]:
-    """For tc(8): each end's rate and queues."""
+    """For tc(8): set the rate and the queues of each port."""
     lines = []
     for port, name in plan.interfaces(node).items():
         rate = rate_bps(plan, node, port, scale)
@@ -84,11 +84,11 @@ def queues(plan: Plan, node: str, scale: float) -> list[str]:
 
 
 def priorities(plan: Plan, switch: str) -> str:
-    """For nft(8): packets with expedited forwarding leave by the first queue.
+    """For nft(8): put packets with expedited forwarding into the first queue.
 
-    Each packet is forwarded to the port that it is about to leave by, and let pass when it comes again. That hides from the switch
-    whether the queue took it: when one of several packets that Open vSwitch sends with one system call meets a full queue, it drops all
-    behind that one, whatever their priority.
+    Each packet is forwarded to the port through which it is leaving, and accepted when it comes again. This hides from the switch whether
+    the queue accepted the packet. Without it, when one of several packets that Open vSwitch sends with one system call meets a full queue,
+    it drops all packets behind that one, regardless of their priority.
     """
     devices = ", ".join(plan.interfaces(switch).values())
     return f"""

@@ -1,1 +1,1 @@
-"""Real faults on real processes: a cluster under load is killed, paused, cut off and starved, and its history checked."""
+"""Real faults on real processes: replicas under load are killed, paused, disconnected and given full disks, and the history is checked."""

@@ -14,11 +14,11 @@ _BALLAST = "ballast"
 
 
 class NoDisk(StrettoError):
-    """The machine does not allow such a mount; the text says what is missing."""
+    """The machine does not allow the mount. The message says what is missing."""
 
 
 class SmallDisk:
-    """A file system of `megabytes` at `path`; not there before `up`. The data is to be in a directory on it."""
+    """A file system of `megabytes` at `path`, which `up` mounts. The replica's data directory lies on it."""
 
     def __init__(self, path: Path, megabytes: int) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class SmallDisk:
         self._ballast = path / _BALLAST
 
     def up(self) -> None:
-        """Mount it. Raises NoDisk if that is not possible here."""
+        """Mount the file system. Raises NoDisk if this machine does not allow it."""
         if os.geteuid() != 0:
             raise NoDisk("mounting a file system needs root")
         if shutil.which("mount") is None:
@@ -38,7 +38,7 @@ class SmallDisk:
             raise NoDisk(f"{' '.join(command)} failed: {done.stderr.strip()}")
 
     def fill(self) -> None:
-        """Leave not a byte of it free."""
+        """Fill the disk with a ballast file until no byte is free."""
         with self._ballast.open("ab", buffering=0) as file:
             while True:
                 try:
@@ -49,13 +49,13 @@ class SmallDisk:
                     raise
 
     def free(self) -> None:
-        """Take back what `fill` took."""
+        """Remove the ballast file."""
         self._ballast.unlink(missing_ok=True)
 
 
 def unmount_below(directory: Path) -> None:
-    """Unmount everything that is mounted below a directory."""
+    """Unmount every file system that is mounted below the directory."""
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
-        point = Path(line.split()[1].replace("\\040", " "))  # as getmntent(3) writes a space
+        point = Path(line.split()[1].replace("\\040", " "))  # /proc/self/mounts writes a space as \040
         if directory in point.parents:
             subprocess.run(["umount", "--lazy", str(point)], check=True, capture_output=True)

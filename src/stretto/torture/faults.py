@@ -1,4 +1,4 @@
-"""Strikes fall on the replica processes of a cluster, are healed, and what is restarted is watched until it is back in service."""
+"""Inject the scheduled faults into the replica processes of a cluster, end them, and watch restarted replicas until they serve again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stretto.torture.schedule import FULL_DISK, KINDS, POWER_CUT, WIPE, Impaired
 
 _END_SECONDS = 5.0
 _LATE_SECONDS = 0.5
-"""A process that met a full disk ends, but not at once."""
+"""How long to wait for a process to end because its disk was full. It does not end at once."""
 _ANSWER_SECONDS = 0.25
 _POLL_SECONDS = 0.01
 
@@ -26,18 +26,18 @@ Note = Callable[..., None]
 
 
 class Faults:
-    """What strikes a cluster. `network` and `disk` are None if the strikes need none.
+    """Inject faults into a cluster. `network` and `disk` are None if no scheduled fault needs them.
 
-    `note(event, **details)` is told what happens: `begun` and `ended` of a fault, `back` of a replica that was restarted, `died` of one
-    that nothing had struck. `over` ends the strikes early; it is set when a replica dies of itself.
+    `note(event, **details)` is called for each event: `begun` and `ended` for a fault, `back` when a restarted replica serves again, and
+    `died` when a replica's process ends without a fault. Setting `over` ends the run early; it is also set when a replica dies.
     """
 
     def __init__(self, cluster: LocalCluster, network: Network | None, disk: SmallDisk | None, over: asyncio.Event, note: Note) -> None:
         self.counts: Counter[str] = Counter()
         self.recoveries_ns: list[int] = []
-        """Times from a restart until the replica was in service, of those that nothing else struck meanwhile."""
+        """Time from each restart until the replica served again. Restarts that another fault interrupted are not counted."""
         self.died: dict[int, str] = {}
-        """Replicas whose process ended of itself, and the last line of their logs."""
+        """The replicas whose process ended without a fault, with the last line of their logs."""
         self.impaired = Impaired(cluster.config.n)
         self._cluster = cluster
         self._network = network
@@ -47,7 +47,7 @@ class Faults:
         self._restarted_ns: dict[int, int] = {}
 
     async def run(self, strikes: Iterable[Strike]) -> None:
-        """Let strikes fall until `over` is set. All of them have ended when this returns."""
+        """Inject the faults one after another until `over` is set. Every fault has ended when this returns."""
         async with asyncio.TaskGroup() as lasting:
             for strike in strikes:
                 if await happens(self._over, strike.rest_ns / 1e9):
@@ -58,7 +58,7 @@ class Faults:
                 lasting.create_task(self._strike(strike, target))
 
     async def watch(self) -> None:
-        """See for ever who comes back into service, and who dies of itself."""
+        """Watch for replicas that serve again after a restart, and for replicas that die without a fault. Runs until it is cancelled."""
         while True:
             for index in range(self._cluster.config.n):
                 struck = self.impaired.struck.get(index)
@@ -71,7 +71,7 @@ class Faults:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def metrics(self, index: int) -> dict[str, Any] | None:
-        """What the replica says of itself; None if it does not answer."""
+        """The metrics of a replica, or None if it does not answer."""
         return await asyncio.to_thread(metrics_or_none, self._cluster.config, index, _ANSWER_SECONDS)
 
     def _on_death(self, index: int) -> None:
@@ -91,7 +91,7 @@ class Faults:
         self.impaired.begin(strike.kind, target)
         self.counts[strike.kind] += 1
         for replica in hit:
-            self._restarted_ns.pop(replica, None)  # how long it takes to come back now says nothing
+            self._restarted_ns.pop(replica, None)  # this fault would distort the measured recovery time
         rules = cut_rules(strike, target, self._cluster.config.n)
         self._note("begun", fault=strike.kind, replicas=list(hit), **({"rules": rules} if rules else {}))
         await asyncio.to_thread(self._begin, strike.kind, target, rules)
@@ -121,7 +121,7 @@ class Faults:
             self._restarted_ns[replica] = restarted_ns
 
     def _undo(self, kind: str, replica: int) -> bool:
-        """Take the fault back; whether that took a new process."""
+        """End the fault. Returns whether the replica's process had to be restarted."""
         process = self._cluster.pid_files[replica]
         if KINDS[kind].network:
             assert self._network is not None
@@ -145,7 +145,7 @@ class Faults:
 
 
 def cut_rules(strike: Strike, target: int, replicas: int) -> list[str]:
-    """Which packets a fault of the network drops, as matches of nft. None for other kinds."""
+    """The packets that a network fault drops, as nft match expressions. Empty for the other kinds."""
     port, peer = replica_port(target), replica_port((target + strike.peer) % replicas)
     to_it, from_it = f'oifname "{port}"', f'iifname "{port}"'
     some = f"numgen random mod 1000 < {round(1_000 * strike.loss)}"
@@ -159,7 +159,7 @@ def cut_rules(strike: Strike, target: int, replicas: int) -> list[str]:
 
 
 async def happens(event: asyncio.Event, within_s: float) -> bool:
-    """Wait for an event, for so many seconds at most; whether it has happened."""
+    """Wait for an event, at most `within_s` seconds. Returns whether it was set."""
     try:
         async with asyncio.timeout(within_s):
             await event.wait()

@@ -1,9 +1,10 @@
-"""The load, and what its callers saw: two kinds of sessions, since a checker that searches cannot take millions of operations.
+"""The load, and what its callers observed. There are two kinds of sessions, because the linearizability checker cannot search millions of
+operations.
 
-- *Contending* sessions call all at the same moments, on a few keys, so that their calls meet. All of it is recorded, for the checker. The
-  keys change with time, so that each key's history stays short, which keeps the search fast even where outcomes are not known.
-- *Marking* sessions make the bulk of the load. Each appends tokens of its own, 0, 1, 2, ..., to pages that nobody else writes. What was
-  acknowledged must be there in the end, once; that takes counting, not searching.
+- *Contending* sessions all call at the same moments, on a few keys, so that their calls are concurrent. Every call is recorded for the
+  checker. The keys change over time. Each key's history therefore stays short, and the search stays fast even where outcomes are unknown.
+- *Marking* sessions make up the bulk of the load. Each session appends its own tokens, 0, 1, 2, ..., to pages that no other session writes.
+  At the end every acknowledged token must be present exactly once. Checking that needs counting only, not a search.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from stretto.verify.history import Operation
 
 CONTENDING, MARKING = 8, 32
 CONTENDED_RATE = 200
-"""Calls a second of all contending sessions together: 120,000 in ten minutes, which the checker takes in its stride."""
+"""Calls per second of all contending sessions together: 120,000 in ten minutes, which the checker can still search quickly."""
 _KEYS, _KEYS_LAST_NS = 3, 2_000_000_000
-"""How many keys are contended at a time, and for how long."""
+"""How many keys the contending sessions use at a time, and for how long."""
 PAGE = 128
-"""Tokens in a page: an append copies it."""
+"""Tokens per page. It is small because each append copies the whole page."""
 
 Execute = Callable[[bytes], Awaitable[bytes]]
 
 
 class Workload(Protocol):
-    """Encoded operations of the replicated service, and what their results say. Keys, pages and values are numbers."""
+    """Encodes operations of the replicated service and decodes their results. Keys, pages and values are numbers."""
 
     def contended(self, random: Random, key: int, value: int) -> bytes:
-        """One of a mix of operations on a key; `value` is like no other."""
+        """One operation of a mix on a key. Each call passes a different `value`."""
 
     def read(self, key: int) -> bytes:
         """Read a contended key."""
@@ -45,11 +46,11 @@ class Workload(Protocol):
         """Read a page."""
 
     def tokens_of(self, page: bytes) -> list[int]:
-        """The tokens in what `read_page` gave, in their order."""
+        """The tokens in the result of `read_page`, in order."""
 
 
 class Service:
-    """When the callers were served. Times are nanoseconds since the load began."""
+    """Counts answers and measures the longest time without one. Times are nanoseconds since the load began."""
 
     def __init__(self) -> None:
         self.answered = self.unanswered = 0
@@ -61,23 +62,23 @@ class Service:
 
     @property
     def now_ns(self) -> int:
-        """The time."""
+        """Nanoseconds since the load began."""
         return monotonic_ns() - self._began_ns
 
     def answer(self) -> int:
-        """A call has been answered now; when that is."""
+        """Record that a call was answered now. Returns the time."""
         now_ns = self.look()
         self.answered += 1
         self._last_ns = now_ns
         return now_ns
 
     def failure(self, error: StrettoError) -> None:
-        """A call has ended, and nobody knows what became of its operation."""
+        """Record that a call ended with an error, so that the outcome of its operation is unknown."""
         self.unanswered += 1
         self.last_error = f"{type(error).__name__}: {error}"
 
     def look(self) -> int:
-        """Count a gap that is still open; the time."""
+        """Take the time since the last answer into account, even if no answer has ended it yet. Returns the time."""
         now_ns = self.now_ns
         if now_ns - self._last_ns > self.longest_gap_ns:
             self.longest_gap_ns, self.gap_ended_ns = now_ns - self._last_ns, now_ns
@@ -85,7 +86,7 @@ class Service:
 
 
 class Marks:
-    """The tokens of one session. `acknowledged[token]`: whether its append was answered."""
+    """The tokens of one marking session. `acknowledged[token]` is 1 if the append of the token was answered."""
 
     def __init__(self, session: int) -> None:
         self.session = session
@@ -93,11 +94,14 @@ class Marks:
 
     @property
     def pages(self) -> range:
-        """The pages that the session wrote."""
+        """The numbers of the pages that the session wrote."""
         return range(-(-len(self.acknowledged) // PAGE))
 
     def compare(self, page: int, found: Iterable[int]) -> tuple[int, int]:
-        """How many tokens of a page, read when the load had ended, are lost (acknowledged and gone), and how many are there too often."""
+        """Compare a page, read after the load has ended, with what was written.
+
+        Returns how many tokens are lost (acknowledged, but not found) and how many are found more than once.
+        """
         counts = Counter(found)
         written = range(page * PAGE, min(len(self.acknowledged), (page + 1) * PAGE))
         lost = sum(self.acknowledged[token] and token not in counts for token in written)
@@ -105,7 +109,7 @@ class Marks:
 
 
 class Load:
-    """The sessions, calling through `execute`: `rate` calls a second together, of which `CONTENDED_RATE` contend.
+    """All sessions, which call through `execute`. They make `rate` calls per second, and `CONTENDED_RATE` of these are contending.
 
     `history` holds the calls of the contending sessions.
     """
@@ -121,34 +125,34 @@ class Load:
         self._over = asyncio.Event()
 
     async def run(self) -> None:
-        """Call until `end`."""
+        """Make calls until `end` is called."""
         contending = [self._contend(session) for session in range(CONTENDING)]
         await asyncio.gather(*contending, *map(self._mark, self.marks))
 
     def end(self) -> None:
-        """Begin no more calls."""
+        """Stop starting new calls."""
         self._over.set()
 
     async def read_back(self) -> tuple[int, int] | None:
-        """Read everything once more when the load has ended: the contended keys as part of the history, and all pages.
+        """Read everything once more after the load has ended: the contended keys, as part of the history, and all pages.
 
-        How many tokens are lost, and how many are there too often; None if they cannot be read.
+        Returns how many tokens are lost and how many are found more than once; None if a page cannot be read.
         """
         self.service.look()
         await asyncio.gather(*map(self._read_contended, range(CONTENDING)))
         lost = repeated = 0
         try:
             for page in range(max(len(marks.pages) for marks in self.marks)):
-                for missing, doubled in await asyncio.gather(*(self._compare(marks, page) for marks in self.marks if page in marks.pages)):
-                    lost += missing
-                    repeated += doubled
+                found = await asyncio.gather(*(self._compare(marks, page) for marks in self.marks if page in marks.pages))
+                lost += sum(missing for missing, _ in found)
+                repeated += sum(duplicated for _, duplicated in found)
         except StrettoError as error:
             self.service.last_error = f"{type(error).__name__}: {error}"
             return None
         return lost, repeated
 
     async def _read_contended(self, session: int) -> None:
-        """Its share of the contended keys."""
+        """Read this session's share of the contended keys."""
         for key in range(session, (self.service.now_ns // _KEYS_LAST_NS + 1) * _KEYS, CONTENDING):
             await self._record(session, self._workload.read(key))
 

@@ -1,12 +1,12 @@
-"""Hosts on one machine: a network namespace for each replica and sequencer, one for the clients, and a switch between them that can drop
-packets.
+"""A network of hosts on one machine: a network namespace for each replica and sequencer, one for the clients, and a switch between them
+that can drop packets.
 
     NAME-switch:  bridge, with the ports replica-0, replica-1, ..., clients
     NAME-replica-0:  eth0, 10.83.84.1/24     NAME-replica-1:  eth0, 10.83.84.2/24     ...     NAME-clients:  eth0, 10.83.84.254/24
 
-No address outside of these namespaces is touched. The bridge does not watch who joined a group (multicast snooping), which takes a
-querier that is not there, and floods multicasts. Packets are dropped in the bridge, so that both ends believe in their link. Hosts know
-each other's hardware addresses, since a host that is cut off in one direction could not ask for them in the other.
+Nothing outside these namespaces is changed. Multicast snooping is off, because it needs a querier, so the bridge floods multicasts. Packets
+are dropped in the bridge, so both ends see their link as up. Hosts have static neighbour entries, because a host whose traffic is dropped
+in one direction could not resolve hardware addresses by ARP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LAST_HOST = 254
 
 
 def replica_port(index: int) -> str:
-    """The name of the switch's port, and the end of the namespace's name. The sequencers' are numbered on behind the replicas'."""
+    """The name of a host's port on the switch, and the last part of its namespace's name. Sequencers are numbered after the replicas."""
     return f"replica-{index}"
 
 
@@ -32,7 +32,7 @@ def host_address(index: int) -> str:
 
 
 class Network:
-    """The namespaces of so many `members` of a cluster and its clients, whose names begin with `name`; not there before `up`."""
+    """The namespaces of the `members` of a cluster and of its clients. Their names begin with `name`, and `up` makes them."""
 
     def __init__(self, name: str, members: int) -> None:
         self.members = members
@@ -40,7 +40,7 @@ class Network:
         self._cuts: dict[Hashable, list[str]] = {}
 
     def up(self) -> None:
-        """Make it. Raises NoNetwork, with nothing left behind, if that is not possible here."""
+        """Make the namespaces. Raises NoNetwork if this machine does not allow it; then nothing is left behind."""
         namespaces.require(_TOOLS)
         try:
             self._make()
@@ -50,24 +50,24 @@ class Network:
             raise
 
     def down(self) -> None:
-        """Remove it, or what there is of it."""
+        """Remove the namespaces, or those that exist."""
         remove_namespaces(self._name)
 
     def command(self, index: int) -> tuple[str, ...]:
-        """What to put before a command so that it runs on the replica's host; its process id stays the one that was started."""
+        """The prefix that makes a command run on the replica's host. The process id stays that of the started process."""
         return namespaces.command(self._namespace(replica_port(index)))
 
     def entered(self, host: str) -> AbstractContextManager[None]:
-        """This thread, and threads and processes that it starts, are on that host: `CLIENTS`, or what `replica_port` names."""
+        """Move this thread, and the threads and processes that it starts, to a host: `CLIENTS`, or a name from `replica_port`."""
         return namespaces.entered(self._namespace(host))
 
     def cut(self, name: Hashable, rules: Sequence[str]) -> None:
-        """Drop the packets that the rules (of nft, in a bridge's forward chain) match, until `mend(name)`."""
+        """Drop the packets that match the rules (nft expressions in the bridge's forward chain), until `mend(name)`."""
         self._cuts[name] = [f"{rule} drop" for rule in rules]
         self._apply()
 
     def mend(self, name: Hashable) -> None:
-        """Take the rules back."""
+        """Remove the rules of `cut(name)`."""
         del self._cuts[name]
         self._apply()
 
@@ -88,7 +88,7 @@ class Network:
             namespaces.configure(self._namespace(host), up)
 
     def _apply(self) -> None:
-        """Replace all rules at once."""
+        """Install all rules in one transaction, in place of the former ones."""
         rules = "\n".join(rule for cut in self._cuts.values() for rule in cut)
         chain = f"chain forward {{\ntype filter hook forward priority 0\n{rules}\n}}"
         table = f"table bridge stretto\ndelete table bridge stretto\ntable bridge stretto {{\n{chain}\n}}\n"
@@ -96,7 +96,7 @@ class Network:
 
 
 def remove_namespaces(name: str) -> None:
-    """Remove every namespace whose name begins with `name` and a dash, and with it the links that are in it."""
+    """Remove every namespace whose name begins with `name` and a dash, with the links in it."""
     namespaces.delete(path.name for path in namespaces.WHERE.glob(f"{name}-*"))
 
 

@@ -1,4 +1,4 @@
-"""What a run gives: one object, and a directory that keeps what it stands on."""
+"""The report of a run, and the directory that keeps the evidence for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from statistics import median
 
 import msgspec
 
+from stretto.torture.environment import Environment
 from stretto.torture.run import Outcome
-from stretto.torture.scene import Scene
 from stretto.verify.history import to_lines
 from stretto.verify.linearizability import NOT_LINEARIZABLE, OK
 
@@ -17,7 +17,7 @@ FAULTS, HISTORY, REPORT = "faults.jsonl", "history.jsonl", "report.json"
 
 
 class Recoveries(msgspec.Struct):
-    """How often a restarted replica came back into service with nothing else striking meanwhile, and how long it took from its start."""
+    """How often a restarted replica served again without another fault in between, and how long that took from its start."""
 
     count: int
     median_ms: float | None
@@ -25,11 +25,11 @@ class Recoveries(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """See `stretto.torture.run.Outcome` for what is not said here.
+    """The result of a run. `stretto.torture.run.Outcome` describes the fields that are not listed here.
 
-    - `skipped`: kinds of faults that could not strike here, and why;
+    - `skipped`: the kinds of faults that this machine or configuration does not allow, and why;
     - `checked`: how many calls the checker was given;
-    - `lost`, `repeated`: tokens that were acknowledged and are gone, and those that are there too often; None if none could be read back;
+    - `lost`, `repeated`: how many tokens were acknowledged but not found, and how many were found more than once; None if not known;
     - `verdict`: the checker's, or "not linearizable" if anything was lost or repeated;
     - `kept`: the directory with the history, the faults and the logs, if they were kept.
     """
@@ -56,13 +56,13 @@ class Report(msgspec.Struct):
 
     @property
     def ok(self) -> bool:
-        """Nothing was found to be wrong, and the cluster served in the end."""
+        """Whether the history is correct, no replica died, and the cluster served at the end."""
         return self.verdict == OK and None not in (self.back_in_service_ms, self.lost) and not self.died
 
 
-def report_of(scene: Scene, seed: int, outcome: Outcome, checked: str) -> Report:
-    """The report of a run, `checked` being what the checker says of its history."""
-    config = scene.cluster.config
+def report_of(environment: Environment, seed: int, outcome: Outcome, checked: str) -> Report:
+    """The report of a run. `checked` is the checker's verdict on its history."""
+    config = environment.cluster.config
     lost, repeated = outcome.read_back or (None, None)
     times_ms = outcome.recoveries_ms
     return Report(
@@ -72,7 +72,7 @@ def report_of(scene: Scene, seed: int, outcome: Outcome, checked: str) -> Report
         seconds=round(outcome.seconds, 1),
         seed=seed,
         faults=outcome.faults,
-        skipped=scene.skipped,
+        skipped=environment.skipped,
         operations=outcome.operations,
         checked=len(outcome.history),
         lost=lost,
@@ -91,13 +91,13 @@ def _rounded(time_ms: float | None) -> float | None:
     return None if time_ms is None else round(time_ms, 1)
 
 
-def keep(scene: Scene, outcome: Outcome, report: Report, directory: Path) -> None:
-    """Write into a directory, which need not be there: the history, the faults, the report, the configuration and the replicas' logs."""
+def keep(environment: Environment, outcome: Outcome, report: Report, directory: Path) -> None:
+    """Write the history, the faults, the report, the configuration and the replicas' logs to a directory, which is made if needed."""
     directory.mkdir(parents=True, exist_ok=True)
-    shutil.copy(scene.directory / FAULTS, directory)
+    shutil.copy(environment.directory / FAULTS, directory)
     with (directory / HISTORY).open("wb") as file:
         file.writelines(to_lines(outcome.history))
-    for path in (scene.cluster.file, *scene.cluster.logs):
+    for path in (environment.cluster.file, *environment.cluster.logs):
         shutil.copy(path, directory)
     report.kept = str(directory)
     (directory / REPORT).write_bytes(msgspec.json.encode(report) + b"\n")

@@ -1,4 +1,4 @@
-"""One run: a cluster that is there, under load and faults; then healed, read back and told of."""
+"""One run against a running cluster: load with faults, then the end of all faults, recovery, and reading everything back."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _POLL_SECONDS = 0.02
 
 Connect = Callable[[], AbstractAsyncContextManager[AsyncCluster]]
 Progress = Callable[[str, float | None], None]
-"""Told what goes on, and how much of it is done, from 0 to 1, if that is known."""
+"""Called with what the run is doing, and with the share that is done (0 to 1), or None if that is unknown."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """For how many `seconds` which `kinds` of faults strike, drawn from `seed`, under a load of `rate` operations a second."""
+    """Inject faults of these `kinds` for `seconds`, drawn from `seed`, under a load of `rate` operations per second."""
 
     seconds: float
     seed: int
@@ -45,14 +45,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was seen.
+    """The observations of a run.
 
-    - `seconds`: how long faults struck; `faults`: how often each kind did;
-    - `recoveries_ms`: times from the restart of a replica until it served; `died`: replicas that ended of themselves, and why;
-    - `operations`: calls that were answered; `unanswered`: those of which the caller does not know whether they happened;
-    - `longest_gap_ms`: the longest time without any answer, healing included;
+    - `seconds`: how long faults were injected; `faults`: how often each kind was;
+    - `recoveries_ms`: times from the restart of a replica until it served; `died`: replicas that ended without a fault, and why;
+    - `operations`: calls that were answered; `unanswered`: calls that ended with an error, so that their outcome is unknown;
+    - `longest_gap_ms`: the longest time without any answer, including the recovery at the end;
     - `back_in_service_ms`: from the end of the faults until all replicas served and had caught up; None if they did not;
-    - `read_back`: lost tokens (acknowledged and gone), and those that are there too often; None if they could not be read;
+    - `read_back`: how many tokens are lost (acknowledged, but not found) and how many are found more than once; None if not known;
     - `history`: the calls of the contending sessions.
     """
 
@@ -70,9 +70,9 @@ class Outcome:
 
 
 class Torture:
-    """Torments the replicas of `cluster`, which run. `log`: where it writes what happened when, as JSON Lines.
+    """Inject the planned faults into the running replicas of `cluster`. Each event goes to `log` with its time, as JSON Lines.
 
-    `network` and `disk` are None where none of the plan's kinds needs them.
+    `network` and `disk` are None if none of the plan's kinds needs them.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Torture:
         self._progress = progress
 
     def run(self, connect: Connect, workload: Workload) -> Outcome:
-        """All of it. SIGINT and SIGTERM end the faults early, and what follows is of the time until then; a second one ends all at once."""
+        """Do the whole run. The first SIGINT or SIGTERM ends the faults early; the outcome covers the time until then. A second aborts."""
         try:
             with asyncio.Runner() as runner:
                 return runner.run(self._run(connect, workload))
@@ -103,7 +103,7 @@ class Torture:
             with _ended_by_signals(over):
                 await self._strike(over, load, faults)
             seconds = load.service.now_ns / 1e9
-            self._progress("healed; waiting until all replicas serve", None)
+            self._progress("all faults have ended; waiting until all replicas serve", None)
             back_in_service_ms = None if faults.died else await self._until_all_serve(faults)
             load.end()
             await running
@@ -127,7 +127,7 @@ class Torture:
         )
 
     async def _strike(self, over: asyncio.Event, load: Load, faults: Faults) -> None:
-        """Let faults strike for the planned time, and end them all."""
+        """Inject faults for the planned time, then end them all."""
         striking = asyncio.create_task(faults.run(strikes(self._plan.seed, self._cluster.config.n, self._plan.kinds)))
         while not over.is_set() and not striking.done() and (left_s := self._plan.seconds - load.service.now_ns / 1e9) > 0:
             now = ", ".join(f"{kind} of {replica}" for replica, kind in faults.impaired.struck.items()) or "no fault"
@@ -138,17 +138,17 @@ class Torture:
         await striking
 
     async def _until_all_serve(self, faults: Faults) -> float | None:
-        """Wait until all replicas serve, and have committed what any of them has by now; how long that took, in milliseconds.
+        """Wait until all replicas serve and have committed every operation that any of them has committed by now.
 
-        None if they do not within RETURN_SECONDS.
+        Returns how long that took, in milliseconds; None if it takes more than RETURN_SECONDS.
         """
         began = monotonic()
         committed: int | None = None
         while monotonic() - began < RETURN_SECONDS:
             metrics = [await faults.metrics(index) for index in range(self._cluster.config.n)]
-            there = [int(one["committed"]) for one in metrics if one is not None]
-            committed = max(there, default=None) if committed is None else committed
-            if committed is not None and all(map(is_normal, metrics)) and min(there) >= committed:
+            counts = [int(one["committed"]) for one in metrics if one is not None]
+            committed = max(counts, default=None) if committed is None else committed
+            if committed is not None and all(map(is_normal, metrics)) and min(counts) >= committed:
                 return (monotonic() - began) * 1e3
             await asyncio.sleep(_POLL_SECONDS)
         return None
@@ -159,7 +159,7 @@ class Torture:
 
 @contextmanager
 def _ended_by_signals(over: asyncio.Event) -> Iterator[None]:
-    """The first SIGINT or SIGTERM in here sets `over`; from then on they do what they do elsewhere."""
+    """Set `over` at the first SIGINT or SIGTERM. After that both signals have their former effect again."""
     loop = asyncio.get_running_loop()
     formerly = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -181,7 +181,7 @@ def _ended_by_signals(over: asyncio.Event) -> Iterator[None]:
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first, of what went wrong because of it."""
+    """The first exception of a group. The others follow from it."""
     first: BaseException = group
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]

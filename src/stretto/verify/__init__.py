@@ -1,1 +1,1 @@
-"""Checks from outside: observers that watch all replicas through what the contract lets anyone read, and histories of calls."""
+"""Checks from outside the protocol: observers of all replicas, which read only the public contract, and a checker of call histories."""

@@ -1,4 +1,4 @@
-"""A reader of EDN, the notation of data in Clojure: what histories use of it."""
+"""A reader of EDN, the data notation of Clojure, as far as histories use it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Keyword(str):
 
 
 def parsed(text: str) -> Any:
-    """The one EDN value that a text holds. Vectors and lists become tuples. Raises ValueError if it is none."""
+    """The one EDN value of a text. Vectors and lists become tuples. Raises ValueError if the text is not one value."""
     tokens = _tokens(text)
     try:
         value = _value(next(tokens), tokens)

@@ -1,4 +1,4 @@
-"""From the invocations and completions that Jepsen records to steps. Time is the number of the line."""
+"""Turns the invocations and completions that Jepsen records into steps. The line number serves as the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stretto.verify.edn import Keyword
 from stretto.verify.search import Step
 
 NO_KEY = object()
-"""The key of an operation that is on none."""
+"""The key of an operation without a key."""
 
 _READS = {"read", "get"}
 _WRITES = {"write", "put", "append"}
@@ -21,7 +21,7 @@ _TIMED_OUT = {Keyword("timed-out"), Keyword("timeout")}
 
 
 class Event(msgspec.Struct, gc=False, frozen=True):
-    """One line: `kind` is invoke, ok, fail or info; `function` is what the operation is called; `error` is why it failed, if told."""
+    """One line. `kind` is invoke, ok, fail or info; `function` is the operation's name; `error` is the reason for a failure, if given."""
 
     line: int
     process: int
@@ -33,11 +33,11 @@ class Event(msgspec.Struct, gc=False, frozen=True):
 
 
 def steps_of(events: Iterable[Event], model: Model) -> list[Step]:
-    """The operations of a history, each invocation with its completion.
+    """The operations of a history: each invocation with its completion.
 
-    - `ok`: it happened; of a read, `value` is the result; of a write no more is known than that it was done;
-    - `fail`: of a compare-and-set, another value than the expected was there, unless it names an error; other operations did not happen;
-    - `info`, a time-out, and no completion at all: nobody knows.
+    - `ok`: the operation took effect. For a read, `value` is the result. The result of a write is unknown;
+    - `fail`: a compare-and-set without an `error` found another value than it expected. Any other failed operation had no effect;
+    - `info`, a time-out, or no completion: the outcome is unknown.
 
     Raises ValueError naming the line that is wrong.
     """
@@ -47,7 +47,9 @@ def steps_of(events: Iterable[Event], model: Model) -> list[Step]:
         try:
             if event.kind == "invoke":
                 if event.process in open_calls:
-                    raise ValueError(f"process {event.process} calls while its call of line {open_calls[event.process][0].line} goes on")
+                    raise ValueError(
+                        f"process {event.process} calls while its call of line {open_calls[event.process][0].line} has not returned"
+                    )
                 open_calls[event.process] = (event, _operation(event, model))
                 continue
             if event.kind not in ("ok", "fail", "info"):
@@ -80,14 +82,14 @@ def _operation(call: Event, model: Model) -> Any:
     try:
         hash(arguments)
     except TypeError:
-        raise ValueError(f":{call.function} has a map in it, which no model has") from None
+        raise ValueError(f":{call.function} contains a map, which no model supports") from None
     return model.operation(call.function, arguments)
 
 
 def _step(call: Event, event: Event, operation: Any) -> list[Step]:
-    """The step of a call that ended with this event; none if it had no effect and says nothing."""
-    told = None if isinstance(event.value, Keyword) or event.function in _READS else event.value
-    if (call.function, call.key) != (event.function, event.key) or told not in (None, call.value):
+    """The step of a call that ended with this event; empty if the call had no effect and gives no information."""
+    argument = None if isinstance(event.value, Keyword) or event.function in _READS else event.value
+    if (call.function, call.key) != (event.function, event.key) or argument not in (None, call.value):
         raise ValueError(f"process {event.process} ends another operation than it began in line {call.line}")
     if event.kind == "info" or _is_time_out(event.value) or _is_time_out(event.error):
         return [_endless(call, operation)]
@@ -105,13 +107,13 @@ def _is_time_out(value: Any) -> bool:
 
 
 def _result(event: Event) -> Any:
-    """What a call that ended well returned."""
+    """The result of a call that succeeded."""
     if event.function in _CONDITIONS:
         return True
     if event.function in _WRITES:
         return UNKNOWN
     if isinstance(event.value, dict):
-        raise ValueError(f":{event.function} gave a map, which no model has")
+        raise ValueError(f":{event.function} returned a map, which no model supports")
     return event.value.encode() if isinstance(event.value, str) and event.key is not NO_KEY else event.value
 
 

@@ -1,4 +1,4 @@
-"""Histories that cannot but be linearizable, and such with one planted mistake: to test and to time the checker."""
+"""Generates histories that are linearizable by construction, or contain one planted error, to test the checker and measure its speed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def concurrent_history(
     unanswered: float = 0.0,
     lose_at: int | None = None,
 ) -> list[Operation]:
-    """What `clients` callers see that each make one call after the other of one `machine`, which executes every call at one instant.
+    """The history of `clients` callers that each make one call after the other. One `machine` executes each call at one instant.
 
-    Parameters: `workload` draws the operations, of which there are `operations` in all; `unanswered` is the share of calls that get no
-    answer: half of them take effect, some long after their callers have gone on. `lose_at` plants a mistake: after so many operations the
-    machine loses its latest 20 changes.
+    Parameters: `workload` draws one operation; `operations` is their total number; `unanswered` is the share of calls without an answer,
+    of which half take effect, some of them long after their callers have made further calls; `lose_at` plants an error: after this many
+    operations the machine loses its latest 20 changes.
     """
     history: list[Operation] = []
     events: list[tuple[int, int, Callable[[int], None]]] = []

@@ -1,4 +1,4 @@
-"""Histories: who called what when, and what came of it. One JSON object an operation, one operation a line."""
+"""Histories of calls and their outcomes. In a file, each line is one operation as a JSON object."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Operation(msgspec.Struct, gc=False):
     - `process`: the caller, which makes one call at a time;
     - `operation`: the encoded operation;
     - `called_ns`: when the call began;
-    - `returned_ns`, `result`: when its result was there, and the result. Both are None of an operation whose outcome is not known: it may
-      have taken effect at any time since the call, may yet, or may never;
-    - `error`: how a call without a result ended; None while it has not.
+    - `returned_ns`, `result`: when the result arrived, and the result. Both are None if the outcome is unknown: the operation may have
+      taken effect at any time since the call, may still take effect, or may never do so;
+    - `error`: the error with which a call without a result ended; None while it has not ended.
     """
 
     process: int
@@ -31,13 +31,13 @@ _decode = msgspec.json.Decoder(Operation).decode
 
 
 def to_lines(operations: Iterable[Operation]) -> Iterator[bytes]:
-    """The operations as lines, their ends included."""
+    """The operations as lines, including the line ends."""
     for operation in operations:
         yield _encode(operation) + b"\n"
 
 
 def from_lines(lines: Iterable[bytes]) -> Iterator[Operation]:
-    """The operations of a history's lines. Raises `msgspec.DecodeError` naming the line that is none."""
+    """The operations in the lines of a history. Raises `msgspec.DecodeError` naming a line that is not an operation."""
     for number, line in enumerate(lines, 1):
         try:
             yield _decode(line)

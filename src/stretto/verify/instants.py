@@ -1,13 +1,13 @@
-"""Keys tied together by queries of many keys: is there an order of all their operations that the model allows?
+"""The search over several keys that multi-key queries connect: is there an order of all their operations that the model allows?
 
-Such a query reads many keys at one instant between its call and its return. Given these instants the keys are independent again, and this
-is what the search here rests on: it goes through the returns in order, and keeps a set of *worlds*. A world says which of the queries under
-way have had their instant, and has, for each key alone, every configuration (see `stretto.verify.search`) that this key may be in.
-So what is uncertain about one key is never multiplied with what is uncertain about another.
+A multi-key query reads its keys at one instant between its call and its return. Once these instants are fixed, the keys are independent
+again. The search uses this: it goes through the returns in order and keeps a set of *worlds*. A world records which open queries have had
+their instant and, for each key separately, all configurations (see `stretto.verify.search`) that the key may be in. The numbers of
+configurations of different keys are therefore added and never multiplied.
 
-An instant is chosen as late as it can matter: just before the return of an operation on a key that the query reads, or the query's own
-return or that of another query that has keys in common with it. A query that gives its result in every configuration of a world has its
-instant right away. Worlds that differ in one key alone are one world, with the configurations of both.
+An instant is chosen as late as possible: just before the return of an operation on a key that the query reads, before the query's own
+return, or before the return of another query that shares a key with it. If its result holds in every configuration of a world the query has
+its instant at once. Worlds that differ in one key only are merged into one world with the configurations of both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stretto.verify.search import Budget, Moves, Position, Step, Timetable, is_n
 
 
 class World:
-    """Which of the queries under way have had their instant, as bits, and for every key the positions that it may be in."""
+    """The set of open queries that have had their instant, as bits, and for each key the positions that it may be in."""
 
     __slots__ = ("done", "keys")
 
@@ -32,8 +32,8 @@ class World:
 class InstantSearch:
     """The search over the operations of several keys. Raises GaveUp.
 
-    Parameters: `steps`; `keys`, the key of each, None of a query of many; `reads`, for each such query what it says of its keys; the
-    `model`; the `budget`, from which each position takes one.
+    Parameters: `steps`; `keys`, the key of each step, None for a multi-key query; `reads`, for each multi-key query its single-key query
+    and result for each key; the `model`; the `budget`, of which each position takes one.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class InstantSearch:
             self._endless.setdefault(keys[index], []).append(index)
 
     def run(self) -> int | None:
-        """Search, return by return. Gives the operation that cannot return, as `Progress.stuck_at`; None if there is a linearization."""
+        """Search, return by return. Returns the operation that cannot return, as `Progress.stuck_at`; None if there is a linearization."""
         start: frozenset[Position] = frozenset([(0, 0, 0, self._model.initial())])
         all_keys = {key for key in self._keys if key is not None}.union(*self._reads.values())
         worlds = [World(0, dict.fromkeys(sorted(all_keys), start))]
@@ -67,7 +67,7 @@ class InstantSearch:
         return None
 
     def _with_instants(self, worlds: list[World], place: int, index: int) -> list[World]:
-        """The worlds that there are if queries may have their instants now, in any order, before `index` returns."""
+        """The possible worlds if open queries may have their instants now, in any order, before `index` returns."""
         touched = self._reads.get(index, (self._keys[index],))
         open_queries = [other for other in self._table.under_way[place] if other in self._reads]
         queries = [query for query in open_queries if not self._reads[query].keys().isdisjoint(touched)]
@@ -88,7 +88,7 @@ class InstantSearch:
         return merged(found)
 
     def _take_instant(self, world: World, query: int, place: int) -> World | None:
-        """The world after that query had its instant; None if it had it already, or cannot have it now."""
+        """The world after the query has had its instant; None if it has had it already, or cannot have it now."""
         bit = self._table.bits[query]
         if world.done & bit:
             return None
@@ -101,7 +101,7 @@ class InstantSearch:
         return World(world.done | bit, keys)
 
     def _sees(self, read: Query) -> Callable[[Position], bool]:
-        """Whether a query has its result in a position."""
+        """A test of whether the query gives its result in a position."""
         operation, result = read
 
         def sees(position: Position) -> bool:
@@ -127,10 +127,10 @@ class InstantSearch:
     def _reach(
         self, positions: frozenset[Position], key: Any, place: int, goal: int, is_there: Callable[[Position], bool]
     ) -> frozenset[Position]:
-        """The first positions on every way from where the key may be to where `is_there`.
+        """The first position that satisfies `is_there` on each path from the given positions of the key.
 
-        `goal`, an operation of the key or a query of many, is what demands it. Worlds often have a key in
-        common, so what was found is kept until the next return.
+        `goal` is the operation of the key, or the multi-key query, for which this is needed. Worlds often share the positions of a key, so
+        results are cached until the next return.
         """
         if all(map(is_there, positions)):
             return positions
@@ -163,7 +163,7 @@ class InstantSearch:
 
 
 def merged(worlds: list[World]) -> list[World]:
-    """The same worlds, each once, those that differ in the positions of one key alone as one."""
+    """The worlds without duplicates. Worlds that differ in the positions of one key only are united."""
     kept: list[World] = []
     for world in worlds:
         for place, other in enumerate(kept):
@@ -179,7 +179,7 @@ def merged(worlds: list[World]) -> list[World]:
 def _united(one: World, other: World) -> World | None:
     different = [key for key, positions in one.keys.items() if positions != other.keys[key]]
     if not different and one.done | other.done in (one.done, other.done):
-        # A query that has had its instant needs it no more, and changed nothing.
+        # The world with more finished queries covers the other: a query changes nothing, and needs only one instant.
         return one if one.done | other.done == one.done else other
     if len(different) == 1 and one.done == other.done:
         [key] = different

@@ -1,4 +1,4 @@
-"""The histories that Jepsen writes: lines of its log, and lines of EDN. Either way a line is an event."""
+"""Reads the histories that Jepsen writes, as lines of its log or as lines of EDN. Each line is one event."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _OTHER_LOGGER = re.compile(r"(?:TRACE|DEBUG|INFO|WARN|ERROR|FATAL)\s+(?!jepsen\.
 def events_of_log(lines: Iterable[str]) -> Iterator[Event]:
     """The events of a log: INFO  jepsen.util - 0 :invoke :cas [3 0].
 
-    What is no process, such as the nemesis, is left out, and so is what others than `jepsen.util` logged. Raises ValueError naming the line
-    that is wrong.
+    Skips lines that are not about a process, such as the nemesis, and lines of loggers other than `jepsen.util`. Raises ValueError naming
+    the line that is wrong.
     """
     for number, line in enumerate(lines, 1):
         text = line.strip()
@@ -38,7 +38,7 @@ def events_of_log(lines: Iterable[str]) -> Iterator[Event]:
 def events_of_edn(lines: Iterable[str]) -> Iterator[Event]:
     """The events of a history in EDN, one map a line: {:process 0, :type :invoke, :f :get, :key "4", :value nil}.
 
-    What is no process, such as the nemesis, is left out. Raises ValueError naming the line that is wrong.
+    Skips lines that are not about a process, such as the nemesis. Raises ValueError naming the line that is wrong.
     """
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith(";"):
@@ -46,12 +46,12 @@ def events_of_edn(lines: Iterable[str]) -> Iterator[Event]:
         try:
             fields = parsed(line)
             if not isinstance(fields, dict):
-                raise ValueError("a map was expected")
+                raise ValueError("expected a map")
             process, kind, function, value, error = (fields.get(Keyword(name)) for name in ("process", "type", "f", "value", "error"))
             if isinstance(process, Keyword):
                 continue
             if not (isinstance(process, int) and isinstance(kind, Keyword) and isinstance(function, Keyword)):
-                raise ValueError("an operation has a number as :process and keywords as :type and :f")
+                raise ValueError("an operation needs a number as :process, and keywords as :type and :f")
         except ValueError as mistake:
             raise ValueError(f"line {number}: {mistake}") from None
         yield Event(number, process, kind, function, value, fields.get(Keyword("key"), NO_KEY), error)

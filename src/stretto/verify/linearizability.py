@@ -1,7 +1,7 @@
 """The linearizability checker: could every operation have taken effect at one instant between its call and its return?
 
 M. Herlihy, J. Wing: Linearizability: A Correctness Condition for Concurrent Objects (1990). A history is linearizable if each of its keys
-is, so keys are searched one by one (`stretto.verify.search`), but for those that queries of many keys tie together
+is. Keys are therefore searched one by one (`stretto.verify.search`), except keys that multi-key queries connect
 (`stretto.verify.instants`). An operation that never returned may take effect at any time after its call, or never.
 """
 
@@ -23,31 +23,31 @@ NOT_LINEARIZABLE = "not linearizable"
 UNDECIDED = "unknown"
 
 GiveUp: TypeAlias = Callable[[int], bool]
-"""Told how many configurations have been searched; whether that is enough."""
+"""Called with the number of searched configurations. Returns whether to stop the search."""
 
 DEFAULT_CONFIGURATIONS = 2_000_000
-"""A minute or so, and up to 700 MB."""
+"""Takes about a minute and up to 700 MB."""
 _EXPLANATION = 50_000
 _FIRST_TRY = 20_000
 _FIRST_TRY_PER_ENTRY = 20
 
 
 def at_most(configurations: int) -> GiveUp:
-    """A budget that gives the same verdict everywhere and always."""
+    """A deterministic budget: it gives the same verdict on every machine."""
     return lambda searched: searched > configurations
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a history is not linearizable: the shortest part of it that shows it.
+    """Why a history is not linearizable: the shortest prefix of it that is not, limited to the keys that matter.
 
-    - `keys`: the keys that it takes;
-    - `steps`: all calls on these keys up to the return that cannot be, by the time of the call; those under way by then have neither a
-      return nor a result;
-    - `last`: the one of them whose return cannot be;
-    - `order`: the longest order of them, up to there, that the model allows, with the states of the keys after each; empty if the budget
-      was used up before it was found;
-    - `prefix`: how many operations of the whole history have been called by then;
-    - `is_shortest`: False if the budget was used up before every shorter beginning was shown to be linearizable.
+    - `keys`: the keys that are needed to show it;
+    - `steps`: all calls on these keys up to the impossible return, by the time of the call. Calls that had not returned by then have
+      neither a return nor a result;
+    - `last`: the index of the step whose return is impossible;
+    - `order`: the longest order of the steps before that return that the model allows, with the states of the keys after each step; empty
+      if the budget was used up before it was found;
+    - `prefix`: how many operations of the whole history were called before that return;
+    - `is_shortest`: False if the budget was used up before every shorter prefix was shown to be linearizable.
     """
 
     keys: list[Any]
@@ -58,9 +58,9 @@ class Failure(msgspec.Struct, frozen=True):
     is_shortest: bool
 
     def near(self, most: int) -> list[int]:
-        """About `most` of the steps that show what is wrong, by the time of the call.
+        """At most `most` steps that show the failure best, by the time of the call.
 
-        They are the one that cannot return, what was under way with it, what is in no place of `order`, and the last in it.
+        First comes the step that cannot return, then the last of `order`, then the steps that overlap the first, then the rest of `order`.
         """
         last = self.steps[self.last]
         placed = [index for index, _ in self.order]
@@ -70,12 +70,12 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What a check found.
+    """The result of a check.
 
     - `verdict`: OK, NOT_LINEARIZABLE or UNDECIDED;
-    - `operations`: how many the history has; `configurations`: how many the search went through;
-    - `failure`: if it is not linearizable;
-    - `undecided`: the keys for which the budget was too small, if the verdict is UNDECIDED.
+    - `operations`: the number of operations in the history; `configurations`: how many configurations were searched;
+    - `failure`: the reason, if the history is not linearizable;
+    - `undecided`: the keys for which the budget did not suffice, if the verdict is UNDECIDED.
     """
 
     verdict: str
@@ -86,12 +86,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def check(history: Iterable[Operation], model: Model, give_up: GiveUp | None = None) -> Verdict:
-    """Check recorded operations; `check_steps` says more. Raises ValueError if one is none of the model's service."""
+    """Check recorded operations as `check_steps` does. Raises ValueError if an operation does not belong to the model's service."""
     return check_steps(steps_of(history, model), model, give_up)
 
 
 def steps_of(history: Iterable[Operation], model: Model) -> list[Step]:
-    """Recorded operations as the model has them. Raises ValueError naming the line, one an operation, if one is none of its service."""
+    """Decode recorded operations with the model. Raises ValueError naming the line of an operation that is not of its service."""
     steps = []
     for number, recorded in enumerate(history, 1):
         try:
@@ -103,10 +103,10 @@ def steps_of(history: Iterable[Operation], model: Model) -> list[Step]:
 
 
 def check_steps(steps: Sequence[Step], model: Model, give_up: GiveUp | None = None) -> Verdict:
-    """Whether there is an order of the operations that the model allows and that respects time.
+    """Whether there is an order of the operations that the model allows and that respects real time.
 
-    Parameters: `give_up` is the budget, by default `at_most(DEFAULT_CONFIGURATIONS)`. Easy keys are searched first, so that a hard one does
-    not hide what is wrong with another.
+    `give_up` is the budget, by default `at_most(DEFAULT_CONFIGURATIONS)`. Each key is first tried with a small budget, so that a hard key
+    does not prevent the check of the others.
     """
     budget = Budget(give_up or at_most(DEFAULT_CONFIGURATIONS))
     left = partitioned(in_sequence(steps), model)
@@ -132,9 +132,10 @@ def check_steps(steps: Sequence[Step], model: Model, give_up: GiveUp | None = No
 
 
 def _shortest_failing(part: Part, stuck_at: int, budget: Budget) -> tuple[Part, int, bool]:
-    """The shortest beginning of a part that fails, its last return, and whether it was shown to be the shortest.
+    """The shortest prefix of a part that fails, its last return, and whether it was proved to be the shortest.
 
-    No beginning is shorter than the one that ends with `stuck_at`. It is the one, unless it fails only because of results that came later.
+    No failing prefix is shorter than the one that ends with `stuck_at`. A longer one is the answer only if the failure needs results that
+    came later.
     """
     ends = sorted(entry.step.returned for entry in part.entries if entry.step.returned is not None)
     low, high = bisect_left(ends, part.entries[stuck_at].step.returned or 0), len(ends) - 1
@@ -153,7 +154,7 @@ def _shortest_failing(part: Part, stuck_at: int, budget: Budget) -> tuple[Part, 
 
 
 def _fewest_keys(part: Part, budget: Budget) -> Part:
-    """A part that fails narrowed to keys of which each is needed for that, as far as the budget goes."""
+    """The failing part, reduced to the keys that are needed for the failure, as far as the budget allows."""
     size = len(part.keys) // 2
     try:
         while size:

@@ -1,7 +1,8 @@
-"""Watches the logs of all replicas: what is committed is the same everywhere and stays, nothing runs twice, and the state is the log's.
+"""Checks the logs of all replicas: committed entries are equal everywhere and never change, no request is executed twice, and each state is
+the result of executing the log.
 
-It reads nothing but `stretto.core.node.Replica`, and after each step only what the step changed. Replicas may end and begin again, with
-their memory or without; what was committed outlives them all.
+The observer uses only the interface `stretto.core.node.Replica`, and after each step reads only what the step changed. Replicas may crash
+and restart, with their state or with lost state. Committed entries must survive all restarts.
 """
 
 from __future__ import annotations
@@ -14,29 +15,29 @@ from stretto.core.state_machine import StateMachine
 from stretto.verify.violation import Violation, shortened
 
 OPENING = 0
-"""The session of requests that open one. They carry a nonce for a number, and are not operations of the application."""
+"""The session number of requests that open a session. They carry a nonce as their number, and are not operations of the application."""
 
 OnCommitted = Callable[[int, Any, "bytes | None"], None]
 
 
 Commit = tuple[int, bytes, Any, "bytes | None"]
-"""Position, hash there, entry and result."""
+"""Position, hash up to it, entry, and result."""
 
 Outline = tuple[int, int, int, bytes]
-"""View, committed and last position, and the hash there: while these and the log start stay, so does all else."""
+"""View, commit position, last position, and the hash up to it. While these and the log's start are unchanged, the whole replica is."""
 
 
 def outline_of(replica: Replica) -> Outline:
-    """What tells whether a replica has changed, or has come back as it was."""
-    last = replica.state.log.last
-    return (replica.view, replica.state.committed, last, replica.state.log.hash_at(last))
+    """The summary by which the observer detects whether a replica has changed, or has restarted with the same state."""
+    state = replica.state
+    return (replica.view, state.committed, state.log.last, state.log.hash_at(state.log.last))
 
 
 class _Seen:
-    """What a life of a replica looked like after its last step.
+    """What the observer has seen of one incarnation of a replica, up to its last step.
 
-    Invariants: `hashes` are those of positions `start` + 1 to the last; `executed` has the position of every operation in that log, and
-    before it, that has a result.
+    Invariants: `hashes` are those of positions `start` + 1 to the last; `executed` has the position of every operation with a result, in
+    the log and before its start.
     """
 
     def __init__(self, replica: Replica) -> None:
@@ -48,17 +49,18 @@ class _Seen:
         self.keys: list[tuple[int, int] | None] = []
         self.executed: dict[tuple[int, int], int] = {}
         self.commits: list[Commit] = []
-        """What the burst has committed that is under way."""
+        """The commits of the current burst."""
         self.unchecked_work = 0
-        """Steps since the state was last compared with the log's execution; a roll-back counts for many."""
+        """Steps since the state was last compared with the execution of the log. A roll-back counts as many steps."""
 
 
 class LogObserver:
-    """Call `after_step` with the index of a replica that took a step, `began_again` with one that has a new node. Raises Violation.
+    """The observer of all replicas. Its methods raise Violation.
 
-    The steps of a replica with a disk count when they are on it: call `during_burst` after each, and `after_step` when they are there.
+    Call `after_step` with the index of a replica after each of its steps, and `began_again` when it has a new node after a restart. The
+    steps of a replica with a disk count only when they are durable: call `during_burst` after each step, and `after_step` after the sync.
 
-    Parameters: `replicas`; `machine`, which makes a fresh state machine; `on_committed`, which is called once for each position, in order,
+    Parameters: `replicas`; `machine`, which makes a new state machine; `on_committed`, which is called once for each position, in order,
     with the entry and its result, when the first replica has committed it.
     """
 
@@ -78,12 +80,12 @@ class LogObserver:
         return len(self._hashes)
 
     def during_burst(self, index: int) -> None:
-        """Note what the step committed: before the burst is over, it may have been given up to a checkpoint."""
+        """Record what the step committed, because the entries may be compacted before the burst ends."""
         seen = self._seen[index]
         seen.commits += _commits_after(seen.commits[-1][0] if seen.commits else seen.committed, seen.replica)
 
     def after_step(self, index: int) -> None:
-        """Look at what the step changed."""
+        """Check everything that the step changed."""
         seen = self._seen[index]
         replica = seen.replica
         seen.unchecked_work += 1
@@ -98,22 +100,23 @@ class LogObserver:
             self.check_state(index)
 
     def began_again(self, index: int, replica: Replica, remembers: bool) -> None:
-        """This replica has a new node, before its first step. One that remembers is as the last step left the former one.
+        """Record that the replica has restarted with a new node, which has taken no step. With `remembers` it must have its former state.
 
-        What it did in the burst in which it ended may be remembered or not; all or nothing of it.
+        The burst in which the former node ended may be included or not, but only as a whole.
         """
         former = self._seen[index]
         self._seen[index] = seen = _Seen(replica)
         if not remembers:
             return
-        lived, died, lives = former.outline, outline_of(former.replica), outline_of(replica)
-        if lives not in (lived, died):
-            reason = f"replica {index} comes back as {_told(lives)}; it was {_told(lived)}, or {_told(died)} with its last burst"
-            raise Violation("memory lost", reason)
+        synced, last, restored = former.outline, outline_of(former.replica), outline_of(replica)
+        if restored not in (synced, last):
+            states = f"it was {_text_of(synced)}, or {_text_of(last)} with its last burst"
+            reason = f"replica {index} restarted as {_text_of(restored)}; {states}"
+            raise Violation("lost state", reason)
         seen.outline = (replica.view, *seen.outline[1:])
 
     def check_state(self, index: int) -> None:
-        """Compare a replica's state with what executing its log gives. As long as the log is long."""
+        """Compare a replica's state with the result of executing its log. The time is proportional to the length of the log."""
         seen = self._seen[index]
         seen.unchecked_work = 0
         executed, replayed = seen.replica.state.snapshot(), seen.replica.state.replayed_on(self._machine())
@@ -124,7 +127,7 @@ class LogObserver:
             raise Violation("state is not the log's", reason)
 
     def check_agreement(self, indices: Iterable[int]) -> None:
-        """Check the states of these replicas: each is what its log gives, and equal logs, whatever they began with, give equal states."""
+        """Check that each state is the result of executing the log, and that equal logs give equal states, also after a checkpoint."""
         states: dict[bytes, tuple[int, Any]] = {}
         for index in indices:
             self.check_state(index)
@@ -137,7 +140,7 @@ class LogObserver:
                 raise Violation("states differ", reason)
 
     def _follow_log(self, index: int, seen: _Seen) -> None:
-        """Bring `seen` up to the replica's log: drop what is no longer in it, add what is new."""
+        """Update `seen` to the replica's log: drop entries that are no longer in it, and add the new ones."""
         replica = seen.replica
         last = replica.state.log.last
         if replica.state.log.start != seen.start:
@@ -163,7 +166,7 @@ class LogObserver:
             seen.keys.append(key)
 
     def _follow_start(self, seen: _Seen) -> None:
-        """Entries have been given up to a checkpoint: those that are in it stay executed."""
+        """Follow a compaction. The entries that are in the checkpoint stay executed."""
         start = seen.replica.state.log.start
         gone = start - seen.start
         assert gone > 0, "a log's start only moves up"
@@ -179,17 +182,17 @@ class LogObserver:
         if committed < seen.committed:
             raise Violation("commit taken back", f"replica {index} had committed position {seen.committed}, now only {committed}")
         hashes = self._hashes
-        # A hash stands for the whole log up to it, so one comparison covers everything that was committed before.
+        # A hash covers the whole log up to its position, so one comparison covers everything that was committed before.
         known = min(committed, len(hashes))
         first_kept = max(replica.state.log.start, 1)
         if known >= first_kept and replica.state.log.hash_at(known) != hashes[known - 1]:
             first = next(p for p in range(first_kept, known + 1) if replica.state.log.hash_at(p) != hashes[p - 1])
-            raise Violation("commits differ", f"replica {index} has committed another log at position {first} than was committed before")
+            raise Violation("commits differ", f"replica {index} has committed another log at position {first} than before")
         commits = seen.commits or _commits_after(seen.committed, replica)
         for position, summary, entry, result in commits:
             if position <= len(hashes):
                 if summary != hashes[position - 1]:
-                    raise Violation("commits differ", f"replica {index} has committed another log at position {position} than was before")
+                    raise Violation("commits differ", f"replica {index} has committed another log at position {position} than before")
                 others = self._results[position - 1]
                 if result != others:
                     reason = f"replica {index} has {shortened(result)} at position {position}, others {shortened(others)}"
@@ -197,7 +200,7 @@ class LogObserver:
             else:
                 if position != len(hashes) + 1:
                     raise Violation(
-                        "commits differ", f"replica {index} has a checkpoint at {replica.state.log.start}, which nobody has committed"
+                        "commits differ", f"replica {index} has a checkpoint at {replica.state.log.start}, which no replica has committed"
                     )
                 hashes.append(summary)
                 self._results.append(result)
@@ -207,14 +210,14 @@ class LogObserver:
 
 
 def _commits_after(position: int, replica: Replica) -> list[Commit]:
-    """What a replica has committed after a position, so far as it is not behind a checkpoint."""
+    """The commits of a replica after a position, as far as they have not been compacted."""
     positions = range(max(position, replica.state.log.start) + 1, replica.state.committed + 1)
     return [
         (place, replica.state.log.hash_at(place), replica.state.log.entry_at(place), replica.state.result_at(place)) for place in positions
     ]
 
 
-def _told(outline: Outline) -> str:
+def _text_of(outline: Outline) -> str:
     view, committed, last, summary = outline
     return f"(view {view}, committed {committed}, last {last} {summary.hex()[:8]})"
 

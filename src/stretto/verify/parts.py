@@ -1,4 +1,4 @@
-"""The parts of a history that can be checked apart: each a key, or several that queries of many keys tie together."""
+"""Splits a history into parts that can be checked separately. A part has one key, or several keys that multi-key queries connect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stretto.verify.search import Budget, KeySearch, Progress, Step
 
 
 class Entry(msgspec.Struct, gc=False, frozen=True):
-    """One operation: its number in the whole history, the step, and what it says of each key: an operation of that key and its result."""
+    """One operation: its number in the whole history, the step, and for each of its keys the single-key operation and its result."""
 
     number: int
     step: Step
@@ -21,7 +21,7 @@ class Entry(msgspec.Struct, gc=False, frozen=True):
 
 
 class Part:
-    """Entries by the time of their calls, and the keys that they are about."""
+    """Entries in the order of their calls, and the keys of these entries."""
 
     def __init__(self, model: Model, entries: Sequence[Entry]) -> None:
         self.entries = entries
@@ -29,7 +29,7 @@ class Part:
         self._model = model
 
     def up_to(self, end: int) -> Part:
-        """The part as it looked right after the return at this time: what had not returned by then is under way."""
+        """The prefix of the part up to and including the return at time `end`. Operations that had not returned by then have no result."""
         beginning: list[Entry] = []
         for entry in self.entries:
             step = entry.step
@@ -42,14 +42,14 @@ class Part:
         return Part(self._model, beginning)
 
     def narrowed(self, keys: Collection[Any]) -> Part:
-        """What the part says of these keys."""
+        """The part restricted to these keys."""
         narrow = [
             Entry(entry.number, entry.step, {key: query for key, query in entry.about.items() if key in keys}) for entry in self.entries
         ]
         return Part(self._model, [entry for entry in narrow if entry.about])
 
     def search(self, budget: Budget) -> int | None:
-        """The entry whose return cannot be, by its place in the list; None if there is a linearization. Raises GaveUp."""
+        """The index of the entry whose return is impossible; None if there is a linearization. Raises GaveUp."""
         if len(self.keys) == 1:
             return self.ordered(budget).stuck_at
         steps = [_about_one(entry) if len(entry.about) == 1 else entry.step for entry in self.entries]
@@ -58,7 +58,7 @@ class Part:
         return InstantSearch(steps, keys, reads, self._model, budget).run()
 
     def ordered(self, budget: Budget) -> Progress:
-        """Search all keys at once, for an order of the entries: slower than `search` if there are several keys. Raises GaveUp."""
+        """Search all keys together for an order of the entries. Slower than `search` if there are several keys. Raises GaveUp."""
         if len(self.keys) == 1:
             return KeySearch([_about_one(entry) for entry in self.entries], self._model, budget).run()
         joint = JointModel(self._model, self.keys)
@@ -66,7 +66,7 @@ class Part:
 
 
 class JointModel:
-    """Several keys as one: the state is that of each, an operation has one operation for each key that it is about."""
+    """Several keys as one: the state is a tuple of the keys' states, and an operation is a tuple of single-key operations."""
 
     def __init__(self, model: Model, keys: Sequence[Any]) -> None:
         self._model = model
@@ -108,10 +108,10 @@ def by_call(steps: Iterable[Step]) -> list[Step]:
 
 
 def in_sequence(steps: Sequence[Step]) -> list[Step]:
-    """The same steps, by the time of the call, their times made numbers that are all different.
+    """The steps by the time of the call, with all times replaced by distinct numbers in the same order.
 
-    Of a call and a return at one time the call counts as the earlier, and so the two as concurrent. But a process makes one call after the
-    other: one called when the process's last one returned comes after all that had returned by then, as it took effect after its call.
+    If a call and a return have the same time, the call comes first, so the two operations are concurrent. The exception is a call at the
+    time of the same process's previous return: a process makes one call after the other, so this call comes after all returns at that time.
     """
     steps = by_call(steps)
     events: list[tuple[int, int, int]] = []
@@ -133,7 +133,7 @@ def in_sequence(steps: Sequence[Step]) -> list[Step]:
 
 
 def partitioned(steps: Sequence[Step], model: Model) -> list[Part]:
-    """The parts of a history whose steps are `in_sequence`. Queries whose results nobody knows are in none."""
+    """The parts of a history whose steps are `in_sequence`. Queries with unknown results are left out."""
     keys: list[Any] = [model.key(step.operation) for step in steps]
     known = sorted({key for key in keys if key is not None})
     entries: list[Entry] = []
@@ -153,7 +153,7 @@ def partitioned(steps: Sequence[Step], model: Model) -> list[Part]:
 
 
 class _Ties:
-    """Which keys belong together: a forest, each tree one part."""
+    """The connected keys, as a union-find forest: each tree is one part."""
 
     def __init__(self) -> None:
         self._parents: dict[Any, Any] = {}

@@ -1,7 +1,7 @@
-"""A picture of why a history is not linearizable: one HTML page that needs nothing else.
+"""A picture of why a history is not linearizable: one self-contained HTML page.
 
-A row is a process, a bar a call from its beginning to its return. The longest order that the model allows is drawn as numbered lines, each
-where its operation takes effect, with the state after it below. The width of time is stretched so that everything can be read.
+Each row is a process, and each bar a call from its beginning to its return. Numbered lines show the longest order that the model allows.
+Each line is where its operation takes effect, with the state after it below. The time axis is stretched so that all labels can be read.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _ROW, _BAR, _LEFT, _TOP = 44, 26, 110, 14
 _LETTER, _GAP = 7.2, 16
 
 _LEGEND = (
-    "Numbered lines: the longest order that the model allows, each where its operation takes effect; below, the state after it. "
-    "Dashed bars have no place in that order."
+    "The numbered lines show the longest order that the model allows. Each line is where its operation takes effect, and the state after "
+    "it is below. Dashed bars are not in that order."
 )
-_LEGEND_WITHOUT_ORDER = "The budget was used up before the longest order was found that the model allows."
+_LEGEND_WITHOUT_ORDER = "The budget was used up before the longest order that the model allows was found."
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Not linearizable</title><style>
 body {{ font: 15px/1.45 system-ui, sans-serif; color: #1d2733; background: #fff; margin: 2rem; }}
@@ -48,7 +48,7 @@ text {{ font: 12px ui-monospace, monospace; fill: #1d2733; }}
 
 
 def page(failures: Iterable[tuple[str, Failure]], model: Model) -> str:
-    """The page. `failures` are those of the histories with these titles."""
+    """The page. `failures` has the title of each history with its failure."""
     sections = [_section(title, failure, model) for title, failure in failures]
     return _PAGE.format(body="\n".join(sections) or "<p>No history failed: there is nothing to draw.</p>")
 
@@ -59,20 +59,20 @@ def _section(title: str, failure: Failure, model: Model) -> str:
     left_out = len(failure.steps) - len(drawing.shown)
     lines = [
         f"<h2>{escape(title)}: <span class='bad'>not linearizable</span></h2>",
-        f"<p>No order explains what process {escape(str(last.process))} was answered: "
+        f"<p>No order explains the result of process {escape(str(last.process))}: "
         f"<b class='bad'>{escape(model.describe(last.operation, last.result))}</b>.<br>",
         f"The first {failure.prefix:,} operations of the history show it"
-        + ("" if failure.is_shortest else " (fewer may; the budget did not allow to look)")
-        + f"; of them the {len(failure.steps):,} on {escape(', '.join(map(model.describe_state, failure.keys)))} are enough.",
-        f" The {left_out:,} of these that are not drawn came before, or were never answered.</p>" if left_out else "</p>",
-        f"<p>{_LEGEND if failure.order else _LEGEND_WITHOUT_ORDER} A bar that is open to the right was not answered by then.</p>",
+        + ("" if failure.is_shortest else " (a shorter prefix may suffice; the budget was used up before that was known)")
+        + f"; the {len(failure.steps):,} of them on {escape(', '.join(map(model.describe_state, failure.keys)))} suffice.",
+        f" {left_out:,} of these are not drawn; they came earlier, or were never answered.</p>" if left_out else "</p>",
+        f"<p>{_LEGEND if failure.order else _LEGEND_WITHOUT_ORDER} A bar that is open to the right had not been answered.</p>",
         f"<div class='scroll'>{drawing.svg()}</div>",
     ]
     return "\n".join(lines)
 
 
 class _Drawing:
-    """Where everything is. Columns are the calls, the effects and the returns in their order; each is as wide as its texts need."""
+    """The layout and its SVG. The columns are the calls, effects and returns in order; each is as wide as its texts need."""
 
     def __init__(self, failure: Failure, model: Model) -> None:
         self._failure = failure
@@ -87,7 +87,7 @@ class _Drawing:
         self._rows = self._assign_rows(processes)
 
     def _ordered_columns(self) -> list[tuple[str, int]]:
-        """Calls and returns by time, with every effect as soon as its call and the effect before it allow."""
+        """Calls and returns by time. Each effect comes as early as its call and the previous effect allow."""
         steps = self._failure.steps
         events = [(steps[index].called, 1, "call", index) for index in self.shown]
         for index in self.shown:
@@ -103,7 +103,7 @@ class _Drawing:
         return columns
 
     def _spread(self) -> dict[tuple[str, int], float]:
-        """The x of every column, such that bars have room for their texts, and states for theirs."""
+        """The x coordinate of every column, with enough room for the texts of bars and states."""
         widths = [float(_GAP)] * len(self._columns)
         places = {column: place for place, column in enumerate(self._columns)}
         effects = [places["effect", index] for _, index in self._effects]
@@ -117,7 +117,7 @@ class _Drawing:
         return {column: _LEFT + sum(widths[:place]) for place, column in enumerate(self._columns)}
 
     def _assign_rows(self, processes: Sequence[Any]) -> dict[int, int]:
-        """The row of every bar: one a process, more if it went on while a call had no answer."""
+        """The row of every bar: one row per process, or more if it made further calls while one was unanswered."""
         self._names: list[str] = []
         rows: dict[int, int] = {}
         for process in processes:
@@ -140,7 +140,7 @@ class _Drawing:
         return self._model.describe_state(self._states[number][key])
 
     def svg(self) -> str:
-        """The drawing."""
+        """The drawing as an SVG element."""
         keys = self._failure.keys
         bottom = _TOP + len(self._names) * _ROW
         height = bottom + len(keys) * 22 + 22
@@ -154,7 +154,7 @@ class _Drawing:
             parts.append(f'<text x="10" y="{bottom + 22 + row * 22}">{escape(name[:14])}</text>')
         parts += [self._bar(index) for index in self.shown]
         parts += [self._effect(number, index, bottom) for number, index in self._effects]
-        parts += [self._name(index) for index in self.shown]  # last, so that no line goes through them
+        parts += [self._name(index) for index in self.shown]  # last, so that no line covers them
         return "\n".join([*parts, "</svg>"])
 
     def _bar(self, index: int) -> str:
@@ -163,8 +163,8 @@ class _Drawing:
         kind = "failing" if index == self._failure.last else "placed" if numbers else "unplaced"
         begin, end = self._places["call", index], self._places.get(("return", index), self._width + 9)
         top = _TOP + self._rows[index] * _ROW + (_ROW - _BAR) / 2
-        returned = "not answered by then" if step.returned is None else f"returned at {step.returned:,}"
-        effect = f"number {numbers[0]} of the order" if numbers else "in no place of the order"
+        returned = "not answered" if step.returned is None else f"returned at {step.returned:,}"
+        effect = f"number {numbers[0]} of the order" if numbers else "not in the order"
         hover = f"process {step.process}: {self._label(index)}\ncalled at {step.called:,}, {returned}\n{effect}"
         return (
             f'<g class="bar {kind}"><title>{escape(hover)}</title>'

@@ -1,4 +1,4 @@
-"""The model of a register that can be read, written, and compared and set: nil before the first write."""
+"""The model of a register with read, write and compare-and-set. It is nil before the first write."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class CasRegister:
         return (name, *arguments)
 
     def decode(self, operation: bytes, result: bytes | None) -> tuple[Any, Any]:
-        """See Model. Always ValueError: there is no such service."""
-        raise ValueError(f"the model {self.name} has no service whose operations could have been recorded; its histories are text")
+        """See Model. Always raises ValueError: there is no such service."""
+        raise ValueError(f"the model {self.name} has no service, so it cannot decode recorded operations; its histories are text")
 
     def key(self, operation: Any) -> str:
-        """See Model. There is one."""
+        """See Model. There is one key."""
         return "the register"
 
     def initial(self) -> None:
@@ -53,18 +53,18 @@ class CasRegister:
         return bool(operation[0] == "write")
 
     def parts(self, operation: Any, result: Any, keys: Sequence[Any]) -> Mapping[Any, Query]:
-        """See Model. No operation has many keys."""
+        """See Model. No operation has several keys."""
         raise NotImplementedError
 
     def describe(self, operation: Any, result: Any) -> str:
         """See Model."""
         name, *arguments = operation
-        told = " ".join([name, *map(self.describe_state, arguments)])
+        text = " ".join([name, *map(self.describe_state, arguments)])
         if result is UNKNOWN or name == "write":
-            return told
+            return text
         if name == "cas":
-            return told if result else f"{told}: refused"
-        return f"{told}: {self.describe_state(result)}"
+            return text if result else f"{text}: refused"
+        return f"{text}: {self.describe_state(result)}"
 
     def describe_state(self, state: Any) -> str:
         """See Model."""

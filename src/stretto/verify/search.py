@@ -1,19 +1,21 @@
-"""One key: is there an order of its operations that its model allows? The search of Wing and Gong with Lowe's memoisation.
+"""The search over one key: is there an order of its operations that its model allows? It is Wing and Gong's with Lowe's memoisation.
 
 J. M. Wing, C. Gong: Testing and Verifying Concurrent Objects (1993), section 4. G. Lowe: Testing for Linearizability (2017), sections 4, 5.
 
-A configuration is how far a linearization has come: the first return that it has not passed yet, which of the operations that are under
-way there have taken effect, and the state. From each, one more of those takes effect. A return can be passed when its operation has taken
-effect. No configuration is gone into twice. Six things keep it small, none of which can miss a linearization:
+A configuration is the progress of a linearization: the first return that it has not passed, the set of open operations that have taken
+effect (an operation is open from its call to its return), and the state. In each step one more open operation takes effect. A return can be
+passed once its operation has taken effect. No configuration is expanded twice. These rules keep the search small, and none of them can
+miss a linearization:
 
-- a query that gives its result right now takes effect right now: whatever comes after can come after it;
-- an operation that overwrites the state takes effect only when it returns, or right before one that is no overwriting itself. One that
-  another overwrites at once need not be tried: when it returns, it is taken to have been *hidden*, right before an overwriting that took
-  effect while it was under way;
-- an operation that never returns takes effect only right before one that returns and would give another result or state without it;
+- a query that gives its result now takes effect now, because everything that comes later can come after it;
+- an operation that overwrites the state takes effect only at its return, or directly before an operation that does not overwrite. An
+  operation that is overwritten at once need not be tried. At its return it counts as *hidden*: it took effect directly before an
+  overwriting operation that took effect while it was open;
+- an operation that never returns takes effect only directly before an operation that returns and would otherwise give another result or
+  state;
 - of equal operations that never return, the one that was called first takes effect first;
-- of two configurations that differ only in which operations without a return have taken effect and in which may be hidden, the one with
-  fewer of the former and more of the latter can do all that the other can.
+- if two configurations differ only in which operations without a return have taken effect and in which operations may be hidden, the one
+  with fewer of the former and more of the latter covers the other.
 """
 
 from __future__ import annotations
@@ -27,19 +29,19 @@ import msgspec
 from stretto.core.model import UNKNOWN, Sequential
 
 Path: TypeAlias = "tuple[int, int, Path] | None"
-"""Operations in the order in which they took effect, the last first: its index (of one that was hidden, ~index), how many there are, and
-those before it."""
+"""Operations in the order of their effects, as a linked list from the last: the last one's index (~index if it was hidden), the number of
+operations, and the path before it."""
 
 Position: TypeAlias = tuple[int, int, int, Any]
-"""Sets as bits: which operations have taken effect, of those under way that return, and of those that never return; which of those under
-way may be hidden. And the state."""
+"""Three sets as bits, and the state. The sets: the open operations with a return that have taken effect; the operations without a return
+that have taken effect; the open operations that may be hidden."""
 
 Configuration: TypeAlias = tuple[int, Position, Path]
-"""The return to be passed next; the position; how it was reached."""
+"""The return to be passed next, the position, and the path to it."""
 
 
 class Step(msgspec.Struct, gc=False, frozen=True):
-    """One operation. Times are of any clock that all processes share, finer than an operation takes.
+    """One operation. Times are of any clock that all processes share and that is finer than the duration of an operation.
 
     `returned` is None if it never returned; `result` is what it returned, or UNKNOWN.
     """
@@ -59,9 +61,9 @@ class GaveUp(Exception):
 
 
 class Budget:
-    """How much may be searched.
+    """Limits the number of configurations that are searched.
 
-    Parameters: `give_up`, asked now and then with the number of configurations seen so far.
+    `give_up` is called at every `interval`-th configuration with the number so far, and returns whether to stop.
     """
 
     interval = 256
@@ -70,20 +72,20 @@ class Budget:
         self._give_up = give_up
         self.spent = 0
         self.limit: int | None = None
-        """What `spent` may be at most for the time being."""
+        """A temporary upper limit of `spent`."""
 
     def spend(self) -> None:
-        """One more configuration. Raises GaveUp."""
+        """Count one more configuration. Raises GaveUp if the budget is used up."""
         self.spent += 1
         if not self.spent % self.interval and (self._give_up(self.spent) or (self.limit is not None and self.spent > self.limit)):
             raise GaveUp
 
 
 class Progress(msgspec.Struct, gc=False, frozen=True):
-    """How far a search came.
+    """The result of a search.
 
-    - `stuck_at`: the operation that no order lets return, of all those the one that returned first; None if there is a linearization;
-    - `order`: the operations in the order of a linearization; if there is none, the longest order that leads up to that return.
+    - `stuck_at`: the first operation, by return, whose return no order allows; None if there is a linearization;
+    - `order`: the operations in the order of a linearization; if there is none, the longest order up to that return.
     """
 
     stuck_at: int | None
@@ -91,14 +93,14 @@ class Progress(msgspec.Struct, gc=False, frozen=True):
 
 
 class Timetable:
-    """The returns of a history in order, and what is under way at each.
+    """The returns of a history in order, and the open operations at each return.
 
-    - `returns`: the operations that return, in that order;
-    - `under_way`: for each of them, the operations under way when it returns that return themselves, the next to return first;
-    - `endless`: operations that never return, in the order of their calls; `endless_at`: how many of them had been called, for each return;
-    - `bits`: each operation's bit in the set of those which have taken effect: one set for those that return, whose bits are used again,
-      and one for those that do not;
-    - `after`: for each operation, the one that must take effect before it, as they are equal.
+    - `returns`: the operations that return, in the order of their returns;
+    - `under_way`: for each return, the open operations that return at some time, in the order of their returns;
+    - `endless`: the operations that never return, in the order of their calls; `endless_at`: for each return, how many of them were called;
+    - `bits`: each operation's bit in the set of operations that have taken effect. Operations that return have one set, whose bits are
+      reused, and operations that never return have another;
+    - `after`: for each operation, the equal operation that must take effect before it, or None.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -116,7 +118,7 @@ class Timetable:
         self._order_equals(steps)
 
     def may_begin(self, index: int, endless_mask: int) -> bool:
-        """Whether the one that must take effect before this operation, if there is one, has."""
+        """Whether the operation that must take effect before this one, if any, has taken effect."""
         before = self.after[index]
         return before is None or bool(endless_mask & self.bits[before])
 
@@ -137,7 +139,7 @@ class Timetable:
                 insort(open_returns, (self.places[index], index))
 
     def _order_equals(self, steps: Sequence[Step]) -> None:
-        """Equal operations that never return could change places."""
+        """Fix the order of equal operations that never return, since exchanging them changes nothing."""
         latest: dict[Any, int] = {}
         for index in self.endless:
             before = latest.get(steps[index].operation)
@@ -146,10 +148,10 @@ class Timetable:
 
 
 class Moves:
-    """What may take effect next in a position.
+    """Determines which operations may take effect next in a position.
 
-    Parameters: as of `KeySearch`, and the `table` of the steps. In the methods, `candidates` are the operations of the key that return and
-    are under way. What took effect is given as in a Path.
+    Parameters: as for `KeySearch`, and the `table` of the steps. In the methods, `candidates` are the open operations of the key that
+    return. Operations that took effect are returned as in a Path.
     """
 
     def __init__(self, steps: Sequence[Step], model: Sequential, budget: Budget, table: Timetable) -> None:
@@ -159,10 +161,10 @@ class Moves:
         self._table = table
         self._is_query = [model.is_query(step.operation, step.result) for step in steps]
         self.overwrites = [model.overwrites(step.operation, step.result) for step in steps]
-        """Which steps leave a state that does not depend on the one before them."""
+        """For each step, whether the state after it does not depend on the state before it."""
 
     def queries(self, position: Position, candidates: Iterable[int]) -> tuple[Position, list[int]]:
-        """The position after all queries that give their results in it, and these queries."""
+        """The position after all queries whose results hold in it have taken effect, and these queries."""
         mask, endless_mask, hideable, state = position
         taken: list[int] = []
         for index in candidates:
@@ -180,10 +182,10 @@ class Moves:
         goal: int | None,
         is_wanted: Callable[[Position], bool] | None = None,
     ) -> Iterator[tuple[Position, list[int]]]:
-        """The positions after one more operation that is no query, and what took effect on the way.
+        """The positions after one more operation that is not a query, and the operations that took effect.
 
-        `goal` is an operation that must take effect now. One that never returns or that overwrites may come before another one, before a
-        query that then gives its result, and alone if the position `is_wanted`.
+        `goal` is an operation that must take effect now. Operations that never return or that overwrite may come before another
+        operation, before a query that then gives its result, or alone if the position `is_wanted`.
         """
         if goal is not None and self.overwrites[goal]:
             bit = self._table.bits[goal]
@@ -200,7 +202,7 @@ class Moves:
             queried, taken = self.queries(reached, candidates)
             if taken or (is_wanted is not None and is_wanted(reached)):
                 yield queried, run + taken
-            # What follows need not follow the run if it would be the same without, unless the run gets something over with.
+            # If a write has the same result without the run, the run is not needed before it, unless the run makes progress itself.
             is_useful = reached[0] != position[0] or reached[2] & ~position[2]
             for index, same in without.items():
                 fits, after = self._step(index, reached[3])
@@ -215,7 +217,7 @@ class Moves:
     def _runs(
         self, position: Position, candidates: Sequence[int], endless: Sequence[int], goal: int | None
     ) -> Iterator[tuple[Position, list[int]]]:
-        """Where operations lead that never return or that overwrite, with as few of them as will do: an overwriting one is the first."""
+        """The positions after sequences of operations that never return or that overwrite. Only the first of a sequence may overwrite."""
         first = [index for index in candidates if self.overwrites[index] and index != goal and not position[0] & self._table.bits[index]]
         first += [index for index in endless if self.overwrites[index]]
         further = [index for index in endless if not self.overwrites[index]]
@@ -241,7 +243,7 @@ class Moves:
         return result == step.result or step.result is UNKNOWN, after
 
     def _after(self, index: int, position: Position, state: Any, candidates: Iterable[int]) -> Position:
-        """The position after this operation, which leaves this state."""
+        """The position after this operation, whose resulting state is `state`."""
         mask, endless_mask, hideable, _ = position
         if self._steps[index].returned is None:
             endless_mask |= self._table.bits[index]
@@ -255,9 +257,9 @@ class Moves:
 
 
 class KeySearch:
-    """The search over the operations of one key, which may be queries. Raises GaveUp.
+    """The search over the operations of one key, including queries. Raises GaveUp.
 
-    Parameters: `steps`; the `model`; the `budget`, from which each configuration takes one.
+    Parameters: `steps`; the `model`; the `budget`, of which each configuration takes one.
     """
 
     def __init__(self, steps: Sequence[Step], model: Sequential, budget: Budget) -> None:
@@ -267,7 +269,7 @@ class KeySearch:
         self._moves = Moves(steps, model, budget, self._table)
 
     def run(self) -> Progress:
-        """Search, depth first."""
+        """Search depth-first."""
         returns = self._table.returns
         best = self._settled(0, (0, 0, 0, self._initial), None)
         seen: list[dict[tuple[int, Any], list[tuple[int, int]]]] = [{} for _ in returns]
@@ -294,7 +296,7 @@ class KeySearch:
             yield self._settled(place, after, extended(path, taken))
 
     def _settled(self, place: int, position: Position, path: Path) -> Configuration:
-        """The configuration after all queries that give their results now, with all returns passed that can be."""
+        """The configuration after all queries that give their results now, and after passing every return that can be passed."""
         table = self._table
         while place < len(table.returns):
             position, taken = self._moves.queries(position, table.under_way[place])
@@ -307,7 +309,7 @@ class KeySearch:
         return place, position, path
 
     def _unwound(self, path: Path) -> list[int]:
-        """The operations of a path, the first to take effect first; those that were hidden before the last that overwrites by then."""
+        """The operations of a path in the order of their effects. A hidden one is placed before the last overwriting operation so far."""
         taken: list[int] = []
         while path is not None:
             taken.append(path[0])
@@ -326,7 +328,7 @@ class KeySearch:
 
 
 def is_new(seen: dict[tuple[int, Any], list[tuple[int, int]]], position: Position) -> bool:
-    """Whether nothing seen can do all that this position can; then it counts as seen."""
+    """Whether no seen position covers this one. If so, the position is added to the seen ones."""
     mask, endless_mask, hideable, state = position
     like = seen.setdefault((mask, state), [])
     for other_endless, other_hideable in like:
@@ -337,18 +339,18 @@ def is_new(seen: dict[tuple[int, Any], list[tuple[int, int]]], position: Positio
 
 
 def _hidden(position: Position, bit: int) -> Position:
-    """The position after the operation with this bit, which may be hidden, has been."""
+    """The position after the operation with this bit has been hidden."""
     mask, endless_mask, hideable, state = position
     return (mask | bit, endless_mask, hideable & ~bit, state)
 
 
 def length(path: Path) -> int:
-    """How many operations a path has."""
+    """The number of operations of a path."""
     return 0 if path is None else path[1]
 
 
 def extended(path: Path, taken: Iterable[int]) -> Path:
-    """The path with these operations after it."""
+    """The path extended by these operations."""
     for index in taken:
         path = (index, length(path) + 1, path)
     return path

@@ -1,4 +1,4 @@
-"""What a check raises."""
+"""The exception that checks raise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Violation(Exception):
-    """Something happened that must never happen. `kind` is one of a few fixed phrases, `description` says what was seen."""
+    """A safety property was violated. `kind` is one of a few fixed phrases; `description` says what was observed."""
 
     def __init__(self, kind: str, description: str) -> None:
         super().__init__(f"{kind}: {description}")
@@ -15,6 +15,6 @@ class Violation(Exception):
 
 
 def shortened(value: Any) -> str:
-    """A value for people, its middle left out if it is long."""
+    """A value as text. The middle of a long text is left out."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:100]} ... {text[-95:]}"

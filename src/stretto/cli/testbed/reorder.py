@@ -103,7 +103,7 @@ def _run(fabric: Fabric, controller: ControllerClient, runs: Sequence[Setting], 
     from stretto.network import experiment
     from stretto.network.groups import place
     from stretto.testbed import reordering
-    from stretto.testbed.likeness import modelled, switch_delay_ns
+    from stretto.testbed.in_model import run_in_model, switch_delay_ns
 
     delay_ns = 0
     if model:
@@ -118,7 +118,7 @@ def _run(fabric: Fabric, controller: ControllerClient, runs: Sequence[Setting], 
         return
     click.echo(f"the model has switches that need {delay_ns / 1000:.0f} us, as measured without load", err=True)
     for settings in reordering.by_row(runs):
-        outcomes, seconds = zip(*(modelled(fabric, delay_ns, setting) for setting in settings), strict=True)
+        outcomes, seconds = zip(*(run_in_model(fabric, delay_ns, setting) for setting in settings), strict=True)
         plain = list(outcomes) if settings[0].design == "plain" else plain
         show(experiment.row(outcomes, plain, sum(seconds)) | {"on": "model"})
 

@@ -1,13 +1,13 @@
-"""The same network, a multicast at a time: for worlds in which what is sent depends on what has arrived.
+"""The network model one multicast at a time, for simulations in which later messages depend on earlier deliveries.
 
     network = LiveNetwork(topology, rules, conditions)
-    network.multicast(group, sender, time_ps, size_bytes)   a number for the message
-    network.next_ps                                         when something happens next, NEVER if nothing is under way
-    network.advance(until_ps)                               the deliveries up to then, in order
+    network.multicast(group, sender, time_ps, size_bytes)   send a message; returns its number
+    network.next_ps                                         the time of the next event, NEVER if there is none
+    network.advance(until_ps)                               the deliveries up to that time, in order
 
-Whoever drives it calls `advance` at `next_ps`, or before the next multicast, and never goes back in time. Each packet takes each queue
-at its own moment, so deliveries are those of `run` to the picosecond; it is slower, a packet after the other in plain Python.
-Rules and links do not change while it runs.
+The caller calls `advance` at `next_ps` or before the next multicast, and never goes back in time. Each packet passes each queue at its
+exact time, so deliveries equal those of `run` to the picosecond. It is slower, because it handles one packet after the other in plain
+Python. Rules and links do not change while it runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOOKAHEAD_PS = PS_PER_S // 50
 
 
 class Delivery(NamedTuple):
-    """A message has come out of a receiver's stack."""
+    """A message that has left a receiver's stack."""
 
     time_ps: int
     receiver: str
@@ -46,7 +46,7 @@ _ENTRY, _QUEUEING, _DELIVERY = range(3)
 
 
 class LiveNetwork:
-    """Carries multicasts through a network under rules; a copy that is dropped is simply never delivered."""
+    """Carries multicasts through a network by rules. A dropped copy is never delivered."""
 
     def __init__(self, topology: Topology, rules: Rules, conditions: Conditions | None = None) -> None:
         conditions = conditions or Conditions()
@@ -63,11 +63,11 @@ class LiveNetwork:
 
     @property
     def next_ps(self) -> int:
-        """The moment of the next event, or NEVER."""
+        """The time of the next event, or NEVER."""
         return self._events[0][0] if self._events else NEVER
 
     def multicast(self, group: str, sender: str, time_ps: int, size_bytes: int) -> int:
-        """Send a message from now on; returns its number, which counts from 0."""
+        """Send a message at `time_ps`. Returns its number, which counts from 0."""
         number = self._sent
         self._sent += 1
         port = next(iter(self._topology.wires[sender]))
@@ -76,7 +76,7 @@ class LiveNetwork:
         return number
 
     def advance(self, until_ps: int) -> list[Delivery]:
-        """Let everything happen up to and with `until_ps`."""
+        """Process all events up to and including `until_ps`. Returns the deliveries."""
         deliveries: list[Delivery] = []
         while self._events and self._events[0][0] <= until_ps:
             now, kind, _, _, node, port, high, packet = heapq.heappop(self._events)
@@ -120,7 +120,7 @@ class LiveNetwork:
 
 
 class _Port:
-    """An output port that knows the future of its own packets as soon as they come: only high ones ever pass a waiting one."""
+    """An output port that computes the departure of our packets when they arrive. Only high-priority packets overtake waiting ones."""
 
     def __init__(self, node: str, port: int, wire: Wire, background: Background) -> None:
         self._where = (node, port, wire)
@@ -129,16 +129,16 @@ class _Port:
         self._others: deque[tuple[int, int]] = deque()
         self._horizon = -WARM_UP_PS
         self._free = -WARM_UP_PS
-        """When the wire is free of all that has begun and of all high packets."""
+        """When the wire is free of packets that have begun, and of all high packets."""
         self._low_end = -WARM_UP_PS
         self._low: deque[tuple[int, int]] = deque()
-        """Arrival and transmission time of what waits behind high packets; empty in a port without them."""
+        """Arrival and transmission time of low packets that wait behind high ones. Empty in a port without high packets."""
         self._low_waiting = 0
         self._high: deque[tuple[int, int]] = deque()
         """Departure and transmission time of high packets."""
 
     def send(self, now: int, transmission: int, high: bool) -> int:
-        """A packet of ours comes in: when its last bit leaves, or NEVER if it is dropped."""
+        """Enqueue a packet of ours. Returns when its last bit leaves, or NEVER if it is dropped."""
         self._catch_up(now, high)
         if not high:
             assert not self._high, "multicasts with and without priority meet"
@@ -163,7 +163,7 @@ class _Port:
         return departure
 
     def _catch_up(self, now: int, high: bool) -> None:
-        """Let the other traffic in that comes before `now`."""
+        """Enqueue the background traffic that arrives before `now`."""
         while self._horizon < now:
             node, port, wire = self._where
             span = max(_LOOKAHEAD_PS, self._horizon + WARM_UP_PS)
@@ -182,7 +182,7 @@ class _Port:
                 self._low_waiting += transmission
 
     def _start_low(self, now: int) -> None:
-        """Let low packets begin that can before `now`."""
+        """Begin to send the low packets that can begin before `now`."""
         while self._low:
             start = max(self._free, self._low[0][0])
             if start >= now:

@@ -1,20 +1,21 @@
-"""An output port, without an event loop: departures of all its packets by running maxima.
+"""An output port without an event loop: the departures of all packets, computed by running maxima.
 
-`own` packets are those whose departures are asked for (multicasts), `other` ones only load the port. Times and transmission times
-are int64 arrays of picoseconds, in the order of arrival. Where both kinds arrive in the same instant, `own` comes first.
+`own` packets are multicasts, whose departures are needed; `other` packets only load the port. Times and transmission times
+are int64 arrays of picoseconds, in the order of arrival. If packets of both kinds arrive at the same time, `own` comes first.
 
-First in, first out. With A the arrivals and C the summed transmission times, the last bit of packet n leaves at
-C[n] + max over k <= n of (A[k] - C[k-1]): Lindley's recursion as a scan in the max-plus algebra. The `other` packets between two of
-our own enter by their maximum alone, so they need not be merged.
+First in, first out: with arrivals A and cumulative transmission times C, the last bit of packet n leaves at
+C[n] + max over k <= n of (A[k] - C[k-1]). This is Lindley's recursion as a scan in the max-plus algebra. Of the `other` packets between two
+of our own only the maximum matters, so they need not be merged.
 
-Strict priority, `own` before `other`, without interrupting a packet. A low packet starts when the high packets and the earlier low ones
-are done, at the same moment as if high packets did interrupt it: work is work. So take the busy periods of the high packets alone
-out of the clock, scan the low ones on the clock that is left, and put the busy periods back: these are the starts of the low ones.
-Each high packet then waits, in effect arrives, until the end of the low packet that started before it; scan these.
+Strict, non-preemptive priority of `own` over `other`: a low packet starts when all high packets and the earlier low ones are done. This
+time is the same as with preemption, because the work is the same. The computation therefore removes the busy periods of the high packets
+from the clock, scans the low packets on the remaining clock, and adds the busy periods again. The results are the starts of the low
+packets. Each high packet in effect arrives at the end of the low packet that started before it. A scan over these arrivals gives the
+departures.
 
-A buffer holds what has not been sent yet, counted in transmission time, each class on its own under priority; a packet that would
-make it more than `capacity` is dropped. Where the scan stays below, nothing is dropped and it is exact. Where it does not, packets are
-taken one by one for as long as drops go on, and then the scan resumes from there.
+A buffer holds the unsent packets, measured in transmission time, and separately for each class under priority. A packet that would exceed
+`capacity` is dropped. If the scan never exceeds the capacity, nothing is dropped and the scan is exact. Otherwise packets are processed one
+by one as long as drops continue, and the scan resumes after that.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ from stretto.network.topology import NEVER as NEVER
 Times: TypeAlias = NDArray[np.int64]
 
 _BLOCK = 32_768
-"""Scans go through memory in blocks that stay in the cache."""
+"""The block size of scans, so that a block stays in the cache."""
 _LONG_AGO = -(1 << 62)
 _LONGEST_LOOK = 4_096
-"""Where drops are to be expected, a scan looks no further ahead than this: what comes after the next drop is scanned in vain."""
+"""The longest scan where drops are likely, because results after the next drop are discarded."""
 _CALM = 128
-"""So many packets in a row that fit end the taking one by one."""
+"""After this many packets in a row without a drop, the scan resumes."""
 
 
 class Served(NamedTuple):
-    """What became of a port's packets: when our own ones left (NEVER: dropped), and how many of the others were dropped."""
+    """The departures of our own packets (NEVER: dropped), and how many of the others were dropped."""
 
     departures: Times
     others_dropped: int
 
 
 def scan(arrivals: Times, transmissions: Times, free: int = _LONG_AGO) -> Times:
-    """The departures of packets that share one queue, none dropped; the wire is free from `free` on."""
+    """The departures of packets that share one queue without drops. The wire is free from `free` on."""
     departures = np.empty_like(arrivals)
     for first in range(0, len(arrivals), _BLOCK):
         block = slice(first, first + _BLOCK)
@@ -71,7 +72,7 @@ def serve_fifo(own: Times, own_time: int, other: Times, other_times: Times, capa
     departures = np.maximum(latest, own - sent) - own_sent
     np.maximum.accumulate(departures, out=departures)
     departures += sent + own_sent + own_time
-    # What our own packets add to the queue of the others is largest right after one of them, and only shrinks until the next.
+    # The backlog that our own packets add to that of the others is largest right after one of ours, and shrinks until the next.
     without = np.maximum(np.maximum.accumulate(latest) + sent - own, 0)
     added = int((departures - own - without).max(initial=0))
     if max(int((departures - own).max(initial=0)), backlog + added) <= capacity:
@@ -83,7 +84,7 @@ def serve_fifo(own: Times, own_time: int, other: Times, other_times: Times, capa
 
 
 def serve_priority(own: Times, own_time: int, other: Times, other_times: Times, capacity: int) -> Served:
-    """Our own packets, each of which takes `own_time` to send, ahead of all others."""
+    """Our own packets with priority over all others. Each of our own takes `own_time` to send."""
     own_times = np.full(len(own), own_time)
     clock = _Clock(own, scan(own, own_times))
     low_arrivals = clock.low_time(other)
@@ -104,7 +105,7 @@ def serve_priority(own: Times, own_time: int, other: Times, other_times: Times, 
 
 
 def admit(arrivals: Times, transmissions: Times, capacity: int, ahead: _Ahead | None = None) -> Times:
-    """The departures of packets that share one queue and its buffer: NEVER for those that it has no room for."""
+    """The departures of packets that share one queue and its buffer: NEVER for packets that exceed the buffer."""
     departures = np.empty_like(arrivals)
     free, first, window = _LONG_AGO, 0, _LONGEST_LOOK
     while first < len(arrivals):
@@ -125,7 +126,7 @@ def admit(arrivals: Times, transmissions: Times, capacity: int, ahead: _Ahead | 
 def _one_by_one(
     arrivals: Times, transmissions: Times, departures: Times, first: int, free: int, capacity: int, ahead: _Ahead | None
 ) -> tuple[int, int]:
-    """Take packets one after the other until none was dropped for a while; returns the next one, and when the wire is free."""
+    """Process packets one by one until _CALM in a row have fitted. Returns the index of the next packet, and when the wire is free."""
     if ahead:
         ahead.resume(arrivals, transmissions, departures, first)
     calm = 0
@@ -151,7 +152,7 @@ def _one_by_one(
 
 
 def _merged(own: Times, own_time: int, other: Times, other_times: Times, before: NDArray[np.intp]) -> tuple[Times, Times, NDArray[np.intp]]:
-    """All packets in the order of their arrival, with their transmission times; and where among them our own are."""
+    """All packets in the order of arrival: their arrivals, their transmission times, and the indices of our own."""
     return np.insert(other, before, own), np.insert(other_times, before, own_time), before + np.arange(len(own))
 
 
@@ -160,10 +161,10 @@ def _count_never(departures: Times) -> int:
 
 
 def _fold(other: Times, other_times: Times, before: NDArray[np.intp]) -> tuple[Times, Times, int]:
-    """The queue of the others alone, as our own packets need it; `before[i]` others come before our packet i.
+    """Summarise the other packets for each of our own. `before[i]` others arrive before our packet i.
 
-    For each of our own: the maximum of A[k] - C[k-1] over the others since our previous packet, and the C of all others before it.
-    Then the largest backlog that an arrival of the others makes.
+    Returns, for each of our own, the maximum of A[k] - C[k-1] over the others since our previous packet, and the C of all others before it;
+    and the largest backlog at an arrival of the others.
     """
     sent_before = np.zeros(len(before), np.int64)
     latest = np.full(len(before), _LONG_AGO, np.int64)
@@ -177,7 +178,7 @@ def _fold(other: Times, other_times: Times, before: NDArray[np.intp]) -> tuple[T
         low, high = np.searchsorted(before, (first, first + len(times)), "right")
         inside = before[low:high] - first
         sent_before[low:high] = sent[inside - 1]
-        # Our packets low..high cut this block into pieces; the last piece counts for our next packet.
+        # Our packets low..high divide this block into pieces. The last piece belongs to our next packet.
         cuts = np.concatenate(([0], inside))
         pieces = np.maximum.reduceat(np.append(slack, _LONG_AGO), cuts)
         pieces[:-1][cuts[:-1] == cuts[1:]] = _LONG_AGO
@@ -193,7 +194,7 @@ def _fold(other: Times, other_times: Times, before: NDArray[np.intp]) -> tuple[T
 
 
 def _low_starts(arrivals: Times, transmissions: Times) -> tuple[Times, int]:
-    """When each low packet starts, on the remaining clock, and the largest backlog that an arrival makes there."""
+    """The start of each low packet on the remaining clock, and the largest backlog at an arrival there."""
     starts = np.empty_like(arrivals)
     total, highest, backlog = 0, _LONG_AGO, 0
     for first in range(0, len(arrivals), _BLOCK):
@@ -215,7 +216,7 @@ def _low_starts(arrivals: Times, transmissions: Times) -> tuple[Times, int]:
 
 
 class _Clock:
-    """Time without the busy periods of our own packets, which are sent as if they were alone."""
+    """The remaining clock: time without the busy periods of our own packets."""
 
     def __init__(self, own: Times, departures: Times) -> None:
         opens = np.ones(len(own), bool)
@@ -224,12 +225,12 @@ class _Clock:
         self.begin = own[first]
         self.end = departures[np.append(first[1:], len(own)) - 1] if len(own) else departures
         self.busy = np.cumsum(self.end - self.begin)
-        """What all busy periods up to and with this one take."""
+        """The total length of all busy periods up to and including each one."""
         self.low_begin = self.end - self.busy
         self.own_low_time: Times = self.low_begin[np.cumsum(opens) - 1] if len(own) else own
 
     def low_time(self, arrivals: Times) -> Times:
-        """The remaining clock at each of many sorted moments."""
+        """The remaining clock at each of these sorted times."""
         first, last = np.searchsorted(arrivals, self.begin, "left"), np.searchsorted(arrivals, self.end, "left")
         pieces = np.diff(np.concatenate(([0], first, [len(arrivals)])))
         result: Times = arrivals - np.repeat(np.concatenate(([0], self.busy)), pieces)
@@ -239,17 +240,17 @@ class _Clock:
         return result
 
     def real_time(self, low_times: Times) -> Times:
-        """The inverse: the first moment at which the remaining clock has shown `low_times` and no busy period is going on."""
+        """The inverse: the first time outside busy periods at which the remaining clock shows each of `low_times`."""
         busy = np.concatenate(([0], self.busy))
         moments: Times = low_times + busy[np.searchsorted(self.low_begin, low_times, "right")]
         return moments
 
 
 class _Ahead:
-    """How much less than the remaining clock says is waiting of the low class.
+    """Corrects the backlog of the low class on the remaining clock for the low packet in service.
 
-    That clock counts as if high packets interrupted low ones. Really the low packet that was being sent goes on; so, from the beginning
-    of a busy period of the high class until that packet is done on the remaining clock, less of it is left.
+    That clock assumes that high packets preempt low ones. In fact the low packet in service is finished first. So from the beginning of a
+    high busy period until that packet is done on the remaining clock, the real backlog is smaller.
     """
 
     def __init__(self, clock: _Clock, arrivals: Times, transmissions: Times) -> None:
@@ -262,7 +263,7 @@ class _Ahead:
         self._near = (last >= 0) & (arrivals < clock.end[last] + longest) if len(clock.end) else np.zeros(len(arrivals), bool)
 
     def resume(self, low_arrivals: Times, transmissions: Times, departures: Times, first: int) -> None:
-        """Learn, on the remaining clock, the starts and ends of the packets that may still be there when packet `first` comes."""
+        """Compute the starts and ends, on the remaining clock, of the packets that may not be finished when packet `first` arrives."""
         earliest, span, ends = first, 1_024, departures[:0]
         starts = ends
         while earliest and starts.min(initial=NEVER) > low_arrivals[first]:
@@ -272,7 +273,7 @@ class _Ahead:
         self.starts, self.ends = starts[ends != NEVER].tolist(), ends[ends != NEVER].tolist()
 
     def work(self, packet: int, low_arrival: int) -> int:
-        """What has really been sent, beyond the remaining clock, of the low packet in service when low packet `packet` comes."""
+        """How much more of the low packet in service has been sent than the remaining clock shows, when low packet `packet` arrives."""
         current = bisect_right(self.starts, low_arrival) - 1
         if not self._near[packet] or current < 0 or self.ends[current] <= low_arrival:
             return 0
@@ -282,7 +283,7 @@ class _Ahead:
 
 
 def _play_priority(own: Times, own_time: int, other: Times, other_times: Times, capacity: int) -> Served:
-    """All packets one by one: for the rare case in which the high class alone has no room."""
+    """Process all packets one by one, for the rare case in which the high class alone exceeds its buffer."""
     arrivals, transmissions, index = _merged(own, own_time, other, other_times, np.searchsorted(other, own, "left"))
     is_own = np.zeros(len(arrivals), bool)
     is_own[index] = True

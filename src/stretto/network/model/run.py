@@ -1,12 +1,12 @@
-"""Multicasts through a network, by its rules: from each sender's card to each receiver's, port after port.
+"""Multicasts through a network by its rules, from each sender's network card to each receiver, computed port by port.
 
-A message waits in its sender's stack and then in the queue of its network card. At each switch it comes in with its last bit; the
-switch looks its rule up at that moment, takes its delay, and puts the copies into its output queues. Each queue sends at the link's
-rate; the last bit needs the link's delay more. Ways go up and then down, so each port is done once, with all its packets, after all
-the ports that feed it. Only ports that a multicast meets are simulated; each carries the other traffic of its own.
+A message waits in its sender's stack and then in the queue of its network card. It arrives at a switch with its last bit. The switch looks
+its rule up at that time, and after the switch's delay puts the copies into its output queues. Each queue sends at the link's rate, and the
+link adds its delay. Paths go up and then down, so each port is computed once, with all its packets, after all ports that feed it. Only
+ports that multicasts use are simulated, each with its own background traffic.
 
-Rules may change and links fail while messages are on their way: a packet obeys the rules that its switch has when it comes in, and a
-link that fails loses what is on it and what waits for it.
+Rules may change and links may fail while messages are in transit. A packet obeys the rules that its switch has when it arrives. A link that
+fails loses the packets on it and in its queue.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from stretto.network.rules import PRIORITY, UNLABELLED, Rule, Rules, lookup
 from stretto.network.topology import Topology, Wire
 
 WARM_UP_PS = 20_000_000_000
-"""The other traffic runs for 20 ms before the first message, so that queues are what they are at other times."""
+"""The background traffic begins 20 ms before the first message, so that the queues are in a steady state."""
 
 
 @dataclass(frozen=True)
 class Messages:
-    """What is multicast: message i of flow `flow[i]` at `time_ps[i]`, times rising; flows are pairs of a group's address and a sender."""
+    """The multicast messages: message i of flow `flow[i]` at `time_ps[i]`, in ascending order. A flow is a group's address and a sender."""
 
     flows: tuple[tuple[str, str], ...]
     flow: NDArray[np.int64]
@@ -43,10 +43,10 @@ class Messages:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Everything besides topology, rules and messages.
+    """The conditions of a run besides topology, rules and messages.
 
-    `changes` are later rules, by the moment from which they hold. `outages` are, for a port (both ends of a link have one), the
-    half-open spans in which it is dead.
+    `changes` are later rules, with the time from which they hold. `outages` has, for a port (both ends of a link have one), the half-open
+    time spans in which it is down.
     """
 
     background: Background = field(default_factory=lambda: Background(0))
@@ -58,10 +58,11 @@ class Conditions:
 
 @dataclass
 class Census:
-    """Where copies are at the end: made = delivered + dropped + failed + unmatched + in_flight.
+    """The fates of all copies: made = delivered + dropped + failed + unmatched + in_flight.
 
-    A message is one copy until a switch makes several of it. `dropped` by full buffers, `failed` with a link, `unmatched` by a switch
-    without a rule, `in_flight` when the run was ended before. `packet_hops` counts packets that reached a queue, other traffic included.
+    A message is one copy until a switch makes several of it. `dropped`: by full buffers; `failed`: with a link; `unmatched`: by a switch
+    without a rule; `in_flight`: not delivered before the end of the run. `packet_hops` counts packets that reached a queue, including
+    background traffic.
     """
 
     made: int = 0
@@ -76,7 +77,7 @@ class Census:
 
 @dataclass
 class Deliveries:
-    """When each message came out of each receiver's stack: `at[host][i]`, in picoseconds, NEVER where it did not. The first copy counts."""
+    """The times at which messages left the receivers' stacks: `at[host][i]`, in picoseconds; NEVER if it did not. The first copy counts."""
 
     at: dict[str, Times]
     census: Census
@@ -84,7 +85,7 @@ class Deliveries:
 
 @dataclass
 class _Copies:
-    """Packets on their way to one output queue."""
+    """The packets for one output queue."""
 
     message: list[NDArray[np.int64]] = field(default_factory=list)
     time: list[Times] = field(default_factory=list)
@@ -103,7 +104,7 @@ class _Copies:
 
 
 def run(topology: Topology, rules: Rules, messages: Messages, conditions: Conditions | None = None) -> Deliveries:
-    """Send the messages and see when they arrive. All copies that meet in a port must take the same queue."""
+    """Send the messages and compute their arrivals. All copies that meet in a port must use the same queue."""
     return _Run(topology, rules, messages, conditions or Conditions()).run()
 
 
@@ -205,7 +206,7 @@ class _Run:
                 self._enqueue(switch, out, message[chosen], ready[chosen], new_label, rule.queue == PRIORITY)
 
     def _by_rule(self, switch: str, in_port: int, kinds: Sequence[int]) -> dict[Rule | None, list[int]]:
-        """Which kinds of packets (rules in force, label, flow) obey which rule."""
+        """The kinds of packets (rules in force, label, flow), grouped by the rule that they obey."""
         found: dict[Rule | None, list[int]] = {}
         flows = self.messages.flows
         for number, kind in enumerate(kinds):
@@ -225,7 +226,7 @@ class _Run:
 
 
 def _alive(outages: Sequence[tuple[int, int]], begin: int) -> list[tuple[int, int]]:
-    """The spans between outages."""
+    """The time spans between outages."""
     moments = [begin, *(moment for span in sorted(outages) for moment in span), NEVER]
     return [(up, down) for up, down in zip(moments[::2], moments[1::2], strict=True) if up < down]
 
@@ -233,10 +234,10 @@ def _alive(outages: Sequence[tuple[int, int]], begin: int) -> list[tuple[int, in
 def failing(
     controller: Controller, elements: Sequence[str], at_ps: int, notice_ps: int, back_ps: int | None = None
 ) -> tuple[Rules, Conditions]:
-    """A failure in the middle of a run: `elements` die at `at_ps` and, if `back_ps` is given, live again then.
+    """A failure during a run: `elements` fail at `at_ps` and, if `back_ps` is given, work again from then on.
 
-    `notice_ps` after either, the controller's new rules are on all switches. Returns the rules to begin with, and conditions with the
-    changes and outages, to be completed by `dataclasses.replace`. The controller is left as the failure leaves it.
+    `notice_ps` after each of these times, the controller's new rules are on all switches. Returns the initial rules, and conditions with
+    the changes and outages, which can be completed by `dataclasses.replace`. The controller keeps its state after the last change.
     """
     before = controller.rules
     spans = ((at_ps, NEVER if back_ps is None else back_ps),)

@@ -1,10 +1,10 @@
-"""The other traffic of a port, and the jitter of hosts. Everything follows from a seed and from where it is.
+"""The background traffic of a port, and the jitter of hosts. Both are determined by a seed and by the port or host.
 
-poisson: packets of two sizes, equally many, 200 and 1,400 bytes as data centres have most (Benson, Akella and Maltz, IMC 2010) and
-38 bytes of frame each; the time between them exponential.
+poisson: packets of two sizes in equal numbers, 200 and 1,400 bytes, which are the most frequent in data centres (Benson, Akella and Maltz,
+IMC 2010), and 38 bytes of frame each. The times between packets are exponential.
 
-onoff: the same packets in bursts. A burst is a host that sends at its full rate for as many packets as a lognormal law says (the law
-that the same measurements fit to on-periods); bursts begin at random, as those of many hosts do. What a port carries is their sum.
+onoff: the same packets in bursts. A burst is a host that sends at its full rate; its number of packets is lognormal (the distribution that
+the same measurements fit to on-periods). Bursts begin at random times, like those of many hosts. A port carries the sum of all bursts.
 
 Stacks: sending and receiving hosts hold each message for a time of its own, exponential around a mean.
 
@@ -29,8 +29,14 @@ MEAN_BYTES = sum(SIZES_BYTES) / 2
 
 
 class Background(msgspec.Struct, frozen=True):
-    """Other traffic: `load`, the share of each link's rate that it takes, 0 to below 1; how it comes (`bursts`); the mean number of
-    packets in a burst; the rate within a burst, in bits per second; the ports (node and number) that have it, all if None."""
+    """Background traffic.
+
+    - `load`: its share of each link's rate, from 0 to below 1;
+    - `bursts`: its distribution in time;
+    - `burst_packets`: the mean number of packets in a burst;
+    - `burst_rate_bps`: the rate within a burst, in bits per second;
+    - `ports`: the ports (node and number) that have it; None means all.
+    """
 
     load: float
     bursts: Literal["poisson", "onoff"] = "poisson"
@@ -43,7 +49,7 @@ class Background(msgspec.Struct, frozen=True):
         if not 0 <= self.load < 1:
             raise ConfigurationError(f"{self.load} is not a load; 0 or more and below 1", key="load")
         if self.bursts not in BURSTS:
-            raise ConfigurationError(f"{self.bursts!r} is not a way of traffic to come; one of {', '.join(BURSTS)}", key="bursts")
+            raise ConfigurationError(f"{self.bursts!r} is not a kind of bursts; one of {', '.join(BURSTS)}", key="bursts")
         if not 1 <= self.burst_packets <= 100_000:
             raise ConfigurationError(f"{self.burst_packets} is not a number of packets; 1 to 100000", key="burst_packets")
 
@@ -62,17 +68,17 @@ class Background(msgspec.Struct, frozen=True):
 
 
 class Stacks(msgspec.Struct, frozen=True):
-    """The jitter of host stacks and network cards: exponential around `mean_ps`, 0 for none."""
+    """The jitter of host stacks and network cards: exponential with mean `mean_ps`; 0 for none."""
 
     mean_ps: int = 0
     seed: int = 0
 
     def sending(self, messages: int) -> Times:
-        """How long each message stays in its sender."""
+        """How long each message stays in its sender's stack."""
         return self._draw("sending", "", messages)
 
     def receiving(self, host: str, messages: int) -> Times:
-        """How long each message stays in `host` after its last bit has come."""
+        """How long each message stays in the stack of `host` after its last bit has arrived."""
         return self._draw("receiving", host, messages)
 
     def _draw(self, side: str, host: str, messages: int) -> Times:

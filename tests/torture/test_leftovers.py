@@ -1,4 +1,4 @@
-"""What a run leaves: nothing; and what is left of a run that was killed half-way is removed by the next one, and only that."""
+"""A run leaves nothing behind. If a run is killed, the next one removes exactly what it left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from stretto.runtime.namespaces import WHERE
 from stretto.runtime.pid_file import PidFile
 from stretto.torture.disk import NoDisk, SmallDisk
-from stretto.torture.remains import own_directory, remove_leftovers
+from stretto.torture.leftovers import own_directory, remove_leftovers
 
 pytestmark = pytest.mark.xdist_group("namespaces")
 
@@ -25,7 +25,7 @@ from stretto.runtime.pid_file import PidFile
 from stretto.torture.disk import NoDisk, SmallDisk
 from stretto.runtime.namespaces import NoNetwork
 from stretto.torture.namespaces import Network
-from stretto.torture.remains import own_directory
+from stretto.torture.leftovers import own_directory
 
 with own_directory() as directory:
     (directory / "cluster").mkdir()
@@ -79,7 +79,7 @@ def test_a_run_that_is_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatc
     assert ended(pid)
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_next_run_removes_the_leftovers_of_a_killed_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     directory, pid = half_a_run(monkeypatch, tmp_path, "SIGKILL")
     assert directory.exists()
     assert remove_leftovers() == [directory]
@@ -88,10 +88,10 @@ def test_what_a_killed_run_left_is_removed_by_the_next(monkeypatch: pytest.Monke
     assert remove_leftovers() == []
 
 
-def test_runs_that_go_on_and_directories_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_directories_of_live_runs_and_of_other_users_are_not_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "stretto-torture-of-nobody").mkdir()
+    (tmp_path / "stretto-torture-without-owner").mkdir()
     with own_directory() as directory:
         assert remove_leftovers() == []
         assert directory.exists()
@@ -101,22 +101,22 @@ def test_runs_that_go_on_and_directories_of_others_are_left_alone(monkeypatch: p
             assert remove_leftovers() == []
             os.chown(directory, 0, 0)
         assert directory.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["stretto-torture-of-nobody"]
+    assert [path.name for path in tmp_path.iterdir()] == ["stretto-torture-without-owner"]
 
 
-def test_a_process_that_ended_and_whose_number_is_used_again_is_not_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_that_reuses_the_id_of_an_ended_replica_is_not_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with subprocess.Popen(["sleep", "60"]) as stranger:
+    with subprocess.Popen(["sleep", "60"]) as other:
         with own_directory() as directory:
-            (directory / "replica-0.pid").write_text(f"{stranger.pid} 1\n")
+            (directory / "replica-0.pid").write_text(f"{other.pid} 1\n")
         try:
-            assert stranger.poll() is None
+            assert other.poll() is None
         finally:
-            stranger.kill()
+            other.kill()
 
 
-def test_a_full_disk_takes_no_byte_until_it_is_freed(tmp_path: Path) -> None:
+def test_a_full_disk_accepts_no_byte_until_it_is_freed(tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path / "disk", 1)
     try:
         disk.up()
@@ -134,7 +134,7 @@ def test_a_full_disk_takes_no_byte_until_it_is_freed(tmp_path: Path) -> None:
         subprocess.run(["umount", "--lazy", str(disk.path)], check=True)
 
 
-def test_without_root_there_is_no_small_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_small_disk_needs_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(NoDisk, match="needs root"):
         SmallDisk(tmp_path / "disk", 1).up()

@@ -1,4 +1,4 @@
-"""Where a run takes place: a cluster of processes of our own, behind a switch and with a small disk where the machine allows it."""
+"""The environment of a run: a cluster of replica processes, with a switch and a small disk if the machine allows them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from stretto.core.config import ClusterConfig, Durability, Limits, Member, Multi
 from stretto.runtime.local_cluster import LocalCluster, loopback_config
 from stretto.runtime.namespaces import NoNetwork
 from stretto.torture.disk import NoDisk, SmallDisk
+from stretto.torture.leftovers import own_directory
 from stretto.torture.namespaces import CLIENTS, Network, host_address
-from stretto.torture.remains import own_directory
 from stretto.torture.schedule import FULL_DISK, KINDS, with_small_disk
 
 CHECKPOINT_OPERATIONS = 5_000
-"""A checkpoint every few seconds, so that replicas come back by one as often as by a log."""
+"""A checkpoint every few seconds, so that replicas recover by checkpoint as often as by log."""
 _DISK_MEGABYTES = 256
 _PORT, _GROUP_PORT = 7000, 7100
 
 
 @dataclass
-class Scene:
-    """What was made: a directory, a cluster that runs, and what faults need. `skipped`: kinds that cannot strike here, and why."""
+class Environment:
+    """A directory, a running cluster, and what the faults need. `skipped` maps each kind that is not possible here to the reason."""
 
     directory: Path
     cluster: LocalCluster
@@ -33,10 +33,12 @@ class Scene:
 
 
 @contextmanager
-def scene(protocol: str, service: str, replicas: int, durability: Durability, kinds: Sequence[str], sequencers: int = 0) -> Iterator[Scene]:
-    """Start a cluster for faults of these kinds, and remove in the end all that was made. Meanwhile this thread is where its clients are.
+def environment(
+    protocol: str, service: str, replicas: int, durability: Durability, kinds: Sequence[str], sequencers: int = 0
+) -> Iterator[Environment]:
+    """Start a cluster for faults of these kinds, and on exit remove everything that was made. Inside, this thread is on the clients' host.
 
-    Faults strike replicas; sequencers have hosts, or processes, behind those.
+    Faults hit replicas only. Sequencers are numbered after the replicas and have hosts or processes of their own.
 
     Raises ConfigurationError or ClusterFailure if the replicas cannot be started.
     """
@@ -57,7 +59,7 @@ def scene(protocol: str, service: str, replicas: int, durability: Durability, ki
         except NoDisk as error:
             skipped[FULL_DISK] = str(error)
         cluster.start()
-        yield Scene(directory, cluster, network, disk, skipped)
+        yield Environment(directory, cluster, network, disk, skipped)
 
 
 def _here(index: int) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ def _network(directory: Path, members: int, made: ExitStack) -> Network:
 
 
 def _small_disk(directory: Path, cluster: LocalCluster) -> SmallDisk:
-    """One replica has its data on a small disk. The others have theirs where writing takes the time that it takes."""
+    """Put one replica's data on a small disk in memory. The others keep theirs on the machine's disk, with its real write times."""
     disk = SmallDisk(directory / "disk", _DISK_MEGABYTES)
     disk.up()
     (disk.path / "data").mkdir()

@@ -1,11 +1,11 @@
-"""What a run makes on the machine, and how it is found again: all of it hangs on one directory, and all of it is removed by its name.
+"""Everything that a run makes on the machine, and its removal. One directory names all of it.
 
-    TMP/stretto-torture-xxxxxxxx/owner.pid           the process whose run it is
+    TMP/stretto-torture-xxxxxxxx/owner.pid           the process of the run itself
     TMP/stretto-torture-xxxxxxxx/replica-0.pid ...   the processes that it started
     TMP/stretto-torture-xxxxxxxx/...                 mounts
     namespaces stretto-torture-xxxxxxxx-...
 
-A run that is killed half-way leaves these; the next one finds the directory without its owner, and removes the same things.
+A run that is killed leaves these behind. The next run finds a directory whose owner has ended, and removes everything that it names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _END_SECONDS = 5.0
 
 @contextmanager
 def own_directory() -> Iterator[Path]:
-    """A directory for this run. Whatever has been made in its name by then is removed at the end."""
+    """Make a directory for this run. On exit it is removed, with every process, mount and namespace that belongs to it."""
     directory = Path(mkdtemp(prefix=_PREFIX))
     PidFile(directory / _OWNER).write(os.getpid())
     try:
@@ -39,14 +39,14 @@ def own_directory() -> Iterator[Path]:
 
 
 def remove_leftovers() -> list[Path]:
-    """Remove what runs of this user left whose process has ended; their directories."""
-    left = []
+    """Remove everything left by runs of this user whose process has ended. Returns their directories."""
+    removed = []
     for directory in sorted(Path(gettempdir()).glob(f"{_PREFIX}*")):
         owner = PidFile(directory / _OWNER)
         if directory.stat().st_uid == os.geteuid() and owner.path.exists() and owner.pid() is None:
             _remove(directory)
-            left.append(directory)
-    return left
+            removed.append(directory)
+    return removed
 
 
 def _remove(directory: Path) -> None:

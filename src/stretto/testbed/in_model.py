@@ -1,4 +1,4 @@
-"""A testbed in the packet model: the same group, messages, rates, queues and congested links; and how long its switches need."""
+"""Runs a testbed's settings in the packet model, with the same group, messages, rates, queues, congested links and switch delay."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ _PROBES_PER_S = 400
 _MESSAGE_BYTES = 128
 
 
-def likeness(fabric: Fabric, switch_delay_ns: int = 0) -> Topology:
-    """The topology with the rates and queues that a testbed's cables have. They have no length; what a packet needs in a switch is
-    decided by the machine, and has to be measured."""
+def topology_in_model(fabric: Fabric, switch_delay_ns: int = 0) -> Topology:
+    """The topology with the rates and queues of a testbed's cables. The cables have no delay.
+
+    The delay of a switch depends on the machine and has to be measured (`switch_delay_ns`).
+    """
     topology = fabric.plan.topology
     buffer_bytes = QUEUE_PACKETS * LARGEST_PACKET_BYTES
     changed = {"delay_ns": 0, "buffer_bytes": buffer_bytes}
@@ -39,9 +41,12 @@ def likeness(fabric: Fabric, switch_delay_ns: int = 0) -> Topology:
 
 
 def switch_delay_ns(fabric: Fabric, controller: ControllerClient, group: Group, seed: int) -> int:
-    """What a switch adds to a message that meets no other: the median, over messages to a group under plain multicast, of the latency
-    less the time for sending over each cable, divided by the switches that were passed."""
-    topology = likeness(fabric)
+    """Measure the delay that a switch adds to a message without queueing, in nanoseconds.
+
+    It is the median over messages to a group under plain multicast. For each, the latency minus the transmission time of every cable is
+    divided by the number of switches on the path.
+    """
+    topology = topology_in_model(fabric)
     design = Design("plain", salt=seed)
     install(controller, design, group)
     warm_up(fabric.plan, group)
@@ -51,19 +56,19 @@ def switch_delay_ns(fabric: Fabric, controller: ControllerClient, group: Group, 
     compiled = rules_for(topology, group, design)
     delays = [np.zeros(0)]
     for index, sender in enumerate(group.senders):
-        for member, way in walk(topology, compiled.rules, group.address, sender).arrivals:
-            nodes = (sender, *way, member)
+        for member, path in walk(topology, compiled.rules, group.address, sender).arrivals:
+            nodes = (sender, *path, member)
             wires = [next(wire for wire in topology.wires[node].values() if wire.peer == peer) for node, peer in pairwise(nodes)]
-            came = (messages.flow == index) & (exchanged.at[member] != NEVER)
-            latency = (exchanged.at[member] - exchanged.sent_ps)[came]
-            delays.append((latency - sum(wire.transmission_ps(_MESSAGE_BYTES) for wire in wires)) / len(way))
+            arrived = (messages.flow == index) & (exchanged.at[member] != NEVER)
+            latency = (exchanged.at[member] - exchanged.sent_ps)[arrived]
+            delays.append((latency - sum(wire.transmission_ps(_MESSAGE_BYTES) for wire in wires)) / len(path))
     together = np.concatenate(delays)
     return max(0, round(float(np.median(together)) / PS_PER_NS)) if len(together) else 0
 
 
-def modelled(fabric: Fabric, delay_ns: int, setting: Setting) -> tuple[Outcome, float]:
-    """The setting in the model, and the seconds of processor time that it took. Other traffic is where it is on the testbed."""
-    topology = likeness(fabric, delay_ns)
+def run_in_model(fabric: Fabric, delay_ns: int, setting: Setting) -> tuple[Outcome, float]:
+    """Run the setting in the model, with the same congested links. Returns the outcome, and the processor time in seconds."""
+    topology = topology_in_model(fabric, delay_ns)
     prepared = prepare(setting, topology)
     traffic = prepared.conditions.background
     if traffic.load:
