@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "runtime": {"core", "storage"},
     "testbed": {"core", "network", "runtime"},
     "torture": {"core", "runtime", "verify"},
-    "testing": {"core"},
+    "testing": {"core", "services"},
     "catalog": {"core", "protocols", "apps", "verify"},
     "": {"core", "runtime", "catalog"},  # stretto/__init__.py, which offers what users need
     "__main__": {"cli"},

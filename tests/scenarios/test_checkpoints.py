@@ -14,7 +14,7 @@ from stretto.core.service import ServiceCodec, ServiceMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
 from stretto.replication.messages import CheckpointPiece, Entries, Fetch, FetchCheckpoint, Request
-from stretto.simulation.stage import InFlight, Stage
+from stretto.testing.stage import InFlight, Stage
 
 KV = ServiceCodec(KeyValueStore)
 INTERVAL = 10

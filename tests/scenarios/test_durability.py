@@ -26,7 +26,7 @@ from stretto.replication.messages import (
 )
 from stretto.replication.records import Checkpoint, RolledBack
 from stretto.replication.views import Status
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 
 def stage_of(n: int, checkpoint_operations: int = 1_000) -> tuple[Stage, list[SpeculativeReplica], Client]:

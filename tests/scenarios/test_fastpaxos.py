@@ -16,7 +16,7 @@ from stretto.protocols.fastpaxos.messages import Accepted
 from stretto.protocols.fastpaxos.replica import FastPaxosReplica
 from stretto.replication.messages import CheckpointPiece, DoViewChange, Entries, Forward, Prepare, PrepareOk, Reply, Request
 from stretto.replication.views import Status
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 
 def stage_of(n: int, *, durable: bool = False, limits: Limits | None = None) -> tuple[Stage, list[FastPaxosReplica]]:

@@ -21,7 +21,7 @@ from stretto.replication.messages import (
     ViewEntered,
 )
 from stretto.replication.views import Status
-from stretto.simulation.stage import InFlight, Stage
+from stretto.testing.stage import InFlight, Stage
 
 
 def restart(stage: Stage, index: int) -> SpeculativeReplica:

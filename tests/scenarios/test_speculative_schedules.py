@@ -12,7 +12,7 @@ from stretto.core.node import Client
 from stretto.protocols.speculative.messages import Forward, SpeculativeReply, Sync
 from stretto.replication.messages import Commit, DoViewChange, Request, StartView, StartViewChange
 from stretto.replication.views import Status
-from stretto.simulation.stage import InFlight
+from stretto.testing.stage import InFlight
 
 
 def test_empty_view() -> None:
