@@ -21,6 +21,8 @@ from stretto.testing.port import RecordingPort
 CLIENT_BASE = 1 << 20
 """The address of the first client."""
 
+_LONGEST_SHOWN = 32
+
 
 @dataclass(frozen=True, eq=False)
 class InFlight:
@@ -74,10 +76,15 @@ class Started(TraceRecord, frozen=True, tag="start", gc=False):
     how: str
 
 
+def shown(value: bytes) -> str:
+    """An operation or a result for people; only its beginning if it is long."""
+    return repr(value) if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]!r} and {len(value) - _LONGEST_SHOWN} bytes more"
+
+
 class _WatchedMachine:
     """A replica's state machine that tells the stage what is executed and undone."""
 
-    def __init__(self, machine: StateMachine, tell: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, machine: StateMachine, tell: Callable[[str], None]) -> None:
         self._machine = machine
         self._tell = tell
 
@@ -86,21 +93,21 @@ class _WatchedMachine:
 
     def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
         result, undo = self._machine.execute(operation, time_ns, entropy)
-        self._tell("executes", {"operation": operation, "result": result})
+        self._tell(f"executes {shown(operation)} -> {shown(result)}")
         return result, (operation, undo)
 
     def undo(self, undo: Undo) -> None:
         operation, inner = undo
         if inner is not None:
             self._machine.undo(inner)
-        self._tell("undoes", {"operation": operation})
+        self._tell(f"undoes {shown(operation)}")
 
     def snapshot(self) -> bytes:
         return self._machine.snapshot()
 
     def restore(self, snapshot: bytes) -> None:
         self._machine.restore(snapshot)
-        self._tell("restores a checkpoint's state", {})
+        self._tell("restores the state of a checkpoint")
 
 
 class Stage:
@@ -152,7 +159,7 @@ class Stage:
     def _begin(self, index: Address, start: Start) -> Replica:
         how = f"with {len(start.records)} records" if start.records else "for the first time" if start.bootstrap else "without any records"
         self._trace(Started(self.now_ns, index, how))
-        machine = _WatchedMachine(self._machine(), lambda event, details: self._tell(index, event, details))
+        machine = _WatchedMachine(self._machine(), lambda event: self._tell(index, event))
         self._seen[index] = (0, 0)
         replica = self._definition.replica(self._port(index), self.config, index, machine, start)
         self.nodes[index] = replica
@@ -215,13 +222,13 @@ class Stage:
     def report(self, address: Address, event: str, details: dict[str, Any]) -> None:
         """Keep what a node reported."""
         self.reports.append((address, event, details))
-        self._tell(address, event, details)
+        self._tell(address, event, **details)
 
     def _trace(self, record: TraceRecord) -> None:
         if self.tracer is not None:
             self.tracer(record)
 
-    def _tell(self, address: Address, event: str, details: dict[str, Any]) -> None:
+    def _tell(self, address: Address, event: str, **details: Any) -> None:
         self._trace(Reported(self.now_ns, address, event, details))
 
     def _tell_progress(self, address: Address) -> None:
@@ -232,9 +239,9 @@ class Stage:
         view, committed = self._seen[address]
         self._seen[address] = (replica.view, replica.committed)
         if replica.view != view:
-            self._tell(address, "leaves view", {"old": view, "new": replica.view})
+            self._tell(address, f"leaves view {view} for {replica.view}")
         if replica.committed != committed:
-            self._tell(address, "commits", {"position": replica.committed})
+            self._tell(address, f"commits up to {replica.committed}")
 
     # Steps
 
@@ -259,7 +266,7 @@ class Stage:
             self.in_flight.remove(flight)
         node = self.nodes.get(flight.destination)
         if node is None:
-            self._trace_loss(flight, "nobody is there")
+            self._trace_loss(flight, "it is down")
         else:
             self._trace(Delivered(self.now_ns, flight.destination, flight.source, described(flight.message)))
             node.on_message(flight.source, flight.message)
@@ -280,8 +287,11 @@ class Stage:
         self._trace(Dropped(self.now_ns, flight.destination, flight.source, reason, described(flight.message)))
 
     def fire(self, address: Address, name: str) -> None:
-        """Fire a timer that was set, and move time on to when it is due."""
-        due = self.ports[address].timers.pop(name)
+        """Fire a timer that was set, and move time on to when it is due. Raises ValueError if it is not set."""
+        timers = self.ports[address].timers
+        if name not in timers:
+            raise ValueError(f"{self.name_of(address)} has set no timer {name!r}; it has set {', '.join(sorted(timers)) or 'none'}")
+        due = timers.pop(name)
         self.now_ns = max(self.now_ns, due)
         self._trace(TimerFired(self.now_ns, address, name))
         self.nodes[address].on_timer(name)

@@ -3,7 +3,7 @@
     call 1 at c0: b'a'
       c0 -> r0 r1 r2: Request client=c0 session=1 number=1 operation=b'a'
     deliver c0 -> r1: Request client=c0 session=1 number=1 operation=b'a'
-      r1 executes operation=b'a' result=b''
+      r1 executes b'a' -> b''
       r1 -> c0: SpeculativeReply view=0 position=2 hash=#9c01 session=1 number=1 result=b'' committed=False
 
 A line at the margin is a step that the test made; indented lines are its effects. The same steps give the same text.
@@ -19,12 +19,11 @@ from typing import Any
 import msgspec
 
 from stretto.core.trace import Called, Delivered, Dropped, FaultBegun, Reported, Returned, Sent, TimerFired, TraceRecord
-from stretto.testing.stage import Stage, Started
+from stretto.testing.stage import Stage, Started, shown
 
 HIDDEN = ("time_ns", "entropy", "incarnations")
 """The fields that a transcript leaves out unless it is told otherwise."""
 
-_LONGEST_BYTES = 32
 _LARGE = 1 << 32
 _INCARNATION_BITS = 32
 
@@ -81,7 +80,7 @@ class Transcript:
             case FaultBegun(fault=fault):
                 self._lines.append(f"{fault} {node}")
             case Called(process=handle, operation=operation):
-                self._lines.append(f"call {handle} at {node}: {_bytes(operation)}")
+                self._lines.append(f"call {handle} at {node}: {shown(operation)}")
             case Delivered(source=source, message=message):
                 self._lines.append(f"deliver {name(source)} -> {node}: {self._message(message)}")
             case Dropped(source=source, reason="lost", message=message):
@@ -93,7 +92,7 @@ class Transcript:
             case Reported(event=event, details=details):
                 self._lines.append(" ".join([f"  {node} {event}", *self._fields(details)]))
             case Returned(process=handle, result=bytes(result)):
-                self._lines.append(f"  call {handle} returns {_bytes(result)}")
+                self._lines.append(f"  call {handle} returns {shown(result)}")
             case Returned(process=handle, error=error):
                 self._lines.append(f"  call {handle} fails: {error}")
 
@@ -138,7 +137,7 @@ class Transcript:
             case bytes() if ("hash" in name or "digest" in name) and value:
                 return f"#{value.hex()[:4]}"
             case bytes():
-                return _bytes(value)
+                return shown(value)
             case msgspec.Struct():
                 return f"{type(value).__name__}({' '.join(self._fields(msgspec.structs.asdict(value)))})"
             case Mapping():
@@ -147,7 +146,3 @@ class Transcript:
                 items = value if isinstance(value, list | tuple) else sorted(value)
                 return f"[{', '.join(self._value(name, item) for item in items)}]"
         return str(value)
-
-
-def _bytes(value: bytes) -> str:
-    return repr(value) if len(value) <= _LONGEST_BYTES else f"{value[:_LONGEST_BYTES]!r} and {len(value) - _LONGEST_BYTES} bytes more"
