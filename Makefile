@@ -15,7 +15,7 @@ test: setup
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: setup
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests examples
 	$(BIN)/mypy
 
 setup: $(STAMP)
