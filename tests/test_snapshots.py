@@ -248,7 +248,8 @@ def parts_within(value: Any) -> Iterator[Any]:
 def parts_of(node: Any) -> list[tuple[Any, bool]]:
     """A node and all parts that can be reached from it, each once, and whether it lives as long as the node."""
     found: dict[int, tuple[Any, bool]] = {}
-    permanent, passing = [node], []
+    permanent: list[Any] = [node]
+    passing: list[Any] = []
     while permanent or passing:
         lives_on = bool(permanent)
         part = permanent.pop() if lives_on else passing.pop()

@@ -11,9 +11,10 @@ from job_queue import JobQueue, NotYours, Sizes
 from lock import Held, LeaseEnded, Lock
 from stretto import Service
 from stretto.testing import check_service, local
+from stretto.testing.drawing import Arguments
 
 NAMES = st.sampled_from(["Ada", "Bob"])
-ARGUMENTS = {
+ARGUMENTS: dict[type[Service], Arguments] = {
     Counter: {"add": {"amount": st.integers(-5, 5)}},
     Bank: {
         "open": {"name": NAMES},

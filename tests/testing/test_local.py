@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stretto import ApplicationError, Cell, Service, operation, query
@@ -81,7 +83,7 @@ def test_the_clock_moves_only_forward(seconds: float, error: type[Exception], te
 
 
 def test_an_operation_may_be_called_advance() -> None:
-    race = local(Race)
+    race: Any = local(Race)
     began = race.advance(1)
     Local.advance(race, 2)
     assert race.advance(1) == began + 2_001_000_000

@@ -85,3 +85,20 @@ def test_a_timer_that_is_not_set_is_refused() -> None:
     stage = Stage(SPECULATIVE, 3, NullMachine)
     with pytest.raises(ValueError, match="r1 has set no timer 'sync'; it has set leader"):
         stage.fire(1, "sync")
+
+
+def test_a_client_of_another_stage_is_refused() -> None:
+    stage, other = Stage(UNREPLICATED, 1, NullMachine), Stage(UNREPLICATED, 1, NullMachine)
+    with pytest.raises(ValueError, match="not one of this stage"):
+        stage.call(other.client(), b"x")
+
+
+def test_a_replica_that_stops_itself_while_it_is_started_is_down() -> None:
+    stage = Stage(UNREPLICATED, 1, NullMachine)
+    transcript = Transcript(stage)
+    stage.crash(0)
+    stage.restart(0)
+    assert 0 not in stage.nodes
+    start, stopped = str(transcript).splitlines()[1:]
+    assert start == "start r0 without any records"
+    assert stopped.startswith("  r0 stopped reason=")

@@ -62,7 +62,7 @@ class StagePort(RecordingPort):
     def stop(self, reason: str) -> None:
         """End the node: nothing is delivered to it any more."""
         super().stop(reason)
-        self._stage.crash(self.address)
+        self._stage.end(self.address)
         self.report("stopped", reason=reason)
 
     def report(self, event: str, **details: Any) -> None:
@@ -82,7 +82,7 @@ def shown(value: bytes) -> str:
 
 
 class _WatchedMachine:
-    """A replica's state machine that tells the stage what is executed and undone."""
+    """A replica's state machine that tells the stage what is executed and undone. Its other attributes are the machine's own."""
 
     def __init__(self, machine: StateMachine, tell: Callable[[str], None]) -> None:
         self._machine = machine
@@ -147,7 +147,7 @@ class Stage:
         self._machine = machine
         self._durable = durable
         self._calls = 0
-        self._lives = 0
+        self._incarnations = 0
         self._clients = 0
         self._seen: dict[Address, tuple[int, int]] = {}
         for address in range(n, len(members)):
@@ -160,10 +160,12 @@ class Stage:
         how = f"with {len(start.records)} records" if start.records else "for the first time" if start.bootstrap else "without any records"
         self._trace(Started(self.now_ns, index, how))
         machine = _WatchedMachine(self._machine(), lambda event: self._tell(index, event))
-        self._seen[index] = (0, 0)
-        replica = self._definition.replica(self._port(index), self.config, index, machine, start)
-        self.nodes[index] = replica
-        self._tell_progress(index)
+        port = self._port(index)
+        replica = self._definition.replica(port, self.config, index, machine, start)
+        self._seen[index] = (replica.view, replica.committed)
+        if port.stopped is None:
+            self.nodes[index] = replica
+            replica.check_invariants()
         return replica
 
     def begin_sequencer(self, address: Address) -> None:
@@ -173,8 +175,8 @@ class Stage:
         self.nodes[address] = factory(self._port(address), self.config, address - self.config.n)
 
     def _port(self, address: Address) -> StagePort:
-        self._lives += 1
-        port = StagePort(self, address, self._lives, self._durable and address < self.config.n)
+        self._incarnations += 1
+        port = StagePort(self, address, self._incarnations, self._durable and address < self.config.n)
         if address in self.ports:
             port.records = self.ports[address].records
         self.ports[address] = port
@@ -189,10 +191,12 @@ class Stage:
         return client
 
     def call(self, client: Client, operation: bytes) -> int:
-        """Begin a call; `results` has its end under the handle that this returns."""
+        """Begin a call; `results` has its end under the handle that this returns. Raises ValueError if the client is another stage's."""
         self._calls += 1
         handle = self._calls
-        address = next(address for address, node in self.nodes.items() if node is client)
+        address = next((address for address, node in self.nodes.items() if node is client), None)
+        if address is None:
+            raise ValueError("the client is not one of this stage; make it with stage.client()")
         self._trace(Called(self.now_ns, address, handle, operation))
         client.call(operation, self.now_ns, lambda outcome: self._return(address, handle, outcome))
         return handle
@@ -218,6 +222,11 @@ class Stage:
         self.in_flight.append(InFlight(source, destination, message))
         if self.tracer is not None:
             self.tracer(Sent(self.now_ns, source, destination, described(message)))
+
+    def end(self, address: Address) -> None:
+        """Deliver nothing more to a node, and forget its timers."""
+        self.nodes.pop(address, None)
+        self.ports[address].timers.clear()
 
     def report(self, address: Address, event: str, details: dict[str, Any]) -> None:
         """Keep what a node reported."""
@@ -266,9 +275,9 @@ class Stage:
             self.in_flight.remove(flight)
         node = self.nodes.get(flight.destination)
         if node is None:
-            self._trace_loss(flight, "it is down")
+            self._trace_end_of(flight, "it is down")
         else:
-            self._trace(Delivered(self.now_ns, flight.destination, flight.source, described(flight.message)))
+            self._trace_end_of(flight)
             node.on_message(flight.source, flight.message)
             self._end_burst(flight.destination)
 
@@ -281,10 +290,17 @@ class Stage:
 
     def _lose_one(self, flight: InFlight) -> None:
         self.in_flight.remove(flight)
-        self._trace_loss(flight, "lost")
+        self._trace_end_of(flight, "lost")
 
-    def _trace_loss(self, flight: InFlight, reason: str) -> None:
-        self._trace(Dropped(self.now_ns, flight.destination, flight.source, reason, described(flight.message)))
+    def _trace_end_of(self, flight: InFlight, loss: str | None = None) -> None:
+        """Trace that a message is delivered, or why it is lost."""
+        if self.tracer is None:
+            return
+        message = described(flight.message)
+        if loss is None:
+            self.tracer(Delivered(self.now_ns, flight.destination, flight.source, message))
+        else:
+            self.tracer(Dropped(self.now_ns, flight.destination, flight.source, loss, message))
 
     def fire(self, address: Address, name: str) -> None:
         """Fire a timer that was set, and move time on to when it is due. Raises ValueError if it is not set."""
@@ -312,7 +328,7 @@ class Stage:
         """End a node, and forget its timers. What it sent is still in flight."""
         self._trace(FaultBegun(self.now_ns, address, "crash", {}))
         del self.nodes[address]
-        self.ports[address].timers.clear()
+        self.end(address)
 
     def restart(self, address: Address) -> Replica:
         """Start a replica again that has crashed, with what it persisted; without any state if that is nothing."""
@@ -326,7 +342,6 @@ class Stage:
     def _begin_again(self, address: Address, start: Start) -> Replica:
         assert address not in self.nodes
         self.replicas[address] = replica = self._begin(address, start)
-        replica.check_invariants()
         return replica
 
     def settle(self, keep: Callable[[InFlight], bool] = lambda flight: True, steps: int = 10_000) -> None:

@@ -29,7 +29,7 @@ _INCARNATION_BITS = 32
 
 
 class Transcript:
-    """Records what happens on a stage from now on. `str()` of it is the text.
+    """Records what happens on a stage from now on, in the place of an earlier transcript. `str()` of it is the text.
 
     Parameters: `stage`; `hidden`, the names of the fields of messages that are left out.
 
