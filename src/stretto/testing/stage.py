@@ -14,14 +14,13 @@ from stretto.core.config import ClusterConfig, Limits, Member
 from stretto.core.errors import StrettoError
 from stretto.core.node import Address, Client, Message, Node, Replica
 from stretto.core.protocol import BOOTSTRAP, ProtocolDefinition, Start
-from stretto.core.state_machine import StateMachine, Undo
+from stretto.core.state_machine import StateMachine
 from stretto.core.trace import Called, Delivered, Dropped, FaultBegun, Reported, Returned, Sent, TimerFired, Tracer, TraceRecord, described
 from stretto.testing.port import RecordingPort
+from stretto.testing.watching import Started, WatchedMachine
 
 CLIENT_BASE = 1 << 20
 """The address of the first client."""
-
-_LONGEST_SHOWN = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,46 +67,6 @@ class StagePort(RecordingPort):
     def report(self, event: str, **details: Any) -> None:
         """Keep it in the stage's `reports`."""
         self._stage.report(self.address, event, details)
-
-
-class Started(TraceRecord, frozen=True, tag="start", gc=False):
-    """A node was started; `how`: for the first time, with so many records, or without any."""
-
-    how: str
-
-
-def shown(value: bytes) -> str:
-    """An operation or a result for people; only its beginning if it is long."""
-    return repr(value) if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]!r} and {len(value) - _LONGEST_SHOWN} bytes more"
-
-
-class _WatchedMachine:
-    """A replica's state machine that tells the stage what is executed and undone. Its other attributes are the machine's own."""
-
-    def __init__(self, machine: StateMachine, tell: Callable[[str], None]) -> None:
-        self._machine = machine
-        self._tell = tell
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._machine, name)
-
-    def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
-        result, undo = self._machine.execute(operation, time_ns, entropy)
-        self._tell(f"executes {shown(operation)} -> {shown(result)}")
-        return result, (operation, undo)
-
-    def undo(self, undo: Undo) -> None:
-        operation, inner = undo
-        if inner is not None:
-            self._machine.undo(inner)
-        self._tell(f"undoes {shown(operation)}")
-
-    def snapshot(self) -> bytes:
-        return self._machine.snapshot()
-
-    def restore(self, snapshot: bytes) -> None:
-        self._machine.restore(snapshot)
-        self._tell("restores the state of a checkpoint")
 
 
 class Stage:
@@ -159,7 +118,7 @@ class Stage:
     def _begin(self, index: Address, start: Start) -> Replica:
         how = f"with {len(start.records)} records" if start.records else "for the first time" if start.bootstrap else "without any records"
         self._trace(Started(self.now_ns, index, how))
-        machine = _WatchedMachine(self._machine(), lambda event: self._tell(index, event))
+        machine = WatchedMachine(self._machine(), lambda event: self._tell(index, event))
         port = self._port(index)
         replica = self._definition.replica(port, self.config, index, machine, start)
         self._seen[index] = (replica.view, replica.committed)

@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from stretto.core.trace import Called, Delivered, Dropped, FaultBegun, Reported, Returned, Sent, TimerFired, TraceRecord
-from stretto.testing.stage import Stage, Started, shown
+from stretto.testing.stage import Stage
+from stretto.testing.watching import Started, shown
 
 HIDDEN = ("time_ns", "entropy", "incarnations")
 """The fields that a transcript leaves out unless it is told otherwise."""
