@@ -69,3 +69,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.communicate()
     except ValueError:  # the test has read and closed the pipes
         process.wait()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-transcripts", action="store_true", help="write the transcripts of tests/scenarios, do not compare them")

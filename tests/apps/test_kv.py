@@ -15,15 +15,15 @@ from stretto.apps.kv import MAX_KEY_BYTES, MAX_SCAN, MAX_VALUE_BYTES, BadLimit, 
 from stretto.core.config import Limits
 from stretto.core.errors import ApplicationError
 from stretto.services.service import ServiceCodec, ServiceMachine
-from stretto.testing import check_service, local
+from stretto.testing import Local, check_service, local
 
 
 @pytest.fixture
-def store() -> KeyValueStore:
+def store() -> Local:
     return local(KeyValueStore)
 
 
-def test_a_value_is_put_got_and_deleted(store: KeyValueStore) -> None:
+def test_a_value_is_put_got_and_deleted(store: Local) -> None:
     assert store.get(b"a") is None
     store.put(b"a", b"")
     assert store.get(b"a") == b""
@@ -32,13 +32,13 @@ def test_a_value_is_put_got_and_deleted(store: KeyValueStore) -> None:
     assert store.get(b"a") is None
 
 
-def test_append_gives_the_new_length(store: KeyValueStore) -> None:
+def test_append_gives_the_new_length(store: Local) -> None:
     assert store.append(b"a", b"xy") == 2
     assert store.append(b"a", b"z") == 3
     assert store.get(b"a") == b"xyz"
 
 
-def test_compare_and_set_sets_what_is_expected(store: KeyValueStore) -> None:
+def test_compare_and_set_sets_what_is_expected(store: Local) -> None:
     assert store.compare_and_set(b"a", b"", b"x") is False
     assert store.compare_and_set(b"a", None, b"x") is True
     assert store.compare_and_set(b"a", None, b"y") is False
@@ -46,13 +46,13 @@ def test_compare_and_set_sets_what_is_expected(store: KeyValueStore) -> None:
     assert store.get(b"a") == b"y"
 
 
-def test_increment_counts(store: KeyValueStore) -> None:
+def test_increment_counts(store: Local) -> None:
     assert [store.increment(b"a"), store.increment(b"a", 9), store.increment(b"a", -30)] == [1, 10, -20]
     assert store.get(b"a") == b"-20"
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b" 1", b"1_0", b"--1", b"-", b"1.5", b"9" * 20, "²".encode()])
-def test_only_numbers_are_incremented(store: KeyValueStore, value: bytes) -> None:
+def test_only_numbers_are_incremented(store: Local, value: bytes) -> None:
     store.put(b"a", value)
     with pytest.raises(NotANumber, match="the value of b'a' is no decimal number of 64 bits: "):
         store.increment(b"a")
@@ -60,14 +60,14 @@ def test_only_numbers_are_incremented(store: KeyValueStore, value: bytes) -> Non
 
 
 @pytest.mark.parametrize(("value", "amount"), [(2**63 - 1, 1), (-(2**63), -1), (5, 2**63 - 1)])
-def test_numbers_stay_within_64_bits(store: KeyValueStore, value: int, amount: int) -> None:
+def test_numbers_stay_within_64_bits(store: Local, value: int, amount: int) -> None:
     store.put(b"a", b"%d" % value)
     with pytest.raises(NotANumber, match="more than 64 bits"):
         store.increment(b"a", amount)
     assert store.increment(b"a", 0) == value
 
 
-def test_scan_gives_pairs_in_order(store: KeyValueStore) -> None:
+def test_scan_gives_pairs_in_order(store: Local) -> None:
     for key in (b"b", b"ab", b"a", b"ac", b""):
         store.put(key, key * 2)
     assert store.scan(b"a") == [(b"a", b"aa"), (b"ab", b"abab"), (b"ac", b"acac")]
@@ -79,7 +79,7 @@ def test_scan_gives_pairs_in_order(store: KeyValueStore) -> None:
             store.scan(b"", limit)
 
 
-def test_sizes_are_limited_wherever_values_are_made(store: KeyValueStore) -> None:
+def test_sizes_are_limited_wherever_values_are_made(store: Local) -> None:
     long_key, long_value = bytes(MAX_KEY_BYTES + 1), bytes(MAX_VALUE_BYTES + 1)
     for call in (store.put, store.append):
         with pytest.raises(KeyTooLong, match="a key of 1025 bytes; at most 1024"):

@@ -11,7 +11,7 @@ from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.adaptive.messages import COMMITTED, MATCHED, SPECULATIVE, AdaptiveReply
 from stretto.replication.messages import Request
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 LEADERS, OTHER = (7, b"leader's"), (8, b"another")
 

@@ -16,7 +16,7 @@ from stretto.protocols.nopaxos.messages import NO_OP, NoPaxosReply, OpenSession,
 from stretto.protocols.nopaxos.sequencer import Sequencer
 from stretto.replication.log import EMPTY_HASH, chain
 from stretto.replication.messages import DoViewChange, Request
-from stretto.simulation.stage import CLIENT_BASE, Stage
+from stretto.testing.stage import CLIENT_BASE, Stage
 
 
 def request(session: int) -> Request:

@@ -9,7 +9,7 @@ from stretto.core.state_machine import NullMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
 from stretto.replication.replica import Replica
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 MS = 1_000_000
 

@@ -12,7 +12,7 @@ from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.adaptive.messages import MATCHED, AdaptiveReply, Conflict
 from stretto.protocols.adaptive.replica import AdaptiveReplica
 from stretto.replication.messages import EntriesCompacted, Heartbeat, Prepare, PrepareOk, Request, StartView
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 
 def stage_of(n: int, *, durable: bool = False) -> tuple[Stage, list[AdaptiveReplica]]:

@@ -14,7 +14,7 @@ from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
 from stretto.replication.messages import CheckpointChunk, Entries, Fetch, FetchCheckpoint, Request
 from stretto.services.service import ServiceCodec, ServiceMachine
-from stretto.simulation.stage import InFlight, Stage
+from stretto.testing.stage import InFlight, Stage
 
 KV = ServiceCodec(KeyValueStore)
 INTERVAL = 10

@@ -25,7 +25,7 @@ from stretto.replication.messages import (
     StartViewChange,
 )
 from stretto.replication.records import Checkpoint, RolledBack
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 
 def stage_of(n: int, checkpoint_operations: int = 1_000) -> tuple[Stage, list[SpeculativeReplica], Client]:

@@ -16,7 +16,7 @@ from stretto.protocols.fastpaxos.fast_path import Accepted
 from stretto.protocols.fastpaxos.replica import FastPaxosReplica
 from stretto.replication.group import Status
 from stretto.replication.messages import CheckpointChunk, DoViewChange, Entries, Forward, Prepare, PrepareOk, Reply, Request
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 
 def stage_of(n: int, *, durable: bool = False, limits: Limits | None = None) -> tuple[Stage, list[FastPaxosReplica]]:

@@ -14,7 +14,7 @@ from stretto.protocols.multipaxos import MULTIPAXOS, MULTIPAXOS_BATCHED
 from stretto.protocols.multipaxos.replica import MultiPaxosReplica
 from stretto.replication.group import Status
 from stretto.replication.messages import EntriesCompacted, GetLog, Heartbeat, Prepare, PrepareOk, Reply, Request
-from stretto.simulation.stage import Stage
+from stretto.testing.stage import Stage
 
 
 def stage_of(

@@ -22,7 +22,7 @@ from stretto.protocols.nopaxos.messages import (
 )
 from stretto.protocols.nopaxos.replica import NoPaxosReplica
 from stretto.replication.messages import Request
-from stretto.simulation.stage import InFlight, Stage
+from stretto.testing.stage import InFlight, Stage
 
 
 def stage_of(n: int, *, durable: bool = False) -> tuple[Stage, list[NoPaxosReplica]]:

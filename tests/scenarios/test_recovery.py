@@ -20,7 +20,7 @@ from stretto.replication.messages import (
     StartViewChange,
     ViewEntered,
 )
-from stretto.simulation.stage import InFlight, Stage
+from stretto.testing.stage import InFlight, Stage
 
 
 def restart(stage: Stage, index: int) -> SpeculativeReplica:

@@ -10,7 +10,7 @@ from acting import MS, open_sessions, operations, stage_of
 from stretto.protocols.speculative.client import SpeculativeClient
 from stretto.protocols.speculative.messages import SpeculativeReply, Sync, SyncReply
 from stretto.replication.messages import Commit, DoViewChange, Request, StartView, StartViewChange, ViewEntered
-from stretto.simulation.stage import InFlight
+from stretto.testing.stage import InFlight
 
 
 def test_answers_of_different_views_never_count_together() -> None:

@@ -12,7 +12,7 @@ from stretto.core.node import Client
 from stretto.protocols.speculative.messages import SpeculativeReply, Sync
 from stretto.replication.group import Status
 from stretto.replication.messages import Commit, DoViewChange, Forward, Request, StartView, StartViewChange
-from stretto.simulation.stage import InFlight
+from stretto.testing.stage import InFlight
 
 
 def test_empty_view() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from acting import MS, open_sessions, operations, stage_of
 
 from stretto.replication.messages import DoViewChange, Entries, Request, StartView, StartViewChange, ViewEntered
-from stretto.simulation.stage import InFlight
+from stretto.testing.stage import InFlight
 
 
 def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
