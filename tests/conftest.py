@@ -72,4 +72,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite-transcripts", action="store_true", help="write the transcripts of tests/scenarios, do not compare them")
+    parser.addoption(
+        "--rewrite",
+        action="store_true",
+        help="write the files that tests compare with (transcripts, tables of the gate), do not compare them",
+    )

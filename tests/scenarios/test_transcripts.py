@@ -1,4 +1,4 @@
-"""Instructive scenarios, step by step, as text in transcripts/*.txt; `pytest tests/scenarios --rewrite-transcripts` writes the files."""
+"""Instructive scenarios, step by step, as text in transcripts/*.txt; `pytest tests/scenarios --rewrite` writes the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent / "transcripts"
 
 @pytest.fixture
 def rewrite(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("rewrite_transcripts"))
+    return bool(request.config.getoption("--rewrite"))
 
 
 def test_normal_case(rewrite: bool) -> None:
