@@ -1,4 +1,4 @@
-"""The tables of which message counts in the documents are those that the gate applies. `pytest tests/test_gate_tables.py --rewrite` writes them."""
+"""The tables of which message counts in the documents come from the gate: `pytest tests/test_gate_tables.py --rewrite` writes them."""
 
 from __future__ import annotations
 

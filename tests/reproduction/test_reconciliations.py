@@ -18,8 +18,9 @@ from stretto.simulation.world import Costs
 class Log:
     """As much of a replica as divergence looks at: entries are letters."""
 
-    def __init__(self, letters: str, base: int = 0) -> None:
-        self.base, self.tip = base, len(letters)
+    def __init__(self, letters: str, start: int = 0) -> None:
+        self.state = self.log = self
+        self.start, self.last = start, len(letters)
         self.hash_at = lambda position: letters[:position].encode()
 
 
@@ -32,7 +33,7 @@ def test_divergence_counts_from_the_last_equal_position(logs: tuple[str, ...], a
 
 
 def test_divergence_behind_a_checkpoint() -> None:
-    assert divergence(cast(list[Replica], [Log("abcdef", base=3), Log("abcdxy")])) == 2
+    assert divergence(cast(list[Replica], [Log("abcdef", start=3), Log("abcdxy")])) == 2
 
 
 def measure(links: Links) -> dict[str, Any]:

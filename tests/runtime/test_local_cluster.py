@@ -58,7 +58,7 @@ def test_a_replica_that_cannot_recover_is_named(tmp_path: Path, monkeypatch: pyt
             for file in data.iterdir():
                 file.unlink()
         monkeypatch.setattr("stretto.runtime.local_cluster.START_SECONDS", 2.0)
-        with pytest.raises(ClusterFailure, match=r"replica \d (is not in service but asking|does not answer)"):
+        with pytest.raises(ClusterFailure, match=r"replica \d (is not in service but lost state|does not answer)"):
             cluster.start()
     finally:
         cluster.stop()

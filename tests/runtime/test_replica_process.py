@@ -41,9 +41,9 @@ def test_a_signal_ends_it_cleanly(processes: Start, number: signal.Signals) -> N
     child.join(60)
     assert child.exitcode == 0
     lines = [json.loads(line) for line in cluster.log(0).read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["replica started", "replica ends"]
-    assert lines[0]["endpoint"] == f"127.0.0.1:{cluster.config.replicas[0].port}"
-    assert lines[1]["signal"] == number.name
+    assert [line["event"] for line in lines] == ["bootstrapping", "view entered", "replica started", "replica ends"]
+    assert lines[2]["endpoint"] == f"127.0.0.1:{cluster.config.replicas[0].port}"
+    assert lines[3]["signal"] == number.name
     assert all(line["level"] == "info" and line["time_s"] > 1e9 for line in lines)
 
 
@@ -77,7 +77,7 @@ def refused(config: ClusterConfig, index: int = 0, **options: Any) -> str:
 
 
 def test_a_single_replica_with_lost_state_stops(tmp_path: Path) -> None:
-    with pytest.raises(StrettoError, match="a single server that has lost its memory has lost everything"):
+    with pytest.raises(StrettoError, match="a single replica that has lost its state has lost everything"):
         run_replica(UNREPLICATED, single(), 0, NullMachine, bootstrap=False, log=tmp_path / "log")
     [line] = (tmp_path / "log").read_text().splitlines()
     assert json.loads(line)["event"] == "replica stopped"

@@ -9,8 +9,8 @@ from stretto.core.protocol import BOOTSTRAP, Start
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.unreplicated.replica import Server
 from stretto.replication.client import LeaderClient
-from stretto.replication.messages import OPEN_SESSION, Reply, Request
-from stretto.replication.records import Committed
+from stretto.replication.messages import OPEN_SESSION, Bootstrap, Reply, Request, StartView
+from stretto.replication.records import Committed, Known
 from stretto.testing import RecordingPort
 
 CLIENT = 1 << 20
@@ -20,12 +20,13 @@ CONFIG = ClusterConfig((Member("127.0.0.1", 7000),), protocol="unreplicated")
 def test_what_a_server_sends_and_persists_is_recorded() -> None:
     port = RecordingPort(replicas=1, durable=True)
     server = Server(port, CONFIG, 0, NullMachine(), BOOTSTRAP)
-    assert port.records == [Committed(0)]
+    started = list(port.records)
+    assert [type(record) for record in started] == [Known, Bootstrap, StartView]
     opening = Request(CLIENT, OPEN_SESSION, 7, 0, 0, b"")
     server.on_message(CLIENT, opening)
     [(destination, reply)] = port.take_sent()
     assert (destination, type(reply)) == (CLIENT, Reply)
-    assert port.records == [Committed(0), opening, Committed(1)]
+    assert port.records == [*started, opening, Committed(1)]
     assert port.take_sent() == []
     port.compact([opening])
     assert port.records == [opening]

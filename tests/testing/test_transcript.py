@@ -42,6 +42,8 @@ def test_steps_stand_at_the_margin_and_effects_below_them() -> None:
         "fire tick of c0 at 5 ms",
         "crash r0",
         "start r0 for the first time",
+        "  r0 bootstrapping incarnation=1",
+        "  r0 view entered view=0 leader=0 commit_base=0 last=0",
     ]
 
 

@@ -72,12 +72,7 @@ def test_acknowledged_tokens_are_read_back_once_and_the_rate_is_kept() -> None:
     assert load.service.answered == marks + len(load.history)
 
 
-def test_all_contending_calls_are_recorded_with_times_and_many_overlap(call: Operation) -> int:
-    assert call.returned_ns is not None
-    return call.returned_ns
-
-
-def test_contending_calls_are_all_recorded_with_times_and_meet_on_few_keys() -> None:
+def test_all_contending_calls_are_recorded_with_times_and_many_overlap() -> None:
     store = Store()
     load, _ = run(store.execute)
     assert len(load.history) > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,8 @@ def command(
 
     if plot is not None and not comparison:
         raise ConfigurationError("draws the comparison; leave --no-comparison out", key="--plot")
+    if comparison:
+        import_module("stretto.bench.protocols")  # if a package is missing, fail before anything is started
     sequencers = catalog.protocol(protocol).usual_sequencers
     config = loopback_config(replicas, protocol, KEY_VALUE_STORE, sequencers=sequencers, multicast=multicast)
     catalog.check(config)
