@@ -131,11 +131,11 @@ class SessionClient(ABC):
         if is_final:
             self.finish(call, message.result)
             return None
-        tally = call.tally
-        if tally is None or message.view > tally.view:
+        tally, view = call.tally, message.view
+        if tally is None or view > tally.view:
             call.answered = True
-            call.tally = type(self).new_tally(message)
-        elif message.view < tally.view:
+            call.tally = self.new_tally(message)
+        elif view < tally.view:
             self.ignore("of an older view")
             return None
         return call

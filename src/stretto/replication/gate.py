@@ -165,14 +165,21 @@ class Gate:
         self._clients_from = clients_from
         self._do = do
         self._accept = do.accept
-        self._request_rule = rules.get(Request)
+        rule = rules.get(Request)
+        self._request_statuses = () if rule is None else rule.statuses
+        self._requests_to_leader = rule is not None and rule.to_leader
         self._entries = {kind: (rule, handlers[kind], issubclass(kind, PeerMessage)) for kind, rule in rules.items() if kind is not Request}
 
     def on_message(self, source: Address, message: Any) -> None:
         """Handle a message, or do with it what its rule says. Never raises, whatever the message says."""
+        group = self._group
         if type(message) is Request:
-            return self._on_request(source, message)
-        group, status = self._group, self._group.status
+            if group.status not in self._request_statuses or source != message.client or source < self._clients_from:
+                return self._keep_or_ignore(source, message)
+            if self._requests_to_leader and not group.is_leader:
+                return group.ignore("not the leader")
+            return self._accept(message)
+        status = group.status
         entry = self._entries.get(type(message))
         if entry is None:
             return group.ignore("not for a replica")
@@ -208,17 +215,14 @@ class Gate:
             self._do.hear(source)
         return handler(source, message)
 
-    def _on_request(self, source: Address, request: Request) -> None:
-        group, rule = self._group, self._request_rule
-        if rule is None:
-            return group.ignore("not for a replica")
-        if source != request.client or source < self._clients_from:
-            return group.ignore("request that names another client")
-        if group.status not in rule.statuses:
-            return self._do.keep(request)
-        if rule.to_leader and not group.is_leader:
-            return group.ignore("not the leader")
-        return self._accept(request)
+    def _keep_or_ignore(self, source: Address, request: Request) -> None:
+        """A request that is not accepted now."""
+        if not self._request_statuses:
+            self._group.ignore("not for a replica")
+        elif source != request.client or source < self._clients_from:
+            self._group.ignore("request that names another client")
+        else:
+            self._do.keep(request)
 
     def _may_send(self, senders: tuple[Sender, ...], source: Address, message: Any) -> bool:
         n = self._group.n

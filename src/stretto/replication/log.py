@@ -45,7 +45,9 @@ class Log:
 
     def append(self, request: Request) -> bytes:
         """Append one entry and return its hash."""
-        self.last_hash = last_hash = chain(self.last_hash, request)
+        summary = _new_hash()  # as `chain` does; each request passes here, and a call less is felt
+        summary.update(self.last_hash + _encode(request))
+        self.last_hash = last_hash = summary.digest()
         self._entries.append(request)
         self._hashes.append(last_hash)
         self.last += 1

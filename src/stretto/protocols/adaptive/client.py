@@ -117,9 +117,9 @@ class AdaptiveClient(SessionClient):
             self._leader_only_until_ns = self.port.now_ns + self._interval_ns
         call = self.open_tally(message, message.level == COMMITTED)
         if call is not None:
-            leader = message.view % self.n
-            call.tally.count(source, message, leader)
-            self._decide(call, call.tally, leader, message)
+            tally, leader = call.tally, message.view % self.n
+            tally.count(source, message, leader)
+            self._decide(call, tally, leader, message)
         return None
 
     def _decide(self, call: Call, tally: ReplyTally, leader: Address, message: AdaptiveReply) -> None:
