@@ -72,8 +72,8 @@ MUTANTS = (
         "requests-appended-between-views",
         "A replica that has left a view keeps requests until it is in the next",
         "stretto.replication.gate",
-        "        if group.status not in rule.statuses:\n            return self._do.keep(request)\n",
-        "        if group.status not in IN_SERVICE:\n            return self._do.keep(request)\n",
+        "if group.status not in self._request_statuses or source",
+        "if group.status not in IN_SERVICE or source",
         walks("operations=3,views=6,timers=12,crashes=2", seconds=300),
     ),
 )
