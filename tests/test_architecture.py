@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from stretto.catalog import protocol, protocol_names
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -175,6 +177,25 @@ def test_every_import_is_allowed_and_the_pure_packages_are_pure() -> None:
     read = list(modules())
     assert len(read) > 20, "the source was not found"
     assert [problem for module in read for problem in problems(module)] == []
+
+
+def test_no_circles_in_replication_and_protocols() -> None:
+    """A part knows the parts it is built with, and none that is built with it: not even for the type checker."""
+    known = {module.name: module for module in modules() if module.part in ("replication", "protocols")}
+    imports = {name: {target.rpartition(".")[0] for _, target in module.imports} & known.keys() for name, module in known.items()}
+    assert len(known) > 40
+    done: set[str] = set()
+    while ready := {name for name in known.keys() - done if imports[name] <= done | {name}}:
+        done |= ready
+    assert sorted(known.keys() - done) == [], "these import each other, or a module that does"
+
+
+def test_a_protocols_replica_is_one_subclass_of_one_base() -> None:
+    for name in protocol_names():
+        replica = protocol(name).replica
+        made = replica.func if isinstance(replica, partial) else replica
+        assert isinstance(made, type)
+        assert [base.__name__ for base in made.__mro__[1:]] == ["Replica", "ABC", "object"]
 
 
 @pytest.mark.parametrize(
