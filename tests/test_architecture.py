@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
