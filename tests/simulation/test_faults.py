@@ -46,7 +46,7 @@ class Beacon:
         port.set_timer("beat", INTERVAL_NS if self.status == "normal" else 6 * INTERVAL_NS)
 
     def metrics(self) -> dict[str, Any]:
-        return {"status": self.status}
+        return {"status": self.status, "in_service": self.status == "normal"}
 
     def snapshot(self) -> Any:
         return None

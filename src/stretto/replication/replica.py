@@ -238,6 +238,7 @@ class Replica(ABC):
         group, state = self.group, self.state
         metrics = {
             "status": group.status.value,
+            "in_service": group.in_service,
             "view": group.view,
             "leader": group.leader,
             "incarnations": list(group.incarnations),

@@ -68,7 +68,7 @@ def loopback_config(
 
 def in_service(metrics: dict[str, Any] | None) -> bool:
     """Whether a replica or sequencer with these metrics takes part in the protocol. None means that it did not answer."""
-    return metrics is not None and metrics.get("status") not in ("bootstrapping", "lost state", "recovering")
+    return metrics is not None and bool(metrics.get("in_service", True))
 
 
 class Start(NamedTuple):

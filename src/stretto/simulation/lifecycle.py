@@ -16,9 +16,6 @@ from stretto.storage.files import StorageFailure
 BOOTSTRAPPING = "bootstrapping"
 """The status, in its metrics, of a replica in its first incarnation until it is in service."""
 
-_RECOVERING = ("lost state", "recovering")
-"""The same in a later incarnation that began with lost state."""
-
 Begin = Callable[[Machine, Start, bool], None]
 """Builds the node of a replica's next incarnation, and says whether that incarnation has kept its state."""
 
@@ -31,7 +28,7 @@ def status_of(machine: Machine) -> str | None:
 
 def in_service(machine: Machine) -> bool:
     """Whether the node of a replica takes part in the protocol."""
-    return status_of(machine) not in (BOOTSTRAPPING, *_RECOVERING)
+    return bool(machine.node.metrics().get("in_service", True))
 
 
 class Lifecycle:

@@ -61,9 +61,9 @@ class NoPaxosReplica(Replica):
         if result is None:
             self.answer(request, log.last, None)
         else:
-            told = result if self.group.is_leader else None
+            announced = result if self.group.is_leader else None
             place = (self.group.view, self.session.sequencer, log.last, log.last_hash)
-            self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, told, False))
+            self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, announced, False))
         if log.last >= self.sync.next_sync_position and self.group.is_leader:
             self.sync.begin_round()
 
@@ -84,12 +84,8 @@ class NoPaxosReplica(Replica):
         place = (self.group.view, self.session.sequencer, position, summary)
         return self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, announced, committed))
 
-    def accept(self, request: Request) -> None:
-        """A request that was rolled back has lost its number too: its client sends it again."""
-        self.group.ignore("request without a stamp")
-
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
-        """A stamped request has a number of its own each time, so it is placed again, and answered by its first place."""
+        """Not called: clients send to the sequencer, and a request that was stamped again is placed again."""
 
     # Views
 
