@@ -98,6 +98,12 @@ def in_view(
     return Rule(senders, statuses, to_leader, older=older, higher=higher)
 
 
+def in_view_change(*, to_leader: bool = False) -> Rule:
+    """The rule of what leads to a view. A sender that is late is told that the view has started."""
+    leaving = (Status.VIEW_CHANGE,)
+    return Rule(FROM_REPLICA, leaving, to_leader, otherwise=Action.ANSWER, older=Action.ANSWER, higher=Action.JOIN)
+
+
 REQUEST_RULES: Rules = {Request: Rule(FROM_CLIENT, NORMAL, otherwise=Action.KEEP)}
 """Where clients send requests to all replicas."""
 
@@ -115,8 +121,8 @@ PEER_RULES: Rules = {
     IncarnationsReply: Rule(FROM_REPLICA, (Status.LOST_STATE,)),
     Recover: Rule(FROM_REPLICA, IN_VIEW),
     Suspect: in_view(older=Action.ANSWER),
-    StartViewChange: Rule(FROM_REPLICA, (Status.VIEW_CHANGE,), False, Action.ANSWER, Action.ANSWER, Action.JOIN),
-    DoViewChange: Rule(FROM_REPLICA, (Status.VIEW_CHANGE,), True, Action.ANSWER, Action.ANSWER, Action.JOIN),
+    StartViewChange: in_view_change(),
+    DoViewChange: in_view_change(to_leader=True),
     StartView: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT),
     GetStartView: Rule(FROM_REPLICA, IN_VIEW),
     ViewEntered: in_view(to_leader=True, higher=Action.IGNORE),
