@@ -5,16 +5,15 @@ from __future__ import annotations
 import multiprocessing
 from array import array
 from collections import deque
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from random import Random
 from time import monotonic_ns
 from typing import Any
 
 import numpy as np
 
 from stretto.bench.clients import LoadFailure
+from stretto.bench.ports import IdlePort
 from stretto.bench.report import percentile_us
 from stretto.catalog import protocol_for, service
 from stretto.core.config import ClusterConfig
@@ -112,14 +111,12 @@ def _probe(pipe: Connection, config: ClusterConfig, request_bytes: int) -> None:
 # The sizes of the datagrams, found by one exchange between the protocol's own nodes in memory
 
 
-class _Wire:
-    """The port of one node in memory: every message arrives at once and in order, and no timer fires."""
+class _Wire(IdlePort):
+    """The port of one node in memory: every message arrives at once and in order."""
 
     def __init__(self, address: Address, members: range, sent: deque[tuple[Address, Address, Message]]) -> None:
+        super().__init__()
         self.address = address
-        self.now_ns = 0
-        self.random = Random(0)
-        self.durable = False
         self._members = members
         self._sent = sent
 
@@ -129,24 +126,6 @@ class _Wire:
     def multicast(self, message: Message) -> None:
         for member in self._members:
             self.send(member, message)
-
-    def set_timer(self, name: str, delay_ns: int) -> None:
-        pass
-
-    def cancel_timer(self, name: str) -> None:
-        pass
-
-    def persist(self, record: Message) -> None:
-        pass
-
-    def compact(self, records: Sequence[Message]) -> None:
-        pass
-
-    def stop(self, reason: str) -> None:
-        raise AssertionError(reason)
-
-    def report(self, event: str, **details: Any) -> None:
-        pass
 
 
 def datagram_sizes(config: ClusterConfig, operation: bytes) -> tuple[int, int]:

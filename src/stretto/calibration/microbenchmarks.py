@@ -9,11 +9,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
 from statistics import median
 from time import process_time_ns
 from typing import Any
 
+from stretto.bench.ports import IdlePort
 from stretto.core.config import ClusterConfig, Member
 from stretto.core.framing import CLUSTER_BYTES, Framing
 from stretto.core.node import Address, Message
@@ -48,15 +48,11 @@ class Microbenchmarks:
     execute_ns: float
 
 
-class _Port:
-    """A port that keeps what is sent and does nothing else."""
-
-    address: Address = 0
-    now_ns = 0
-    random = Random(0)
-    durable = False
+class _Port(IdlePort):
+    """A port that keeps what is sent."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.sent: list[Message] = []
 
     def send(self, destination: Address, message: Message) -> None:
@@ -64,24 +60,6 @@ class _Port:
 
     def multicast(self, message: Message) -> None:
         self.sent.append(message)
-
-    def set_timer(self, name: str, delay_ns: int) -> None:
-        pass
-
-    def cancel_timer(self, name: str) -> None:
-        pass
-
-    def persist(self, record: Message) -> None:
-        pass
-
-    def compact(self, records: Sequence[Message]) -> None:
-        pass
-
-    def stop(self, reason: str) -> None:
-        raise AssertionError(reason)
-
-    def report(self, event: str, **details: Any) -> None:
-        pass
 
 
 def run_microbenchmarks() -> Microbenchmarks:
