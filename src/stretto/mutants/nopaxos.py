@@ -33,7 +33,7 @@ MUTANTS = (
         "A follower's log matches the leader's up to where the hashes are equal, however long it is",
         _SYNC,
         "if log.matches(message.position, message.hash):",
-        "if log.tip >= message.position:",
+        "if log.last >= message.position:",
         sequencers(3),
     ),
     Mutant(
