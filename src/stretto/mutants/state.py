@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "own-entries-kept",
-        "A repaired log has the committed entries in place of the replica's own",
+        "In a repaired log, the committed entries replace the replica's own",
         _STATE,
         "kept = self.log.matching_prefix(position, entries)",
         "kept = min(self.log.last, position + len(entries))",
