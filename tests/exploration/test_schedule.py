@@ -1,4 +1,4 @@
-"""Sequences of steps: shortened, kept, done again, and told."""
+"""Sequences of steps: shortened, saved, replayed, and described."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from stretto.core.errors import ConfigurationError, StrettoError
 from stretto.exploration.bounds import Bounds
 from stretto.exploration.guided import GuidedSearch
 from stretto.exploration.nodes import CALL, TIMER
-from stretto.exploration.schedule import Schedule, Step, confirmed, play, shortened, steps_in, to_schedule, told_message, told_steps
+from stretto.exploration.schedule import (
+    Schedule,
+    Step,
+    confirmed,
+    described_message,
+    described_steps,
+    play,
+    shortened,
+    steps_in,
+    to_schedule,
+)
 from stretto.exploration.search import Found, Search
 from stretto.exploration.world import World
 from stretto.protocols.speculative.messages import Sync
@@ -80,7 +90,7 @@ def test_a_person_can_follow() -> None:
         pass
     assert search.found is not None
     world, played = confirmed(toy(RepliesAtOnce), search.world, search.found)
-    assert list(told_steps(world, played)) == STORY.strip("\n").splitlines()
+    assert list(described_steps(world, played)) == STORY.strip("\n").splitlines()
 
 
 STORY = """
@@ -104,7 +114,7 @@ The replicas before the last step (committed | speculative):
 
 
 def test_messages_are_abbreviated() -> None:
-    assert told_message(Sync((1 << 32, 2), 3, 4, 4, bytes(range(16)))) == (
+    assert described_message(Sync((1 << 32, 2), 3, 4, 4, bytes(range(16)))) == (
         "Sync(incarnations=[1:0 2], view=3, position=4, committed=4, committed_hash=0001)"
     )
 

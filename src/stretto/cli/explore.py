@@ -17,7 +17,7 @@ from stretto.core.errors import ConfigurationError
 from stretto.exploration.bounds import Bounds, parse_bounds
 from stretto.exploration.guided import GuidedSearch
 from stretto.exploration.report import ExhaustiveResult, GuidedResult, result_of, shortest
-from stretto.exploration.schedule import KeptViolation, Schedule, play, steps_in, told_steps
+from stretto.exploration.schedule import KeptViolation, Schedule, described_steps, play, steps_in
 from stretto.exploration.search import Search
 from stretto.exploration.world import World
 
@@ -112,7 +112,7 @@ def _print(result: ExhaustiveResult | GuidedResult) -> None:
     facts += [("seconds", f"{result.seconds:.1f}"), ("violation", "none" if result.violation is None else "[bold red]found")]
     print_facts(facts)
     if result.violation is not None:
-        _print_steps(result.violation.told)
+        _print_steps(result.violation.description)
 
 
 def _print_steps(lines: list[str]) -> None:
@@ -127,12 +127,12 @@ def _replay(file: Path, as_json: bool) -> int:
     definition = catalog.protocol_for(bounds.config(schedule.protocol))
     world = World(definition, bounds, schedule.durable, remember=False, reduce=False)
     played = play(world, steps_in(schedule, definition, world))
-    told = list(told_steps(world, played))
+    description = list(described_steps(world, played))
     if as_json:
         found = None if played.violation is None else KeptViolation(played.violation.kind, played.violation.description)
-        print_json({"steps": len(schedule.steps), "played": len(played.steps), "violation": found, "told": told})
+        print_json({"steps": len(schedule.steps), "played": len(played.steps), "violation": found, "description": description})
     else:
-        _print_steps(told)
+        _print_steps(description)
     return 0 if played.violation is None else 1
 
 

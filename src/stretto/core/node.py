@@ -126,7 +126,7 @@ class LogView(Protocol):
 
 
 class ExecutedLog(Protocol):
-    """A log and what executing it left, as observers read it."""
+    """A log and the state after executing it, as observers read it."""
 
     @property
     def log(self) -> LogView:
@@ -134,20 +134,20 @@ class ExecutedLog(Protocol):
 
     @property
     def committed(self) -> int:
-        """The last position that is known to stay for ever."""
+        """The last position that is known to be committed."""
 
     @property
     def machine(self) -> StateMachine:
-        """The replicated state machine, as the whole log left it."""
+        """The replicated state machine, after executing the whole log."""
 
     def result_at(self, position: int) -> bytes | None:
-        """What executing the entry at a position gave; None where it was refused for its session."""
+        """The result of the entry at a position; None if it was refused because of its session."""
 
     def snapshot(self) -> Any:
-        """What the log's execution left: application and sessions, as canonical plain data."""
+        """The state after executing the log, application and sessions, as canonical plain data."""
 
     def replayed_on(self, machine: StateMachine) -> Any:
-        """What `snapshot` gives when the log, as it stands now, is executed from its start on a fresh `machine`."""
+        """The `snapshot` after executing the present log from its start on a fresh `machine`."""
 
 
 class Replica(Node, Protocol):
@@ -155,7 +155,7 @@ class Replica(Node, Protocol):
 
     @property
     def view(self) -> int:
-        """The view it is in or is trying to enter; 0 where the protocol has none."""
+        """The view that it is in or tries to enter; 0 if the protocol has no views."""
 
     @property
     def leader(self) -> int:
@@ -163,7 +163,7 @@ class Replica(Node, Protocol):
 
     @property
     def state(self) -> ExecutedLog:
-        """Its log, and what executing it left."""
+        """Its log, and the state after executing it."""
 
 
 Done: TypeAlias = Callable[["bytes | StrettoError"], None]

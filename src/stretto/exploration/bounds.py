@@ -13,7 +13,7 @@ MAX_OPERATIONS = 26
 
 
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The size of a world and the most that happens in it.
+    """The size of a world, and limits on what happens in it.
 
     - `replicas`, `clients`, `sequencers`: how many nodes of each, the last for a protocol that has them;
     - `operations`: how many calls are made in all, the clients taking turns;
@@ -48,13 +48,14 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def members(self) -> int:
-        """How many nodes there are beside the clients."""
+        """How many nodes there are besides the clients."""
         return self.replicas + self.sequencers
 
     def config(self, protocol: str) -> ClusterConfig:
         """The configuration that the nodes see.
 
-        A call ends without a result when the client's timer fires: repeating a request is useless where any message may arrive at any time.
+        A call ends without a result when the client's timer fires. Retransmissions would be useless, since any message may arrive at any
+        time.
         """
         members = tuple(Member(f"member-{address}", 1) for address in range(self.members))
         replicas, sequencers = members[: self.replicas], members[self.replicas :]
@@ -65,7 +66,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_bounds(text: str) -> Bounds:
-    """Bounds from text such as `views=3,timers=2`; what is not named has its default. Raises ConfigurationError."""
+    """Bounds from text such as `views=3,timers=2`; the others have their defaults. Raises ConfigurationError."""
     known = Bounds.__struct_fields__
     values: dict[str, int] = {}
     for part in filter(None, text.split(",")):

@@ -1,8 +1,8 @@
 """The checks, as a function of the state of the world.
 
-The observers of `stretto.verify` remember what they have seen; here many histories reach the same state, so what a check
-needs must be part of the state. For each replica that is `Facts`, which depends only on its state. For the history it is `Past`: how each
-call ended, and what any replica ever committed, even if no replica knows it any more.
+The observers of `stretto.verify` remember what they have seen. Here, many histories reach the same state, so all that a check needs must be
+part of the state. For each replica, this is `Facts`, which depends only on its state. For the history, it is `Past`: how each call ended,
+and what any replica ever committed, even if no replica knows it any more.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Operations = tuple[bytes, ...]
 class Facts(NamedTuple):
     """The facts about a replica that the checks use.
 
-    - `serving`: it says that it is in its view;
-    - `base`, `committed`, `hashes`: the summary hashes at positions `base` to `committed`;
-    - `operations`: those that its log executed; the first `settled` of them are committed.
+    - `serving`: whether its status says that it is in its view;
+    - `start`, `committed`, `hashes`: the summary hashes at positions `start` to `committed`;
+    - `operations`: the operations that its log executed; the first `committed_operations` of them are committed.
     """
 
     view: int
     serving: bool
-    base: int
+    start: int
     committed: int
     hashes: tuple[bytes, ...]
     operations: Operations
-    settled: int
+    committed_operations: int
 
 
 class Answer(NamedTuple):
@@ -59,9 +59,9 @@ class Past(NamedTuple):
 
 
 def facts_of(replica: Replica, replayed: set[tuple[bytes, bytes]]) -> Facts:
-    """Look at a replica. Raises Violation or AssertionError if it contradicts itself, whatever the others do.
+    """The facts about a replica. Raises Violation or AssertionError if it contradicts itself.
 
-    `replayed` has the logs, by their hash, that were executed again, with the state that this gave, and grows.
+    `replayed` has the logs, by their hash, that have been executed again, with the resulting states. It grows.
     """
     replica.check_invariants()
     _check_state(replica, replayed)
@@ -69,12 +69,12 @@ def facts_of(replica: Replica, replayed: set[tuple[bytes, bytes]]) -> Facts:
     assert isinstance(machine, Ledger)
     operations = tuple(machine.operations)
     if len(set(operations)) < len(operations):
-        raise Violation("executed twice", f"the log executes {told(operations)}")
-    base, committed = replica.state.log.start, replica.state.committed
-    hashes = tuple(replica.state.log.hash_at(position) for position in range(base, committed + 1))
+        raise Violation("executed twice", f"the log executes {shown(operations)}")
+    start, committed = replica.state.log.start, replica.state.committed
+    hashes = tuple(replica.state.log.hash_at(position) for position in range(start, committed + 1))
     speculative = sum(_is_operation(replica, position) for position in range(committed + 1, replica.state.log.last + 1))
     serving = replica.metrics()["status"] in ("normal", "repairing")
-    return Facts(replica.view, serving, base, committed, hashes, operations, len(operations) - speculative)
+    return Facts(replica.view, serving, start, committed, hashes, operations, len(operations) - speculative)
 
 
 def _check_state(replica: Replica, replayed: set[tuple[bytes, bytes]]) -> None:
@@ -95,7 +95,7 @@ def _is_operation(replica: Replica, position: int) -> bool:
 
 
 def check_step(before: Facts | None, after: Facts | None) -> None:
-    """A node took a step, other than to crash: if it is a replica, what must not go back has not."""
+    """A node took a step other than a crash. If it is a replica, its view and its committed position must not have gone down."""
     if before is None or after is None:
         return
     if after.view < before.view:
@@ -105,38 +105,38 @@ def check_step(before: Facts | None, after: Facts | None) -> None:
 
 
 def with_call(past: Past, operation: bytes) -> Past:
-    """A client called."""
+    """The past after a client began a call."""
     returned = frozenset(operations[-1] for operations, _ in past.accepted)
     return past._replace(begun=(*past.begun, (operation, returned)))
 
 
 def with_facts(past: Past, facts: Facts) -> Past:
-    """A replica is as `facts` say. Raises Violation if that contradicts the past."""
+    """The past after a replica was seen with these facts. Raises Violation if they contradict the past."""
     past = _with_commits(past, facts)
     for operations, view in past.accepted:
         if view is not None and facts.serving and facts.view > view and not _begins(facts.operations, operations):
-            reason = f"view {view} gave the result {told(operations)}; a replica in view {facts.view} has {told(facts.operations)}"
+            reason = f"view {view} gave the result {shown(operations)}; a replica in view {facts.view} has {shown(facts.operations)}"
             raise Violation("accepted result lost", reason)
     return past
 
 
 def _with_commits(past: Past, facts: Facts) -> Past:
     known = min(facts.committed, len(past.hashes))
-    if known > facts.base and facts.hashes[known - facts.base] != past.hashes[known - 1]:
-        reason = f"position {known} or one before it: {told(facts.operations[: facts.settled])}, and before it was {told(past.committed)}"
-        raise Violation("commits differ", reason)
+    if known > facts.start and facts.hashes[known - facts.start] != past.hashes[known - 1]:
+        now = shown(facts.operations[: facts.committed_operations])
+        raise Violation("commits differ", f"position {known} or one before it: {now}, and before it was {shown(past.committed)}")
     if facts.committed <= len(past.hashes):
         return past
-    assert facts.base <= len(past.hashes), "a position that nobody has committed lies behind a checkpoint"
-    committed = facts.operations[: facts.settled]
+    assert facts.start <= len(past.hashes), "a checkpoint covers a position that no replica has committed"
+    committed = facts.operations[: facts.committed_operations]
     for operations, _ in past.accepted:
         if not _agree(operations, committed):
-            raise Violation("accepted result lost", f"a client has the result {told(operations)}; {told(committed)} is committed")
-    return past._replace(hashes=past.hashes + facts.hashes[len(past.hashes) - facts.base + 1 :], committed=committed)
+            raise Violation("accepted result lost", f"a client has the result {shown(operations)}; {shown(committed)} is committed")
+    return past._replace(hashes=past.hashes + facts.hashes[len(past.hashes) - facts.start + 1 :], committed=committed)
 
 
 def with_return(past: Past, operation: bytes, answer: Answer, replicas: Iterable[Facts]) -> Past:
-    """A client's call has ended. Raises Violation if its result contradicts the past, or other results.
+    """The past after a client's call has ended. Raises Violation if its result contradicts the past, or other results.
 
     Results of a `Ledger` are linearizable if and only if each begins with all shorter ones, ends with its own operation, and has every
     operation that had returned when it was called; so no search is needed.
@@ -145,16 +145,16 @@ def with_return(past: Past, operation: bytes, answer: Answer, replicas: Iterable
     if result is None:
         return past
     if not result or result[-1] != operation:
-        raise Violation("wrong result", f"the call of {operation.decode()} returned {told(result)}")
+        raise Violation("wrong result", f"the call of {operation.decode()} returned {shown(result)}")
     for operations, _ in past.accepted:
         if not _agree(operations, result):
-            raise Violation("not linearizable", f"one call returned {told(operations)}, another {told(result)}")
+            raise Violation("not linearizable", f"one call returned {shown(operations)}, another {shown(result)}")
     lacking = dict(past.begun)[operation].difference(result)
     if lacking:
-        reason = f"the call of {operation.decode()} returned {told(result)}, without {told(sorted(lacking))}, which had returned before"
+        reason = f"the call of {operation.decode()} returned {shown(result)}, without {shown(sorted(lacking))}, which had returned before"
         raise Violation("real-time order broken", reason)
     if not _agree(result, past.committed):
-        raise Violation("wrong result", f"the call of {operation.decode()} returned {told(result)}; {told(past.committed)} is committed")
+        raise Violation("wrong result", f"the call of {operation.decode()} returned {shown(result)}; {shown(past.committed)} is committed")
     past = past._replace(accepted=(*past.accepted, (result, answer.view)))
     for facts in replicas:
         with_facts(past, facts)
@@ -169,6 +169,6 @@ def _agree(one: Operations, other: Operations) -> bool:
     return _begins(one, other) or _begins(other, one)
 
 
-def told(operations: Iterable[bytes]) -> str:
-    """Operations for people: a sequence in brackets."""
+def shown(operations: Iterable[bytes]) -> str:
+    """Operations as text: a sequence in brackets."""
     return "[" + " ".join(operation.decode() for operation in operations) + "]"

@@ -1,9 +1,9 @@
-"""The guided search: seeded walks through a world that is too large to be searched whole, biased towards what breaks protocols.
+"""The guided search: seeded walks through a world that is too large for an exhaustive search, biased towards errors in protocols.
 
-Uniformly random schedules rarely find errors in recovery. These do: walks of few steps; votes that are held back while the other nodes
-continue; a crash right after a vote, and an early recovery that only some replicas hear of; votes that arrive at once when they complete a
-quorum; and old messages that still arrive. The search knows no protocol: a vote is one kind of message from one node to another, so each
-walk holds back random kinds for a random time.
+Uniformly random schedules rarely find errors in recovery. The following do: walks of few steps; votes that are delayed while the other
+nodes continue; a crash right after a vote, and a quick recovery that only some replicas hear of; votes that arrive together and complete a
+quorum; and old messages that still arrive. The search knows no protocol: for it, a vote is one kind of message from one node to another. So
+each walk delays random kinds for a random time.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ _MAX_NODE_STATES = 50_000
 """When the tables of a world have this many states, the next walk begins with new tables."""
 _VAIN_PER_PHASE = 8
 _MAX_VAIN = 40
-"""How many choices in a row may have no effect before something else is held back, and before the walk ends."""
+"""After `_VAIN_PER_PHASE` choices in a row without effect, other kinds are delayed; after `_MAX_VAIN`, the walk ends."""
 _WALKS_PER_PROGRESS = 10
 
 Kind: TypeAlias = tuple[int, int, str]
-"""A kind of message: who sends it, to whom, and its type's name."""
+"""A kind of message: its source, its destination, and its type's name."""
 Choice: TypeAlias = tuple[int, Event]
 
 
 class Habits(NamedTuple):
-    """How one walk chooses. `steps`: how long it is; `phase`: for how many of them the same kinds are held back; the others are rates.
+    """How one walk chooses. `steps`: its length; `phase`: for how many steps the same kinds are delayed. The others are probabilities:
 
-    `hold`: that a kind is held back; `timer`, `late`, `call`, `crash`: that such a step is taken; `crash_after_held`: that a node
-    crashes right after it sent a message that is held back; `again`: that a message may arrive again; `chase`: that a message of the last
-    step arrives.
+    - `delay`: a kind is delayed; `timer`, `late`, `call`, `crash`: such a step is taken;
+    - `crash_after_delayed`: a node crashes right after it has sent a delayed message;
+    - `again`: a message may arrive again; `chase`: a message that the last step sent arrives.
     """
 
     steps: int
     phase: int
-    hold: float
+    delay: float
     timer: float
     late: float
     call: float
     crash: float
-    crash_after_held: float
+    crash_after_delayed: float
     again: float
     chase: float
 
     @classmethod
     def drawn(cls, random: Random) -> Habits:
-        """Those of one walk."""
+        """The habits of one walk."""
         return cls(
             steps=random.choice((30, 60, 120)),
             phase=random.choice((6, 12, 24)),
-            hold=random.choice((0.05, 0.15, 0.3)),
+            delay=random.choice((0.05, 0.15, 0.3)),
             timer=random.choice((0.02, 0.08)),
             late=random.choice((0.02, 0.08)),
             call=random.choice((0.05, 0.2)),
             crash=random.choice((0.0, 0.02)),
-            crash_after_held=random.choice((0.0, 0.1, 0.4)),
+            crash_after_delayed=random.choice((0.0, 0.1, 0.4)),
             again=random.choice((0.02, 0.2)),
             chase=random.choice((0.3, 0.8)),
         )
@@ -70,8 +70,8 @@ class Habits(NamedTuple):
 class Walk:
     """One walk from the start of a world.
 
-    `held`: of each kind of message that was met in this phase, whether it is held back; `arrived`: what the node, in its present
-    incarnation, has received; `latest`: what the last step sent.
+    `delayed`: for each kind of message that was seen in this phase, whether it is delayed; `arrived`: the messages that each node has
+    received in its present incarnation; `latest`: the messages that the last step sent.
     """
 
     def __init__(self, world: World, random: Random) -> None:
@@ -80,18 +80,18 @@ class Walk:
         self.events: list[Choice] = []
         self._random = random
         self._habits = Habits.drawn(random)
-        self._held: dict[Kind, bool] = {}
+        self._delayed: dict[Kind, bool] = {}
         self._arrived: set[Choice] = set()
         self._latest: list[tuple[int, MessageId]] = []
 
     def run(self) -> None:
-        """Walk until the steps, or the possibilities, come to an end. Raises Violation; `events` are the steps up to there."""
+        """Walk until all steps are taken, or none is possible. Raises Violation; `events` are then the steps that led to it."""
         vain = 0
         while len(self.events) < self._habits.steps and vain < _MAX_VAIN:
             choice = self._choose()
             vain = 0 if choice is not None and self._take(*choice) else vain + 1
             if vain % _VAIN_PER_PHASE == _VAIN_PER_PHASE - 1:
-                self._held = {}
+                self._delayed = {}
 
     def _take(self, index: int, event: Event) -> bool:
         """Take the step. Returns whether it had an effect within the bounds."""
@@ -111,14 +111,14 @@ class Walk:
         if event == RESTART:
             self._arrived = {(node, message) for node, message in self._arrived if node != index}
         if event == RESTART or len(self.events) % self._habits.phase == 0:
-            self._held = {}
+            self._delayed = {}
         return True
 
     def _choose(self) -> Choice | None:
         random, habits = self._random, self._habits
-        if random.random() < habits.crash_after_held:
-            held = {self.world.nodes.messages[message].source for _, message in self._latest if self._is_held(message)}
-            if voters := held & set(range(self.world.bounds.replicas)):
+        if random.random() < habits.crash_after_delayed:
+            delayed = {self.world.nodes.messages[message].source for _, message in self._latest if self._is_delayed(message)}
+            if voters := delayed & set(range(self.world.bounds.replicas)):
                 return self._own(RESTART[0], voters)
         draw = random.random()
         for kind, rate in ((TIMER, habits.timer), (LATE, habits.late), (CALL[0], habits.call), (RESTART[0], habits.crash)):
@@ -139,19 +139,19 @@ class Walk:
         else:
             sent = [(index, message) for index in range(self.world.size) for message in sorted(self.world.inbox(self.state, index))]
         again = self._random.random() < self._habits.again
-        ready = [choice for choice in sent if (again or choice not in self._arrived) and not self._is_held(choice[1])]
+        ready = [choice for choice in sent if (again or choice not in self._arrived) and not self._is_delayed(choice[1])]
         return self._random.choice(ready) if ready else None
 
-    def _is_held(self, message: MessageId) -> bool:
+    def _is_delayed(self, message: MessageId) -> bool:
         source, destination, content = self.world.nodes.messages[message]
         kind = (source, destination, type(content).__name__)
-        if kind not in self._held:
-            self._held[kind] = self._random.random() < self._habits.hold
-        return self._held[kind]
+        if kind not in self._delayed:
+            self._delayed[kind] = self._random.random() < self._habits.delay
+        return self._delayed[kind]
 
 
 class GuidedSearch:
-    """Walk after walk, each decided by its own seed: `seed`, `seed` + 1 and so on. `walks`, `steps`: how many there were."""
+    """A series of walks with the seeds `seed`, `seed` + 1 and so on. `walks`, `steps`: how many there were."""
 
     def __init__(self, definition: ProtocolDefinition, bounds: Bounds, durable: bool, seed: int) -> None:
         self.walks = 0

@@ -13,8 +13,8 @@ _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 class Ledger:
     """A state machine whose state is the sequence of its operations; the result of each is that sequence, itself included.
 
-    No other service could reveal more: an order of operations that explains these results explains those of any service. So a set of
-    calls is linearizable for all services if it is for this one.
+    No other service could reveal more: an order of operations that explains these results explains the results of any service. So if a set
+    of calls is linearizable for this service, it is for all services.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """The real nodes as a table: for each state of a node and each event, the next state and the messages sent.
 
 A node is deterministic, and its snapshot determines what it does. So the code of a node runs once for each of its own states and each event
-that can meet that state, however many states of the world these are part of. To branch, a node is pickled with its port: one
-unpickling a step takes half the time of `copy.deepcopy`, and a state that waits is four kilobytes of bytes.
+in it, however many states of the world share that state. To branch, a node is pickled with its port. One unpickling per step takes half the
+time of `copy.deepcopy`, and a stored state takes about four kilobytes.
 
 Time is abstract. A message takes none; a timer that is set fires whenever the search decides, either at once, or late, when every timeout
 has passed. So every comparison of a node with a remembered time is tried with both results.
@@ -38,7 +38,7 @@ OwnEvent: TypeAlias = tuple[str, str]
 """What a node does by itself: (TIMER or LATE, the timer's name), CALL, RESTART."""
 
 Event: TypeAlias = "MessageId | OwnEvent"
-"""What happens to a node: a message arrives, or something of its own."""
+"""What happens to a node: a message arrives, or an event of its own."""
 
 TIMER = "timer"
 LATE = "late timer"
@@ -69,19 +69,19 @@ class Step(NamedTuple):
 
 
 class CountedRandom(Random):
-    """Numbers that count up from a start that no other node or incarnation has: distinct, short, and determined by how many were drawn."""
+    """Numbers that count up, for each node and incarnation from another start: distinct, short, and determined by how many were drawn."""
 
     def __init__(self, first: int) -> None:
         super().__init__(0)
         self.next = first
 
     def getrandbits(self, k: int, /) -> int:
-        """The next number, as far as it fits."""
+        """The next number, cut to `k` bits."""
         self.next += 1
         return self.next & ((1 << k) - 1)
 
     def random(self) -> float:
-        """A number for those who draw from [0, 1)."""
+        """A number in [0, 1)."""
         return self.getrandbits(16) / (1 << 16)
 
     def __reduce__(self) -> Any:
@@ -91,16 +91,15 @@ class CountedRandom(Random):
 class RecordingPort:
     """A port that notes what its node asks of the world. See `stretto.core.node.Port`.
 
-    `records`: what was persisted; `memory`: what identifies the state that a later incarnation makes of the records, or None until that is
-    known.
+    `records`: what was persisted; `memory`: identifies the state that a later incarnation makes of the records; None until it is needed.
     """
 
-    def __init__(self, address: Address, group: int, life: int, durable: bool) -> None:
+    def __init__(self, address: Address, group: int, incarnation: int, durable: bool) -> None:
         self.address = address
         self.durable = durable
-        self.life = life
+        self.incarnation = incarnation
         self.now_ns = SILENCE_NS
-        self.random = CountedRandom(1_000_000 * (life + 1) + 1_000 * (address % CLIENT_BASE + (address >= CLIENT_BASE) * 500))
+        self.random = CountedRandom(1_000_000 * (incarnation + 1) + 1_000 * (address % CLIENT_BASE + (address >= CLIENT_BASE) * 500))
         self.timers: set[str] = set()
         self.at_burst_end: dict[str, None] = {}
         self.records: list[Message] = []
@@ -114,7 +113,7 @@ class RecordingPort:
         self.outbox.append((destination, message))
 
     def multicast(self, message: Message) -> None:
-        """Note a copy for each replica, the sender left out."""
+        """Note a copy for each replica except the sender."""
         for index in range(self._group):
             if index != self.address:
                 self.outbox.append((index, message))
@@ -171,7 +170,7 @@ class Actor:
         self.outcome = outcome
 
     def take(self) -> tuple[list[tuple[Address, Message]], str | None, bytes | StrettoError | None]:
-        """What came of a step: what was sent, why the node stopped, how its call ended. One that has stopped is gone, and said nothing."""
+        """The effects of a step: what was sent, why the node stopped, how its call ended. A node that stopped itself has sent nothing."""
         port = self.port
         taken = port.outbox, port.stopped, self.outcome
         port.outbox, port.stopped, self.outcome = [], None, None
@@ -182,16 +181,16 @@ class Actor:
         return taken
 
     def key(self) -> bytes:
-        """What tells its state from all others."""
+        """Identifies the state."""
         port = self.port
         node = None if self.node is None else self.node.snapshot()
         assert port.memory is not None
-        rest = [port.address, sorted(port.timers), port.random.next, port.life, port.memory, self.calls, self.busy]
+        rest = [port.address, sorted(port.timers), port.random.next, port.incarnation, port.memory, self.calls, self.busy]
         return digest([rest, node])
 
 
 def digest(data: Any) -> bytes:
-    """What tells plain data from all other."""
+    """A digest that identifies plain data."""
     return blake2b(encode(data), digest_size=16).digest()
 
 
@@ -217,8 +216,8 @@ class NodeState(NamedTuple):
 class NodeTable:
     """All states of all nodes that were reached, with the steps between them, computed on demand.
 
-    `remember`: whether the search may continue from any state, and steps taken before are looked up. Without it each step runs the code of
-    the node that the last step left, and only states that were reached while it was set can be returned to.
+    `remember`: whether the search may continue from any state, and looks up steps that were taken before. Without it, each step runs the
+    code of the node as the last step left it, and the search can return only to states that were reached while `remember` was set.
 
     Parameters: `config`, of the cluster; `durable`, whether replicas have a disk.
     """
@@ -237,25 +236,25 @@ class NodeTable:
 
     def first_replica(self, index: int) -> Step:
         """A replica that starts for the first time."""
-        step = self._outcome(self._replica(self._port(index, life=0), BOOTSTRAP), None, None)
+        step = self._outcome(self._replica(self._port(index, incarnation=0), BOOTSTRAP), None, None)
         assert step is not None
         return step
 
     def first_sequencer(self, address: Address) -> Step:
         """A sequencer that starts for the first time."""
-        step = self._outcome(self._sequencer(self._port(address, life=0)), None, None)
+        step = self._outcome(self._sequencer(self._port(address, incarnation=0)), None, None)
         assert step is not None
         return step
 
     def first_client(self, number: int, calls: Sequence[bytes]) -> Step:
         """A client that is to make these calls."""
-        port = self._port(CLIENT_BASE + number, life=0)
+        port = self._port(CLIENT_BASE + number, incarnation=0)
         step = self._outcome(lambda: Actor(port, self._definition.client(port, self._config), calls), None, None)
         assert step is not None
         return step
 
     def step(self, state: StateId, event: Event) -> Step | None:
-        """What an event does to a node in this state; None if it changes nothing and sends nothing."""
+        """The effect of an event on a node in this state; None if it changes nothing and sends nothing."""
         steps = self.states[state].steps
         if not self.remember:
             return self._run(state, event)
@@ -267,8 +266,8 @@ class NodeTable:
         """The number of a message, if it has ever been sent."""
         return self._message_ids.get(_message_key(sent))
 
-    def _port(self, address: Address, life: int) -> RecordingPort:
-        return RecordingPort(address, self._config.n, life, self._durable and address < self._config.n)
+    def _port(self, address: Address, incarnation: int) -> RecordingPort:
+        return RecordingPort(address, self._config.n, incarnation, self._durable and address < self._config.n)
 
     def _replica(self, port: RecordingPort, start: Start) -> Callable[[], Actor]:
         return lambda: Actor(port, self._definition.replica(port, self._config, port.address, Ledger(), start))
@@ -278,8 +277,8 @@ class NodeTable:
         assert factory is not None
         return lambda: Actor(port, factory(port, config, port.address - config.n))
 
-    def _later_life(self, former: RecordingPort) -> Callable[[], Actor]:
-        port = self._port(former.address, former.life + 1)
+    def _later_incarnation(self, former: RecordingPort) -> Callable[[], Actor]:
+        port = self._port(former.address, former.incarnation + 1)
         if port.address >= self._config.n:
             return self._sequencer(port)
         port.records, port.memory = list(former.records), None
@@ -288,16 +287,16 @@ class NodeTable:
     def _memory(self, port: RecordingPort) -> bytes:
         """Records from which later incarnations make the same state are equal, however they came about."""
         try:
-            later = self._later_life(port)()
+            later = self._later_incarnation(port)()
             return digest([later.port.stopped, later.node and later.node.snapshot()])
-        except Exception as error:  # this is a violation if the replica does crash now
+        except Exception as error:  # this is a violation only if the replica does crash now
             return digest(repr(error))
 
     def _run(self, state: StateId, event: Event) -> Step | None:
         actor = self._actor(state)
         if event != RESTART:
             return self._outcome(lambda: self._perform(actor, event), state, event)
-        return self._outcome(self._later_life(actor.port), None, event)
+        return self._outcome(self._later_incarnation(actor.port), None, event)
 
     def _actor(self, state: StateId) -> Actor:
         """The node itself, in this state. A caller that changes it must record that in `_live`."""
@@ -305,7 +304,7 @@ class NodeTable:
         at, actor = self._live.pop(address, (-1, None))
         if at == state and actor is not None:
             return actor
-        assert self.states[state].pickled, "a node that has moved on cannot be gone back to"
+        assert self.states[state].pickled, "the search cannot return to a state that was not kept"
         copy: Actor = pickle.loads(self.states[state].pickled)
         return copy
 

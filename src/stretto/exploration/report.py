@@ -7,14 +7,14 @@ import msgspec
 from stretto.core.protocol import ProtocolDefinition
 from stretto.exploration.bounds import Bounds
 from stretto.exploration.guided import GuidedSearch
-from stretto.exploration.schedule import Schedule, confirmed, to_schedule, told_steps
+from stretto.exploration.schedule import Schedule, confirmed, described_steps, to_schedule
 from stretto.exploration.search import Search
 
 
 class FoundSchedule(msgspec.Struct):
-    """A violation: `told`, its steps for people, and `schedule`, which replays it."""
+    """A violation: `description`, its steps in words, and `schedule`, which replays it."""
 
-    told: list[str]
+    description: list[str]
     schedule: Schedule
 
 
@@ -52,7 +52,7 @@ def shortest(definition: ProtocolDefinition, search: Search | GuidedSearch) -> F
         return None
     world, played = confirmed(definition, search.world, search.found)
     assert played.violation is not None
-    return FoundSchedule(list(told_steps(world, played)), to_schedule(world, definition, played.steps, played.violation))
+    return FoundSchedule(list(described_steps(world, played)), to_schedule(world, definition, played.steps, played.violation))
 
 
 def result_of(

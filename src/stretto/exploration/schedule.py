@@ -1,4 +1,4 @@
-"""A sequence of steps that leads to a violation: shortened, kept in a file, replayed, and printed for people."""
+"""A sequence of steps that leads to a violation: it can be shortened, saved in a file, replayed, and described in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stretto.core.node import Message
 from stretto.core.protocol import ProtocolDefinition
 from stretto.core.trace import described
 from stretto.exploration.bounds import Bounds
-from stretto.exploration.checks import Facts, told
+from stretto.exploration.checks import Facts, shown
 from stretto.exploration.ledger import operations_of
 from stretto.exploration.nodes import CALL, CLIENT_BASE, LATE, RESTART, Event, OwnEvent, Sent
 from stretto.exploration.search import Found
@@ -31,7 +31,7 @@ Steps: TypeAlias = Sequence[Step]
 
 
 class KeptViolation(msgspec.Struct, frozen=True):
-    """The phrase that a violation is known by, and what was seen."""
+    """A violation: `kind`, a fixed phrase, and what was observed."""
 
     kind: str
     description: str
@@ -48,7 +48,7 @@ class KeptStep(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """Everything that is needed to replay it."""
+    """All that is needed to replay a sequence of steps."""
 
     protocol: str
     bounds: Bounds
@@ -71,7 +71,7 @@ class Played(NamedTuple):
 
 
 def play(world: World, steps: Steps) -> Played:
-    """Play the steps one after the other, except those that are impossible or have no effect at their turn."""
+    """Play the steps one after the other. Steps that are impossible or have no effect are left out."""
     done: list[Step] = []
     states = [world.start]
     for step in steps:
@@ -91,7 +91,7 @@ def _after(world: World, state: State, step: Step) -> State | None:
 
 
 def with_replies(world: World, steps: Steps) -> list[Step]:
-    """The same steps with the replies that a reduced world makes by itself, each where its first message is needed."""
+    """The same steps, and the replies that a reduced world adds by itself, each before its first message is needed."""
     full: list[Step] = []
     state = world.start
     for step in steps:
@@ -108,7 +108,7 @@ def with_replies(world: World, steps: Steps) -> list[Step]:
 
 
 def shortened(world: World, steps: Steps, kind: str) -> list[Step]:
-    """Leave out whatever is not needed for a violation of this kind: first large parts, then single steps, until none can go."""
+    """Leave out steps that are not needed for a violation of this kind: first many at a time, then single ones, until all are needed."""
     kept = list(steps)
     part = max(1, len(kept) // 2)
     while True:
@@ -126,9 +126,9 @@ def shortened(world: World, steps: Steps, kind: str) -> list[Step]:
 
 
 def confirmed(definition: ProtocolDefinition, world: World, found: Found) -> tuple[World, Played]:
-    """The violation once more, shortened, and played by nodes that run from the start without a table of states.
+    """Confirm a violation: shorten its steps, and play them with nodes that run from the start, without a table of states.
 
-    Raises StrettoError if they do not reach it: then some node's snapshot leaves out something that its behaviour depends on.
+    Raises StrettoError if they do not reach it. Then the snapshot of some node leaves out something that its behaviour depends on.
     """
     plain = World(definition, world.bounds, world.durable, reduce=False)
     steps = shortened(plain, with_replies(plain, steps_of(world, found.steps)), found.violation.kind)
@@ -181,35 +181,36 @@ def _event(kept: KeptStep, types: dict[str, type[Message]], world: World) -> Sen
 # For people
 
 
-def told_steps(world: World, played: Played) -> Iterator[str]:
-    """Numbered lines: what happens, and below it what that changes; then what is wrong, and where the replicas stood."""
+def described_steps(world: World, played: Played) -> Iterator[str]:
+    """Numbered lines: each step and, below it, what it changes; then the violation, and the state of each replica before it."""
     for number, step in enumerate(played.steps, 1):
-        yield f"{number:3}. {_told_event(world, played.states[number - 1], step)}"
+        yield f"{number:3}. {_described_event(world, played.states[number - 1], step)}"
         if number < len(played.states):
             yield from (f"       {line}" for line in _changes(world, played.states[number - 1], played.states[number], step.node))
     if played.violation is not None:
         yield f"     {played.violation.kind}: {played.violation.description}"
     yield "The replicas before the last step (committed | speculative):" if played.violation else "The replicas:"
     for index, facts in enumerate(world.replicas(played.states[-1])):
-        yield f"  r{index}: {_told_facts(facts)}"
+        yield f"  r{index}: {_described_facts(facts)}"
 
 
 def _changes(world: World, before: State, after: State, node: int) -> Iterator[str]:
     if node < world.bounds.replicas:
         former, facts = world.replicas(before)[node], world.replicas(after)[node]
         if former != facts:
-            yield f"r{node}: {_told_facts(facts)}"
+            yield f"r{node}: {_described_facts(facts)}"
     accepted = world.past(after).accepted[len(world.past(before).accepted) :]
     for operations, _ in accepted:
-        yield f"the call of {operations[-1].decode()} returns {told(operations)}"
+        yield f"the call of {operations[-1].decode()} returns {shown(operations)}"
     if world.busy(before, node) is not None and world.busy(after, node) is None and not accepted:
         yield "the call ends without a result"
 
 
-def _told_facts(facts: Facts | None) -> str:
+def _described_facts(facts: Facts | None) -> str:
     if facts is None:
         return "has stopped itself"
-    log = f"[{' '.join(_names(facts.operations[: facts.settled]))} | {' '.join(_names(facts.operations[facts.settled :]))}]"
+    committed = facts.committed_operations
+    log = f"[{' '.join(_names(facts.operations[:committed]))} | {' '.join(_names(facts.operations[committed:]))}]"
     return f"view {facts.view}, {'in service' if facts.serving else 'not in service'}, committed to {facts.committed}, log {log}"
 
 
@@ -217,16 +218,16 @@ def _names(operations: Sequence[bytes]) -> list[str]:
     return [operation.decode() for operation in operations]
 
 
-def _told_event(world: World, before: State, step: Step) -> str:
+def _described_event(world: World, before: State, step: Step) -> str:
     node = _node_name(world, world.address_of(step.node))
     if isinstance(step.event, Sent):
-        return f"{node} receives {told_message(step.event.message)} from {_node_name(world, step.event.source)}"
+        return f"{node} receives {described_message(step.event.message)} from {_node_name(world, step.event.source)}"
     kind, timer = step.event
     if step.event == CALL:
         return f"{node} calls {world.calls(before, step.node)[0].decode()}"
     if step.event == RESTART:
         remembers = world.durable and step.node < world.bounds.replicas
-        return f"{node} crashes and starts again, {'with its disk' if remembers else 'without its memory'}"
+        return f"{node} crashes and starts again, {'with its disk' if remembers else 'with lost state'}"
     return f"timer {timer!r} of {node} fires{', after a long silence' if kind == LATE else ''}"
 
 
@@ -239,8 +240,8 @@ def _name(address: int) -> str:
     return f"r{address}" if address < CLIENT_BASE else f"c{address - CLIENT_BASE}"
 
 
-def told_message(value: Any) -> str:
-    """A message for people: short names for addresses, the first digits of hashes and of large numbers."""
+def described_message(value: Any) -> str:
+    """A message as text: short names for addresses, the first digits of hashes and of large numbers."""
     if isinstance(value, Message):
         fields = (f"{name}={_field(name, getattr(value, name))}" for name in value.__struct_fields__ if name not in _UNTOLD)
         return f"{type(value).__name__}({', '.join(fields)})"
@@ -254,10 +255,10 @@ def _field(name: str, value: Any) -> str:
     if name == "client":
         return _name(value)
     if isinstance(value, Message):
-        return told_message(value)
+        return described_message(value)
     if isinstance(value, bytes):
         if name == "result":
-            return _told_result(value)
+            return _described_result(value)
         text = value.decode("ascii", "replace")
         return text if text.isalnum() and len(text) < 4 else value.hex()[:4]
     if isinstance(value, tuple | list):
@@ -267,8 +268,8 @@ def _field(name: str, value: Any) -> str:
     return str(value)
 
 
-def _told_result(result: bytes) -> str:
+def _described_result(result: bytes) -> str:
     try:
-        return told(operations_of(result))
-    except msgspec.DecodeError:  # that of a request which is no operation
+        return shown(operations_of(result))
+    except msgspec.DecodeError:  # the result of a request that is no operation
         return result.hex()[:4]

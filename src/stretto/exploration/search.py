@@ -1,4 +1,4 @@
-"""The exhaustive search: every state that can be reached, once, the nearest first."""
+"""The exhaustive search: it visits every reachable state once, the nearest first."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Found(NamedTuple):
 
 
 class Search:
-    """Breadth-first, so that a violation is found by one of the shortest sequences of moves.
+    """A breadth-first search, which finds a violation by one of the shortest sequences of moves.
 
-    `states`: how many different states were reached; `transitions`: how many moves were taken; `depth`: the most moves that led to a state
-    that has been looked at; `exhausted`: there is nothing left to look at. It ends at `max_states` too.
+    `states`: how many different states were reached; `transitions`: how many moves were taken; `depth`: the length of the longest sequence
+    of moves to a visited state; `exhausted`: whether no state is left to visit. The search also ends at `max_states`.
     """
 
     def __init__(self, world: World, max_states: int = 5_000_000) -> None:
@@ -37,11 +37,11 @@ class Search:
 
     @property
     def states(self) -> int:
-        """How many different states there were."""
+        """How many different states were reached."""
         return len(self._parents)
 
     def reached(self) -> Iterable[State]:
-        """The states, in the order in which they were met."""
+        """The states, in the order in which they were reached."""
         return self._parents.keys()
 
     def in_short(self) -> str:

@@ -1,14 +1,14 @@
-"""The world that is explored: all nodes, the messages sent, the history; and the possible next events.
+"""The world that is explored: all nodes, the messages sent, the history, and the possible next events.
 
-**The network forgets nothing.** A message may arrive at any time, several times, or never. So loss, duplication and reordering are no steps
-of their own and have no bounds. A replica that stops for good needs none either: it takes no further step.
+**The network forgets nothing.** A message may arrive at any time, several times, or never. So loss, duplication and reordering are not
+steps of their own and have no bounds. The same holds for a replica that stops for good: it takes no further step.
 
 Two reductions, both sound for the checks after each step:
 
 **Silent steps are deferred.** A step that sends nothing, and changes nothing that a check can see (a vote that is counted, and is not the
 last one needed), commutes with every step of every other node, and stays possible later. So every execution has an equivalent one in which
-each silent step is deferred until right before the next step of its node that is not silent, or left out if there is none. A *move* is
-such a run: silent steps of one node, and then one that is not. States inside a move are not states of the world.
+each silent step is deferred until right before the next step of its node that is not silent, or left out if there is none. A *move*
+consists of silent steps of one node, and then one that is not silent. States inside a move are not states of the world.
 
 **Replies that change nothing are sent at once.** If a message does not change its node and makes it send something, then the search may
 treat the reply as sent already: it need not arrive. The state with the reply allows everything that the state without it allows.
@@ -29,7 +29,8 @@ from stretto.exploration.nodes import CALL, CLIENT_BASE, RESTART, TIMER, Event, 
 from stretto.verify.violation import Violation
 
 State: TypeAlias = tuple[int, ...]
-"""Of each node its place; then how many timers have fired, how many replicas have crashed, and the past: numbers in the world's tables."""
+"""The place of each node; then how many timers have fired, how many nodes have crashed, and the past. Places and past are numbers in the
+world's tables."""
 
 _TIMERS, _CRASHES, _PAST = -3, -2, -1
 _WARM_UP_ROUNDS = 50
@@ -47,9 +48,9 @@ class Place(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What one node does at a time: silent events, and a last one that is not. `sent`: by place of the destination.
+    """Silent events of one node, and a last one that is not silent. `sent`: messages by the destination's index.
 
-    `timers`, `crashes`: what it uses up of the bounds; `notable`: the checks have something to look at.
+    `timers`, `crashes`: how much of the bounds it uses up; `notable`: whether the checks have something to look at.
     """
 
     events: tuple[Event, ...]
@@ -66,7 +67,7 @@ class World:
     """The nodes of a protocol within bounds, after a start without faults.
 
     At the start all replicas come into service, each client opens a session with one operation, and all operations are committed; then
-    the messages sent until then are forgotten.
+    the messages sent until then are dropped.
 
     Parameters: `durable`, whether replicas have a disk; `remember`: see `NodeTable`; `reduce`: whether the two
     reductions are used. Raises StrettoError if the protocol does not complete the start.
@@ -114,7 +115,7 @@ class World:
         return self._events_at(self._places[state[index]], timers, crashes)
 
     def own_events(self, state: State, index: int) -> list[OwnEvent]:
-        """Those of them that are not messages."""
+        """The events of a node that are not messages."""
         return [event for event in self.events(state, index) if not isinstance(event, int)]
 
     def after(self, state: State, index: int, event: Event) -> State | None:
@@ -149,7 +150,7 @@ class World:
         return tuple(after)
 
     def _reply(self, state: list[int], changed: set[int]) -> None:
-        """Let all nodes send the replies that do not change them; those in `changed` have moved or received."""
+        """Let all nodes send the replies that do not change them. The nodes in `changed` have taken a step or can receive new messages."""
         while changed:
             index = changed.pop()
             for destination, messages in self._replies_at(state[index]):
@@ -220,18 +221,18 @@ class World:
         return tuple((index, frozenset(by_destination[index])) for index in sorted(by_destination))
 
     def index_of(self, address: Address) -> int | None:
-        """Where the node with this address stands in a state; None if there is none."""
+        """The index in a state of the node with this address; None if there is no such node."""
         if address < self.bounds.members:
             return address
         number = address - CLIENT_BASE
         return self.bounds.members + number if 0 <= number < self.bounds.clients else None
 
     def address_of(self, index: int) -> Address:
-        """The address of the node that stands there in a state."""
+        """The address of the node with this index in a state."""
         return index if index < self.bounds.members else CLIENT_BASE + index - self.bounds.members
 
     def replies(self, state: State) -> Iterator[tuple[int, Event]]:
-        """The events that change no node, but make it send something that had not been sent; each after those before it."""
+        """The events that change no node but make it send a new message, one after the other."""
         waiting = True
         while waiting:
             waiting = False
@@ -366,7 +367,7 @@ class World:
 def _settled(replicas: list[Facts | None]) -> bool:
     known = [facts for facts in replicas if facts is not None]
     return len({facts.hashes[-1] for facts in known}) == 1 and all(
-        facts.serving and facts.settled == len(facts.operations) for facts in known
+        facts.serving and facts.committed_operations == len(facts.operations) for facts in known
     )
 
 

@@ -1,1 +1,1 @@
-"""Planted bugs, which the swarm and the explorer must find: a kind of bug that they miss here they would miss in the protocol too."""
+"""Planted bugs, which the swarm and the explorer must find. If they miss a kind of bug here, they would miss it in the protocols too."""

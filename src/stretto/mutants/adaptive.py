@@ -23,7 +23,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-slow-quorum-too-small",
-        "f+1 matched answers complete a call, the leader's among them or not, and not one fewer",
+        "f+1 matched answers complete a call, with the leader's or without, and not one fewer",
         _CLIENT,
         "(tally.matched | has_leader).bit_count() >= quorums.majority or",
         "(tally.matched | has_leader).bit_count() >= quorums.majority - 1 or",
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-length-taken-for-equality",
-        "A follower matches what has the leader's hash, not what is as long",
+        "A follower matches positions that have the leader's hash, however long its log is",
         _LOG,
         "if position > self.matched and self.state.log.matches(position, summary):",
         "if self.state.log.last >= position > self.matched:",
@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-own-entries-matched",
-        "A follower matches what the leader's log has, and not what stands behind that in its own",
+        "A follower matches only the leader's entries, not its own entries after them",
         _LOG,
         "            self._match(last, is_awaited=True)\n",
         "            self._match(self.state.log.last, is_awaited=True)\n",
@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-takes-over-from-the-committed",
-        "The leader's entries go behind what is matched, not behind what is committed",
+        "The leader's entries follow the matched ones, not the committed ones",
         _LOG,
         "            self.transfer.adopt(matched, new)",
         "            self.transfer.adopt(state.committed, new)",
@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-speculative-called-matched",
-        "An answer is matched if its place is known to be the leader's",
+        "An answer is matched if its position is known to be the leader's",
         _REPLICA,
         "MATCHED if position <= self.matched_in_last_view() else SPECULATIVE",
         "MATCHED if position <= self.state.log.last else SPECULATIVE",
@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-merge-without-matched",
-        "The next view begins with what some voter has matched",
+        "The next view begins with the entries that a voter has matched",
         _MERGE,
         "    kept = matched_prefix(candidates, base)\n",
         "    kept = matched_prefix(candidates, base)[:0]\n",
@@ -87,7 +87,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-superseded-appended",
-        "A request is appended unless it, or a later one of its session, has a place already",
+        "A request is appended unless the log already has it, or a later one of its session",
         "stretto.replication.replica",
         "        if record is None or request.number > record.number:\n",
         "        if record is None or request.number != record.number:\n",
@@ -95,7 +95,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-merge-support-too-small",
-        "Behind what is matched, the next view has what ⌈f/2⌉+1 logs have, not one fewer",
+        "After the matched entries, the next view has those that ⌈f/2⌉+1 logs have, not one fewer",
         _MERGE,
         "position, summary, merge_support)",
         "position, summary, merge_support - 1)",
@@ -111,7 +111,7 @@ MUTANTS = (
     ),
     Mutant(
         "adaptive-leader-changes-its-log",
-        "Within its view the leader's log only grows: it is not put into a better order before that is sent",
+        "Within its view, the leader's log only grows: the leader does not reorder it before it is sent",
         _PIPELINE,
         "        self.leader_log.prepare_again_from(self.state.committed)\n",
         "        committed = self.state.committed\n"

@@ -1,4 +1,4 @@
-"""Bugs in what a replica finds on its disk after a restart."""
+"""Bugs in persistence: what a replica finds on its disk after a restart."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     Mutant(
         "restart-commits-its-whole-log",
-        "What a view started with is what its StartView had, not what the log has at a restart",
+        "After a restart, the log with which the view started is that of its StartView, not the whole log",
         _VIEWS,
         "self.start_last = max(self.state.committed, start_view.commit_base + len(start_view.entries))",
         "self.start_last = log.last",

@@ -13,7 +13,7 @@ _PROTOCOL = ("--protocol", "fastpaxos")
 MUTANTS = (
     Mutant(
         "fastpaxos-quorum-too-small",
-        "The leader commits what a superquorum has placed alike, not one fewer",
+        "The leader commits what a superquorum has at the same position, not one fewer",
         _FAST_PATH,
         "reached_by(self.group.quorums.superquorum - 1, agreed)",
         "reached_by(self.group.quorums.superquorum - 2, agreed)",
@@ -21,7 +21,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-length-taken-for-equality",
-        "An Accepted counts if the hashes are equal, not the positions alone",
+        "An Accepted counts if the hashes are equal, not only the positions",
         _FAST_PATH,
         "if self.state.log.hash_at(position) == summary:",
         "if self.state.log.last >= position:",
@@ -29,7 +29,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-matched-without-comparing",
-        "A follower matches what has the leader's hash, however long its log is",
+        "A follower matches positions that have the leader's hash, however long its log is",
         _LEADER_LOG,
         "if position > self.matched and self.state.log.matches(position, summary):",
         "if self.state.log.last >= position > self.matched:",
@@ -37,7 +37,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-commits-what-is-not-matched",
-        "What the leader has committed is committed here as far as our log is known to be the leader's",
+        "A follower commits only up to its matched position",
         _LEADER_LOG,
         "position = min(position, self.matched)",
         "position = min(position, self.state.log.last)",
@@ -45,7 +45,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-takes-over-from-the-committed",
-        "A take-over changes nothing that is matched",
+        "Taking over the leader's entries changes no matched entry",
         _LEADER_LOG,
         "self.transfer.adopt(matched, new)",
         "self.transfer.adopt(state.committed, new)",
@@ -53,7 +53,7 @@ MUTANTS = (
     ),
     Mutant(
         "fastpaxos-merge-without-the-matched",
-        "A merge keeps what a vote knows to be the leader's, whatever the others have there",
+        "A merge keeps the entries that a vote reports as matched, whatever the others have there",
         _MERGE,
         "kept = matched_prefix(candidates, base)",
         "kept: list[Request] = []",

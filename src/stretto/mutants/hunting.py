@@ -119,7 +119,7 @@ async def _run(words: Sequence[str], package: Path, limit: float) -> tuple[int |
     except TimeoutError:
         return None, b"", ""
     finally:
-        # Its workers too: one may be in a run that the mutant has made endless.
+        # End its workers too: the mutant may have made a run of one endless.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()

@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-answers-what-is-in-progress",
-        "A request that comes again is answered when it is committed, not when it has a place",
+        "A retransmitted request is answered when it is committed, not when it is in the log",
         _REPLICA,
         "if record.position > self.state.committed:",
         "if record.position > self.state.log.last:",
@@ -64,7 +64,7 @@ MUTANTS = (
     ),
     Mutant(
         "multipaxos-batches-of-an-earlier-view",
-        "What was in flight in a view that was left takes no place in the pipeline of a later one",
+        "Prepares that were in flight in an earlier view take no room in the pipeline of a later one",
         _PIPELINE,
         '        self.in_flight = []\n        self.port.cancel_timer("batch")\n',
         '        self.port.cancel_timer("batch")\n',

@@ -30,10 +30,10 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-length-taken-for-equality",
-        "A follower's log matches the leader's up to where the hashes are equal, however long it is",
+        "A follower's log matches the leader's up to the last position with an equal hash, however long it is",
         _SYNC,
         "if log.matches(message.position, message.hash):",
-        "if log.tip >= message.position:",
+        "if log.last >= message.position:",
         sequencers(3),
     ),
     Mutant(
@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-follower-appends-no-ops",
-        "The leader alone lets a no-op stand; a follower takes what the leader has",
+        "Only the leader appends no-ops; a follower takes over the leader's entries",
         _ORDERING,
         """\
         if not group.is_leader:
@@ -59,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-stamps-of-any-incarnation",
-        "Stamps count of the one session that the leader took for the view",
+        "Only stamps of the session that the leader took for the view count",
         _ORDERING,
         """\
         if message.incarnation != self.session.incarnation:
@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant(
         "nopaxos-leader-resumes-its-view",
-        "A leader that goes on from its disk has forgotten its view's session, and ends the view",
+        "A leader that was started again from its disk does not know its view's session, and ends the view",
         "stretto.protocols.nopaxos.session",
         "self.resumed |= isinstance(record, StartView)",
         "self.resumed = False",

@@ -49,7 +49,7 @@ MUTANTS = (
         "A follower commits only a log with the committed hash",
         _SYNC,
         "        if self.state.log.matches(position, summary):\n            self.state.commit_up_to(position)\n        elif",
-        "        if self.state.log.tip >= position:\n            self.state.commit_up_to(position)\n        elif",
+        "        if self.state.log.last >= position:\n            self.state.commit_up_to(position)\n        elif",
         network(5),
     ),
     Mutant(
@@ -57,7 +57,7 @@ MUTANTS = (
         "Only an answer about a committed position completes a call by itself",
         _REPLICA,
         "committed = position <= self.state.committed\n        summary",
-        "committed = position <= self.tip\n        summary",
+        "committed = position <= self.state.log.last\n        summary",
         explorer("operations=2,timers=1"),
     ),
     Mutant(

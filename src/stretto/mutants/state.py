@@ -31,10 +31,10 @@ MUTANTS = (
     ),
     Mutant(
         "own-entries-kept",
-        "A repaired log has the committed entries in place of the replica's own",
+        "In a repaired log, the committed entries replace the replica's own",
         _STATE,
         "kept = self.log.matching_prefix(position, entries)",
-        "kept = min(self.log.tip, position + len(entries))",
+        "kept = min(self.log.last, position + len(entries))",
         network(3),
     ),
     Mutant(
@@ -84,7 +84,7 @@ MUTANTS = (
     ),
     Mutant(
         "entries-compacted-early",
-        "Entries that have been committed just now are kept, for their clients to be told",
+        "Entries that have been committed just now are kept, so that their clients can be answered",
         _STATE,
         "compacted_to = max(compacted_to, min(self.checkpoint.position, former))\n"
         "            self.checkpoint = self._speculative_checkpoints.pop(0)\n",

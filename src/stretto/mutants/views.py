@@ -38,7 +38,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge-support-too-large",
-        "⌈f/2⌉+1 of f+1 logs are enough to keep an entry in its place",
+        "⌈f/2⌉+1 of f+1 logs are enough to keep an entry at its position",
         _MERGING,
         "min(merge_support, len(candidates))",
         "min(merge_support + 1, len(candidates))",
@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge-support-too-small",
-        "⌈f/2⌉+1 of f+1 logs are needed to keep an entry in its place",
+        "⌈f/2⌉+1 of f+1 logs are needed to keep an entry at its position",
         _MERGING,
         "min(merge_support, len(candidates))",
         "min(merge_support - 1, len(candidates))",
@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "base-not-compared",
-        "What is before a view's base is compared by hash, and fetched if it differs",
+        "The log up to a view's commit base is compared by hash, and fetched if it differs",
         "stretto.replication.state",
         "        return position <= self.committed or self.log.matches(position, summary)\n",
         "        return position <= self.committed or self.log.last >= position\n",
@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "older-view-entered",
-        "A replica on its way to a view enters no older one",
+        "A replica that tries to enter a view enters no older one",
         _GATE,
         "Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT",
         "Status.VIEW_CHANGE), older=Action.COUNT, higher=Action.COUNT",
@@ -129,7 +129,7 @@ MUTANTS = (
     ),
     Mutant(
         "view-entered-twice",
-        "A replica that is in a view has no use for its StartView",
+        "A replica that is in a view ignores its StartView",
         _GATE,
         "(Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE)",
         "(Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE, Status.NORMAL)",
@@ -148,7 +148,7 @@ MUTANTS = (
     ),
     Mutant(
         "older-view-counts",
-        "What was said in an older view counts for nothing in this one",
+        "Messages of an older view do not count",
         _GATE,
         "older: Action = Action.IGNORE,",
         "older: Action = Action.COUNT,",
@@ -156,7 +156,7 @@ MUTANTS = (
     ),
     Mutant(
         "higher-view-counts",
-        "What was said in a higher view counts only when this replica has entered it",
+        "Messages of a higher view count only after this replica has entered it",
         _GATE,
         "higher: Action = Action.ASK,",
         "higher: Action = Action.COUNT,",

@@ -1,1 +1,1 @@
-"""One folder a protocol: its messages, its replica, its client, and a pure module for the hard part."""
+"""The protocols, one folder each: messages, replica, client, and a pure module for the hard part."""

@@ -20,11 +20,11 @@ _ENTROPY_BITS = 32
 
 
 class Tally(Protocol):
-    """A protocol's record of the replies to one request, all of one view: those of different views never count together."""
+    """A protocol's record of the replies to one request. All are of one view: replies of different views never count together."""
 
     @property
     def view(self) -> int:
-        """That view."""
+        """The view of the replies."""
 
     def snapshot(self) -> Any:
         """The replies as canonical plain data."""
@@ -54,13 +54,13 @@ class SessionClient(ABC):
     """The client of any protocol whose replicas keep sessions.
 
     Each call takes an idle session, or opens one: a session has one request outstanding at a time. Time is counted in ticks of one timer,
-    which runs while calls are outstanding, so that a call that ends at once costs no clock and no timer of its own.
+    which runs while calls are outstanding. So a call that ends at once neither reads the clock nor sets a timer.
 
-    Invariants: a session is idle or has exactly one call; a call that was begun is in `_calls` until its `done` is called.
+    Invariants: a session is idle or has exactly one call; a call is in `_calls` from its beginning until its `done` is called.
     """
 
     new_tally: ClassVar[type[Any]]
-    """Makes the tally of a view from the first reply of that view, which is not counted by that. For a protocol that counts replies."""
+    """Makes an empty tally for the view of the given reply. For a protocol that counts replies."""
 
     def __init__(self, port: Port, config: ClusterConfig) -> None:
         self.port = port
@@ -82,7 +82,7 @@ class SessionClient(ABC):
 
     @abstractmethod
     def transmit(self, call: Call) -> None:
-        """Send the call's request to whoever should get it; called again at each retransmission."""
+        """Send the call's request to the replicas that should get it; called again at each retransmission."""
 
     @abstractmethod
     def on_message(self, source: int, message: Any) -> None:
@@ -115,14 +115,14 @@ class SessionClient(ABC):
         self.transmit(call)
 
     def find(self, session: int, number: int) -> Call | None:
-        """The outstanding call that an answer to this request is for; None if it has ended."""
+        """The outstanding call of this request; None if it has ended."""
         call = self._calls.get(session or ~number)
         return call if call is not None and call.request.number == number else None
 
     def open_tally(self, message: Any, is_final: bool) -> Call | None:
         """The outstanding call that a reply is for, with the tally of the reply's view. A reply of a higher view starts a new tally.
 
-        None if the reply counts for nothing, or if it is final and so has completed the call by itself.
+        None if the reply does not count, or if it is final and has completed the call by itself.
         """
         call = self._calls.get(message.session or ~message.number)
         if call is None or call.request.number != message.number:
@@ -167,7 +167,7 @@ class SessionClient(ABC):
     # Time
 
     def on_timer(self, name: str) -> None:
-        """Retransmit what waits too long, and end what has waited its time."""
+        """Retransmit requests that have not been answered in time, and end calls whose deadline has passed."""
         self._tick += 1
         late = [call for call in self._calls.values() if self._tick >= min(call.next_transmission, call.deadline)]
         for call in late:
@@ -223,7 +223,7 @@ class SessionClient(ABC):
         return [call.request, call.waiting, call.answered, *times, call.tally and call.tally.snapshot()]
 
     def check_invariants(self) -> None:
-        """Sessions are idle or busy, never both; the timer runs while anything waits."""
+        """A session is idle or busy, never both; the timer runs while a call is outstanding."""
         idle = [session for session, _ in self._idle]
         assert len(set(idle)) == len(idle)
         assert not set(idle) & set(self._calls)
@@ -234,8 +234,8 @@ class SessionClient(ABC):
 class LeaderClient(SessionClient):
     """The client of a protocol in which one answer, the leader's, completes a call.
 
-    Parameters: `to_all`, whether requests go to all replicas from the beginning. If not, they go to the leader of the highest view that has
-    been heard of, and to all when no answer comes: a new leader answers a later copy, and makes its view known so.
+    Parameters: `to_all`, whether requests go to all replicas at once. If not, a request goes to the leader of the highest view that the
+    client knows, and to all replicas if no answer comes. A new leader then answers, and its answer makes its view known to the client.
     """
 
     def __init__(self, port: Port, config: ClusterConfig, to_all: bool = False) -> None:
@@ -251,7 +251,7 @@ class LeaderClient(SessionClient):
             self.port.send(self._view % self.n, call.request)
 
     def on_message(self, source: Address, message: Message) -> None:
-        """Finish the call that this answers."""
+        """Finish the call that this message answers."""
         if type(message) is not Reply or source >= self.n:
             return self.ignore("not for a client")
         self._view = max(self._view, message.view)

@@ -1,7 +1,7 @@
 """The failure detector: who has been heard lately, and whether the view's leader is suspected.
 
     a follower that misses the leader's sign of life     ---Suspect---> all
-    a leader that hears no majority                      ---Suspect---> all, and no sign of life any more
+    a leader that hears no majority                      ---Suspect---> all, and it sends no sign of life any more
 
 A suspicion alone changes no view. A majority must suspect, so a replica that only fails to receive does not force a view change.
 """
@@ -21,10 +21,11 @@ from stretto.replication.part import Part
 class FailureDetector(Part):
     """The part of a replica that watches the others.
 
-    - `suspects`: who suspects the leader of this view: a member, and the incarnation in which it said so; see `Group.current_voters`.
-    - `unresponsive`: followers that the leader does not wait for any more, and has not heard since. Empty at a follower.
+    - `suspects`: the members that suspect the leader of this view, each with the incarnation in which it said so; see
+      `Group.current_voters`.
+    - `unresponsive`: followers that the leader no longer waits for, because it has not heard from them. Empty at a follower.
 
-    Parameters: `on_leader_suspected` is called when a majority, this replica among it, suspects the leader.
+    Parameters: `on_leader_suspected` is called when a majority, including this replica, suspects the leader.
     """
 
     def __init__(self, group: Group, config: ClusterConfig, on_leader_suspected: Callable[[], None]) -> None:
@@ -62,7 +63,7 @@ class FailureDetector(Part):
         self.unresponsive.discard(peer)
 
     def hear_leader(self) -> None:
-        """The leader's sign of life has come. Its other messages are none: a leader that suspects itself sends messages too."""
+        """The leader's sign of life has come. Its other messages are no signs of life: a leader that suspects itself still sends them."""
         self._leader_heard_ns = self.port.now_ns
         self.suspects = {}
 
@@ -72,11 +73,11 @@ class FailureDetector(Part):
         return 1 + sum(self._heard_ns[peer] >= since for peer in self.group.peers) >= self.group.quorums.majority
 
     def give_up_waiting_for(self, followers: Iterable[int]) -> None:
-        """As the leader, wait for exactly these no more, until they are heard."""
+        """As the leader, no longer wait for these followers, until they are heard again. All other followers are waited for."""
         self.unresponsive = set(followers)
 
     def give_up_waiting_for_silent(self, since_ns: int) -> None:
-        """As the leader, wait no more for those that have not been heard since that time."""
+        """As the leader, no longer wait for the followers that have not been heard since that time."""
         self.give_up_waiting_for(peer for peer in self.group.peers if self._heard_ns[peer] < since_ns)
 
     @property
@@ -87,7 +88,7 @@ class FailureDetector(Part):
     # Suspicion
 
     def show_life(self, send: Callable[[], None]) -> None:
-        """As the leader, `send` the sign of life; but suspect ourselves instead if we hear no majority, so that we are replaced."""
+        """As the leader, call `send`, which sends the sign of life. If we hear no majority, suspect ourselves instead, to be replaced."""
         if self.hears_majority():
             self.suspects.pop(self.group.index, None)
             send()
@@ -95,7 +96,7 @@ class FailureDetector(Part):
             self._suspect()
 
     def on_leader_timer(self) -> None:
-        """A follower checks when the leader last showed life."""
+        """A follower checks when the leader's last sign of life came."""
         self.port.set_timer("leader", self._timeout_ns // 4)
         if self.port.now_ns - self._leader_heard_ns >= self._timeout_ns:
             self._suspect()

@@ -1,7 +1,7 @@
-"""The gate: one table that says which message counts, applied before any handler.
+"""The gate: one table that says which messages count, applied before any handler.
 
-A handler may rely on it: when it is called, the message comes from a sender that may send it, this replica is in a status in which it
-counts, and, if the message is about a view, that is the replica's view. What a handler still looks at is the content.
+A handler may rely on the gate. When it is called, the sender is allowed to send the message, the message counts in this replica's status,
+and, if it is about a view, that is this replica's view. The handler checks only the content.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from stretto.replication.part import Handler
 
 
 class Sender(Enum):
-    """Who sends a message. An address below n is a replica's; the sequencers' follow; all others are clients'."""
+    """Who sends a message. Addresses below n are replicas; the sequencers' addresses follow; all others are clients."""
 
     CLIENT = "client"
     SEQUENCER = "sequencer"
@@ -66,8 +66,8 @@ class Action(Enum):
 class Rule:
     """When a message counts.
 
-    - `senders`: who may send it; `to_leader`: whether only the leader takes it: of the message's view, or of ours if it has none.
-    - `statuses`: those in which it counts; `otherwise`: what is done with it in another status.
+    - `senders`: who may send it; `to_leader`: whether only the leader of the message's view takes it (of our view, if it has none).
+    - `statuses`: the statuses in which it counts; `otherwise`: what is done with it in another status.
     - `older`, `higher`: what is done with a message about an older or a higher view than ours; None if it is not compared with our view.
     """
 
@@ -94,7 +94,7 @@ def in_view(
     older: Action = Action.IGNORE,
     higher: Action = Action.ASK,
 ) -> Rule:
-    """The rule of what belongs to the normal operation of a view: it counts in that view alone."""
+    """The rule of a message that belongs to the normal operation of a view: it counts only in that view."""
     return Rule(senders, statuses, to_leader, older=older, higher=higher)
 
 
@@ -105,10 +105,10 @@ def in_view_change(*, to_leader: bool = False) -> Rule:
 
 
 REQUEST_RULES: Rules = {Request: Rule(FROM_CLIENT, NORMAL, otherwise=Action.KEEP)}
-"""Where clients send requests to all replicas."""
+"""For protocols whose clients send requests to all replicas."""
 
 LEADER_REQUEST_RULES: Rules = {Request: Rule(FROM_CLIENT, NORMAL, to_leader=True, otherwise=Action.KEEP)}
-"""Where only the leader takes requests."""
+"""For protocols in which only the leader takes requests."""
 
 PEER_RULES: Rules = {
     Fetch: Rule(FROM_REPLICA, IN_SERVICE),
@@ -127,7 +127,7 @@ PEER_RULES: Rules = {
     GetStartView: Rule(FROM_REPLICA, IN_VIEW),
     ViewEntered: in_view(to_leader=True, higher=Action.IGNORE),
 }
-"""Of every protocol with several replicas: state transfer, startup and recovery, view changes."""
+"""For every protocol with several replicas: state transfer, startup and recovery, view changes."""
 
 LEADER_LOG_RULES: Rules = {
     Prepare: in_view(FROM_LEADER, NORMAL),
@@ -138,12 +138,12 @@ LEADER_LOG_RULES: Rules = {
     Commit: in_view(FROM_LEADER, NORMAL),
     Forward: in_view(statuses=NORMAL, to_leader=True),
 }
-"""Where followers take over their leader's log; see `stretto.replication.leader_log`."""
+"""For protocols whose followers take over their leader's log; see `stretto.replication.leader_log`."""
 
 
 @dataclass(frozen=True)
 class Actions:
-    """What the gate calls beside the handlers.
+    """What the gate calls besides the handlers.
 
     - `accept` a client's request, or `keep` it;
     - `ask` a sender for the StartView of its view, `answer` a sender with ours, `join` a view;
@@ -160,10 +160,10 @@ class Actions:
 
 
 class Gate:
-    """Where every message arrives: it goes to its handler, or what the table says instead is done with it.
+    """Receives every message, and gives it to its handler or treats it as the table says.
 
-    Parameters: `rules`, the protocol's table; `handlers`, one for each message in it but Request; `clients_from`, the lowest address
-    that is a client's.
+    Parameters: `rules`, the protocol's table; `handlers`, one for each message type in the table except Request; `clients_from`, the
+    lowest address of a client.
     """
 
     def __init__(self, group: Group, rules: Rules, handlers: Mapping[type[Message], Handler], clients_from: Address, do: Actions) -> None:
@@ -177,7 +177,7 @@ class Gate:
         self._entries = {kind: (rule, handlers[kind], issubclass(kind, PeerMessage)) for kind, rule in rules.items() if kind is not Request}
 
     def on_message(self, source: Address, message: Any) -> None:
-        """Handle a message, or do with it what its rule says. Never raises, whatever the message says."""
+        """Give a message to its handler, or treat it as its rule says. Never raises, whatever the message contains."""
         group = self._group
         if type(message) is Request:
             if group.status not in self._request_statuses or source != message.client or source < self._clients_from:
@@ -222,7 +222,7 @@ class Gate:
         return handler(source, message)
 
     def _keep_or_ignore(self, source: Address, request: Request) -> None:
-        """A request that is not accepted now."""
+        """Keep a request that is not accepted now, or ignore it."""
         if not self._request_statuses:
             self._group.ignore("not for a replica")
         elif source != request.client or source < self._clients_from:
@@ -239,7 +239,7 @@ class Gate:
         return Sender.REPLICA in senders or (Sender.LEADER in senders and message.view % n == source)
 
     def _otherwise(self, action: Action, reason: str, handler: Handler, source: Address, message: Any) -> None:
-        """Do what the rule says of a message that is not of our view, or does not come in the right status."""
+        """Do what the rule says about a message of another view, or in a status in which it does not count."""
         if action is Action.IGNORE:
             return self._group.ignore(reason)
         if action is Action.ANSWER:

@@ -1,4 +1,4 @@
-"""The group: what the parts of a replica share. Who the members are, in which view this replica is, and which members may be counted."""
+"""The group: what the parts of a replica share. It knows the members, this replica's view, and whose messages may be counted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stretto.replication.records import Known
 
 
 class Status(Enum):
-    """What a replica is doing. The first three are not in service: they have no vote and give no answer.
+    """What a replica is doing. In the first three statuses it is not in service: it has no vote and answers no client.
 
-    - BOOTSTRAPPING: the first start, until all members know of it;
-    - LOST_STATE: started again without its state, and without an incarnation;
-    - RECOVERING: started again without its state, with an incarnation that no earlier start has used;
+    - BOOTSTRAPPING: it starts for the first time, and not all members know of that yet;
+    - LOST_STATE: it was started again without its state, and has no incarnation yet;
+    - RECOVERING: it was started again without its state, and has an incarnation that no earlier start has used;
     - VIEW_CHANGE: it has left its view and tries to enter a higher one;
-    - REPAIRING: in its view, but its log is not the committed one; it fetches that, and appends nothing meanwhile;
-    - NORMAL: in its view, appending and executing requests.
+    - REPAIRING: it is in its view, but its log differs from the committed one; it fetches that, and appends nothing meanwhile;
+    - NORMAL: it is in its view, and appends and executes requests.
     """
 
     BOOTSTRAPPING = "bootstrapping"
@@ -41,23 +41,23 @@ _RANDOM_BITS = 32
 
 
 def new_incarnation(start: int, random_bits: int) -> int:
-    """The incarnation of a replica's start number `start`, with random bits in case two starts have come to one number."""
+    """The incarnation of a replica's start number `start`. The random bits tell two starts apart that took the same number."""
     return start << _RANDOM_BITS | random_bits & ((1 << _RANDOM_BITS) - 1)
 
 
 def start_number(incarnation: int) -> int:
-    """The start that an incarnation is of: 1 for the first, 0 for an incarnation that is not known."""
+    """The number of the start that an incarnation belongs to: 1 for the first, 0 for an incarnation that is not known."""
     return incarnation >> _RANDOM_BITS
 
 
 class Group:
-    """The members and this replica's place among them. The parts of a replica read the fields, and change them by the methods alone.
+    """The members and this replica's place among them. The parts of a replica read the fields, and change them only by the methods.
 
     - `n`, `index`, `peers`, `quorums`: the members are 0 to n-1; this one is `index`, the others are `peers`.
-    - `view` never goes down. `status`: see there. `last_normal_view`: the last view that this replica has entered; -1 if there is none.
-      It is not taken from the log: a view may pass without an entry.
-    - `incarnations`: the highest incarnation of each member that this one has heard of, its own included; 0 where it has heard of none.
-      Every start of a replica without its state has a higher incarnation than the one before.
+    - `view` never goes down. `status`: see `Status`. `last_normal_view`: the last view that this replica has entered; -1 if there is none.
+      The log does not show it, since a view may end without an entry.
+    - `incarnations`: the highest incarnation of each member that this replica has heard of, its own included; 0 if it has heard of none.
+      Each time a replica starts without its state, it takes a higher incarnation.
     - `ignored`: how many messages have changed nothing, by reason.
     """
 
@@ -92,12 +92,12 @@ class Group:
 
     @property
     def in_service(self) -> bool:
-        """Whether this replica takes part."""
+        """Whether this replica takes part in the protocol."""
         return self.status in IN_SERVICE
 
     @property
     def accepting(self) -> bool:
-        """Whether requests are appended as they arrive. If not, they wait."""
+        """Whether requests are appended as they arrive. If not, they become pending."""
         return self.status is Status.NORMAL
 
     def change_view(self, view: int) -> None:
@@ -106,7 +106,7 @@ class Group:
         self.view = view
 
     def change_status(self, status: Status) -> None:
-        """Set the status, but to NORMAL only after a repair."""
+        """Set the status. NORMAL can be set only after a repair; `enter_view` sets it otherwise."""
         assert status is not Status.NORMAL or self.status is Status.REPAIRING
         self.status = status
 
@@ -116,7 +116,7 @@ class Group:
         self.status = Status.NORMAL
 
     def restore_view(self, view: int, was_entered: bool) -> None:
-        """An earlier start of this replica has entered that view, or left all below it."""
+        """Restore what an earlier start of this replica has persisted: it entered that view, or left all lower ones."""
         self.view = view
         if was_entered:
             self.last_normal_view = view
@@ -129,7 +129,7 @@ class Group:
         return self.incarnations[self.index]
 
     def learn(self, incarnations: Sequence[int]) -> None:
-        """Take the higher incarnation of each member: what was known, or what another replica knows."""
+        """Learn what another replica knows: of each member, keep the higher incarnation."""
         joined = tuple(map(max, self.incarnations, incarnations))
         if joined != self.incarnations:
             self.incarnations = joined
@@ -137,22 +137,22 @@ class Group:
                 self.port.persist(Known(joined))
 
     def learn_of(self, member: int, incarnation: int) -> None:
-        """Know `member` in this incarnation, if it is higher than the one that was known."""
+        """Learn that `member` has this incarnation, unless a higher one is known."""
         self.learn([incarnation if peer == member else 0 for peer in range(self.n)])
 
     def restore_incarnations(self, incarnations: tuple[int, ...]) -> None:
-        """Know what an earlier start of this replica has persisted."""
+        """Restore what an earlier start of this replica has persisted."""
         self.incarnations = incarnations
 
     def current_voters(self, spoken: Mapping[int, int]) -> list[int]:
-        """The members that have spoken and have not lost their state since. `spoken`: by member, the incarnation in which it spoke.
+        """The members that have sent a message and have not lost their state since. `spoken`: by member, the incarnation that sent it.
 
-        What a replica said before it lost its state counts for nothing, so a quorum is counted when it is used, not when it grows.
+        Messages from before a loss of state do not count. So a quorum is counted when it is used, not when a message arrives.
         """
         return [member for member, incarnation in spoken.items() if incarnation == self.incarnations[member]]
 
     def has_majority(self, spoken: Mapping[int, int]) -> bool:
-        """Whether the current voters among those that have spoken are a majority."""
+        """Whether the current voters among them are a majority."""
         return len(self.current_voters(spoken)) >= self.quorums.majority
 
     def send_to_peers(self, message: Message) -> None:
@@ -163,7 +163,7 @@ class Group:
     # Watching
 
     def ignore(self, reason: str) -> None:
-        """Count a message that changes nothing, by a fixed phrase that says why."""
+        """Count a message that changes nothing, by its reason, which is a fixed phrase."""
         self.ignored[reason] = self.ignored.get(reason, 0) + 1
 
     def snapshot(self) -> Any:

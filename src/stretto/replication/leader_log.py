@@ -1,9 +1,9 @@
-"""The leader's log: followers take it over inside a view, and what a majority has of it is committed.
+"""The leader's log: followers take it over within a view, and entries that a majority has are committed.
 
     r0 (leader) ---Prepare(entries)---> all ---PrepareOk(position)---> r0        committed, with f+1 in all
 
-It rests on one rule: within its view, the leader's log only grows. So a follower may take it over without any vote, and a position that f+1
-replicas have matched stands in every later majority. (Liskov and Cowling, "Viewstamped Replication Revisited", 2012, section 4.1.)
+This is safe because of one rule: within its view, the leader's log only grows. So a follower may take it over without a vote, and every
+later majority has each entry that f+1 replicas have matched. (Liskov and Cowling, "Viewstamped Replication Revisited", 2012, section 4.1.)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from stretto.replication.transfer import StateTransfer, chunk_of
 from stretto.replication.view_change import ViewChange
 
 MAX_OUT_OF_ORDER = 1_000
-"""How many Prepares a follower keeps that have arrived before those before them."""
+"""How many Prepares a follower keeps that have arrived out of order."""
 
 MAX_FORWARDED = 1_000
 """How many requests a follower forwards at a time."""
@@ -48,13 +48,13 @@ _UNKNOWN = b""
 
 @dataclass(frozen=True)
 class LogEvents:
-    """What a leader's log tells the protocol.
+    """The callbacks by which the leader's log informs the protocol.
 
     - `committed(first, last)`: we lead, and a majority has these entries.
-    - `matched(first, last, is_awaited)`: we follow, and these entries of our log are known to be the leader's. `is_awaited`: the leader has
-      sent them, since not all replicas had them, so that clients may wait for our answers.
+    - `matched(first, last, is_awaited)`: we follow, and these entries of our log are known to be the leader's. `is_awaited`: the leader
+      sent them because not all replicas had them, so clients may be waiting for our answers.
     - `acknowledged(diverged)`: we lead, and a follower has our log; `diverged`: it had another order before.
-    - `log_requested()`: we lead, and a follower has another log than ours, or lacks something.
+    - `log_requested()`: we lead, and a follower's log differs from ours or lacks entries.
     """
 
     committed: Callable[[int, int], None]
@@ -64,19 +64,27 @@ class LogEvents:
 
 
 class LeaderLog(Part):
-    """The part of a replica that gives its log to followers, or takes over its leader's.
+    """The part of a replica that sends its log to followers, or takes over its leader's log.
 
-    - `matched`: a follower's: up to there its log is known to be that of the last view's leader. It never goes down in a view. What stands
-      behind it is the follower's own.
-    - `out_of_order`: a follower's: Prepares that have arrived before those before them, by their first position.
+    At the leader and at followers:
+
     - `slow_path`: whether the leader sends every entry in a Prepare. A follower then appends nothing of its own: its requests are pending.
-    - `unordered`: a follower's: its own requests that the leader's log did not have when it went on without them last.
-    - `announced`: a follower's: the highest position that it should have, and the leader's hash there, if that is known.
-    - `diverged`: a follower's: whether it has had requests in another order than the leader since its last PrepareOk.
-    - `prepared`: the leader's: up to there followers have been sent its log, or told to have it.
-    - `acknowledged`: the leader's: up to where each follower has said that its log is ours, and in which incarnation it said so.
 
-    Parameters: `passive_followers`: whether followers append nothing of their own, so that all they have is matched.
+    At a follower:
+
+    - `matched`: up to this position, its log is known to be that of the last view's leader. It never goes down within a view. The entries
+      after it are in the follower's own order.
+    - `out_of_order`: Prepares that have arrived before an earlier one, by their first position.
+    - `unordered`: its own requests that were missing from the last entries which it took over from the leader.
+    - `announced`: the highest position that the leader has announced, and the leader's hash there, if that is known.
+    - `diverged`: whether it has had requests in another order than the leader since its last PrepareOk.
+
+    At the leader:
+
+    - `prepared`: up to this position, it has sent its log to the followers, or announced it.
+    - `acknowledged`: the position up to which each follower's log is ours, as the follower said, and the incarnation in which it said so.
+
+    Parameters: `passive_followers`: whether followers append nothing of their own, so that their whole log is matched.
     """
 
     def __init__(
@@ -128,19 +136,19 @@ class LeaderLog(Part):
 
     @property
     def matched(self) -> int:
-        """See above. What is committed is matched, whichever replica it came from."""
+        """See the class. Committed entries are matched, whichever replica they came from."""
         return max(self._matched, self.state.committed)
 
     def matched_in_last_view(self) -> int:
-        """Up to there our log is known to be that of the last view's leader: all of it, if we were that ourselves."""
+        """The position up to which our log is known to be that of the last view's leader. It is our last one if we were that leader."""
         return self.state.log.last if self.passive_followers or self.group.led_last_view else self.matched
 
     def on_log_adopted(self) -> None:
-        """What the view starts with is its leader's log."""
+        """The log with which the view starts is its leader's, so all of it is matched."""
         self._matched = self.state.log.last
 
     def begin_view(self) -> None:
-        """See `Part`. The leader shows life from now on."""
+        """See `Part`. The leader sends signs of life from now on."""
         self.prepared = self.state.log.last
         if self.passive_followers:
             self._matched = self.state.log.last
@@ -163,20 +171,20 @@ class LeaderLog(Part):
     # The leader's part
 
     def send_every_entry(self, slow_path: bool) -> None:
-        """Whether we send every entry in a Prepare from now on. Followers learn it from the next Prepare or Heartbeat."""
+        """Set whether we send every entry in a Prepare from now on. Followers learn it from the next Prepare or Heartbeat."""
         self.slow_path = slow_path
 
     def prepare(self, last: int) -> None:
-        """Send all followers the entries up to `last` that they have not been sent yet."""
+        """Send all followers the entries up to `last` that have not been sent yet."""
         self.group.send_to_peers(self._prepare(self.prepared + 1, self.state.log.entries(self.prepared + 1, last)))
         self.prepared = last
 
     def prepare_again_from(self, position: int) -> None:
-        """Forget that followers have been sent what is behind `position`."""
+        """Forget that the entries after `position` have been sent."""
         self.prepared = position
 
     def expect_all(self) -> None:
-        """Followers should have all of our log by now: the next Heartbeat says so."""
+        """Followers should have all of our log by now: the next Heartbeat announces it."""
         self.prepared = self.state.log.last
 
     def _prepare(self, first: int, entries: list[Request]) -> Prepare:
@@ -185,7 +193,7 @@ class LeaderLog(Part):
         return Prepare(group.incarnations, group.view, first, previous_hash, entries, state.committed, self.slow_path)
 
     def on_prepare_ok(self, source: Address, message: PrepareOk) -> None:
-        """Commit what a majority has."""
+        """Note the follower's position, and commit what a majority has."""
         assert self.group.is_leader
         if message.position > self.state.log.last:
             return self.group.ignore("confirms what is not here")
@@ -204,7 +212,7 @@ class LeaderLog(Part):
         self.commit(reached_by(self.group.quorums.f, [acknowledged[member] for member in voters]))
 
     def commit(self, position: int) -> None:
-        """Enough followers have our log up to `position` for it to stay for ever."""
+        """Commit the entries up to `position`: enough followers have them."""
         first = self.state.committed + 1
         if position >= first:
             self.state.commit_up_to(position)
@@ -212,20 +220,20 @@ class LeaderLog(Part):
             self.events.committed(first, position)
 
     def on_heartbeat_timer(self) -> None:
-        """Show life, as long as a majority shows some to us."""
+        """Send the sign of life, as long as we hear a majority."""
         self.port.set_timer("heartbeat", self._interval_ns)
         if self.group.accepting:
             self.detector.show_life(self.send_heartbeat)
 
     def send_heartbeat(self) -> None:
-        """Tell all followers how far they should be."""
+        """Announce to all followers the position that they should have."""
         group, committed, prepared = self.group, self.state.committed, self.prepared
         hash_at = self.state.log.hash_at
         hashes = hash_at(prepared), hash_at(committed)
         group.send_to_peers(Heartbeat(group.incarnations, group.view, prepared, hashes[0], committed, hashes[1], self.slow_path))
 
     def on_get_log(self, source: Address, message: GetLog) -> None:
-        """Send a follower what it lacks."""
+        """Send a follower the entries that it lacks."""
         assert self.group.is_leader
         self._send_log(source, message.first)
         self.events.log_requested()
@@ -242,7 +250,7 @@ class LeaderLog(Part):
     # The follower's part
 
     def on_prepare(self, source: Address, message: Prepare) -> None:
-        """Take over entries, if those before them are here; commit what the leader has committed."""
+        """Take over entries, if we have those before them; commit what the leader has committed."""
         if message.slow_path:
             self.slow_path = True
             if message.first <= self.matched:  # by a heartbeat, of which clients know nothing
@@ -260,13 +268,13 @@ class LeaderLog(Part):
         self._acknowledge()
 
     def _compare(self, position: int, summary: bytes, is_awaited: bool) -> None:
-        """The leader's log has this hash at that position: if ours has it too, they match, and what arrived out of order may follow."""
+        """The leader's log has this hash at that position. If ours has it too, they match, and Prepares out of order may follow."""
         if position > self.matched and self.state.log.matches(position, summary):
             self._match(position, is_awaited)
             self._take_over_what_follows()
 
     def _take_over(self, message: Prepare) -> None:
-        """Make our log continue as the leader's does. If it does so already, what stands behind stays."""
+        """Make our log continue as the leader's does. If it already does, the entries after those stay."""
         matched, state, pending = self.matched, self.state, self.pending
         new = message.entries[matched + 1 - message.first :]
         last = matched + len(new)
@@ -276,8 +284,8 @@ class LeaderLog(Part):
         elif state.log.matching_prefix(matched, new) < last:
             own = [*state.log.entries(matched + 1), *pending]
             self.diverged |= _in_other_order(own, new)
-            self.transfer.adopt(matched, new)  # rolls back to the first difference from the leader's log, and no further
-            pending.keep(self._is_new)  # what the leader has, or would refuse, must not make us differ again
+            self.transfer.adopt(matched, new)  # rolls back only to the first difference from the leader's log
+            pending.keep(self._is_new)  # a request that the leader has, or would refuse, must not make us differ again
         if last > matched:
             self._match(last, is_awaited=True)
         if pending:
@@ -286,7 +294,7 @@ class LeaderLog(Part):
                 pending.accept_all()
 
     def _forward_unordered(self) -> None:
-        """If the leader's log has gone on without a request twice, the request may have been lost on its way to it: forward it."""
+        """Forward a request that two Prepares in a row did not have: it may have been lost on its way to the leader."""
         group, before = self.group, self.unordered
         self.unordered = {identity(request) for request in self.pending}
         again = tuple(request for request in self.pending if identity(request) in before)
@@ -294,19 +302,19 @@ class LeaderLog(Part):
             self.port.send(group.leader, Forward(group.incarnations, group.view, again[:MAX_FORWARDED]))
 
     def on_forward(self, source: Address, message: Forward) -> None:
-        """Requests that a follower has: those that our log lacks arrive now."""
+        """Accept the forwarded requests that our log lacks."""
         assert self.group.is_leader
         for request in message.requests:
             if self._is_new(request):
                 self.pending.accept(request)
 
     def _is_new(self, request: Request) -> bool:
-        """Whether our log lacks a request, and would not refuse it. (Refused ones may be appended again and again.)"""
+        """Whether our log lacks a request, and would not refuse it. (Otherwise a refused request could be appended again and again.)"""
         record = self.state.sessions.record_for(request)
         return request.session == OPEN_SESSION if record is None else record.number < request.number
 
     def _take_over_what_follows(self) -> None:
-        """Take over what arrived out of order and now follows what is matched."""
+        """Take over the entries that arrived out of order and now follow the matched ones."""
         while self.out_of_order and (first := min(self.out_of_order)) <= self.matched + 1:
             self._take_over(self.out_of_order.pop(first))
 
@@ -322,13 +330,13 @@ class LeaderLog(Part):
         self.diverged = False
 
     def _learn_commit(self, position: int) -> None:
-        """What the leader has committed is committed here too, as far as our log matches."""
+        """Commit what the leader has committed, as far as our log matches."""
         position = min(position, self.matched)
         if position > self.state.committed:
             self.state.commit_up_to(position)
 
     def on_heartbeat(self, source: Address, message: Heartbeat) -> None:
-        """The leader lives. Say how far we are, and notice what has not arrived."""
+        """The leader's sign of life. Acknowledge what we have, and notice what has not arrived."""
         self.detector.hear_leader()
         if self.slow_path and not message.slow_path:
             self.slow_path = False
@@ -339,14 +347,14 @@ class LeaderLog(Part):
         self._expect(message.prepared, message.prepared_hash)
 
     def _expect(self, position: int, summary: bytes) -> None:
-        """The leader's log has this hash at that position. What lacks here may be on its way."""
+        """The leader's log has this hash at that position. Entries that we lack may still be in flight, so wait before asking."""
         self.announced = max(self.announced, (position, summary))
         if self.announced[0] > self.matched and not self._waits_for_gap:
             self._waits_for_gap = True
             self.port.set_timer("gap", self._patience_ns)
 
     def on_gap_timer(self) -> None:
-        """Ask for what has still not arrived, or not in the leader's order."""
+        """Ask for the entries that have still not arrived, or have not arrived in the leader's order."""
         group = self.group
         self._waits_for_gap = False
         self._compare(*self.announced, is_awaited=False)
@@ -358,26 +366,26 @@ class LeaderLog(Part):
         self._learn(message.position, message.hash)
 
     def _learn(self, position: int, summary: bytes) -> None:
-        """Commit what our log has too; if it has not, take over the leader's, unless the requests arrive yet."""
+        """Everything up to `position` is committed, with this hash there. If our log lacks it, wait for a while, then ask the leader."""
         if position <= self.state.committed:
             return
         if self.state.log.matches(position, summary):
             self.state.commit_up_to(position)
-            self._take_over_what_follows()  # what is committed is matched by that
+            self._take_over_what_follows()  # committed entries are matched
         else:
             self._expect(position, summary)
 
     def on_entries_compacted(self, source: Address, message: EntriesCompacted) -> None:
-        """We are so late that the leader has only a checkpoint left of what we lack."""
+        """We lack entries that the leader has compacted to a checkpoint: fetch what is committed."""
         if message.position <= self.matched:
             return
         if self.state.log.matches(message.position, message.hash):
-            self._learn(message.position, message.hash)  # it came meanwhile; a transfer would take away what stands behind it
+            self._learn(message.position, message.hash)  # the entries came meanwhile; a transfer would drop those after them
         else:
             self.transfer.repair(message.position, message.hash, source)
 
     def on_repaired(self) -> None:
-        """What is committed is matched by that: what arrived out of order may follow now."""
+        """The repaired entries are committed, so they are matched: entries that arrived out of order may follow now."""
         self._take_over_what_follows()
 
     # What is persisted
@@ -417,9 +425,9 @@ class LeaderLog(Part):
 
 
 def _in_other_order(own: list[Request], new: list[Request]) -> bool:
-    """Whether those of the leader's new requests that we have are not our first ones, in that order.
+    """Whether our order differs: the leader's new requests that we also have are not our first ones, in the same order.
 
-    Requests that we lack say nothing: some clients send to the leader alone while others send to all.
+    Requests that we lack are no evidence: some clients send only to the leader while others send to all.
     """
     ours = {identity(request) for request in own}
     shared = [request for request in new if identity(request) in ours]

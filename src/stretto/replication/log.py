@@ -1,6 +1,6 @@
-"""The log: a chain of requests in which every position has a hash of everything up to it.
+"""The log: a chain of requests in which every position has a hash of all entries up to it.
 
-Equal hashes mean equal logs up to there, so two replicas compare whole histories by sixteen bytes
+Two logs with the same hash at a position are equal up to that position, so two replicas compare whole histories by sixteen bytes
 (Ports et al., NSDI 2015, section 4; our hash includes the operation).
 """
 
@@ -23,7 +23,7 @@ _new_hash = blake2b(digest_size=HASH_BYTES).copy
 
 
 def chain(previous: bytes, request: Request) -> bytes:
-    """The hash at the position of `request`, `previous` being the one before it. A request has one encoding, so this is canonical."""
+    """The hash at the position of `request`; `previous` is the hash before it. A request has one encoding, so the hash is canonical."""
     summary = _new_hash()
     summary.update(previous + _encode(request))
     return summary.digest()
@@ -33,7 +33,7 @@ class Log:
     """Entries at positions `start` + 1 to `last`; positions count from 1.
 
     Invariant: `hash_at(p)` chains `hash_at(p - 1)` with the entry at p.
-    Two parallel lists rather than an object per entry: what the collector does not see costs it no time.
+    The log has two parallel lists rather than an object per entry, because objects that the garbage collector tracks cost time.
     """
 
     def __init__(self, start: int = 0, start_hash: bytes = EMPTY_HASH) -> None:
@@ -45,7 +45,7 @@ class Log:
 
     def append(self, request: Request) -> bytes:
         """Append one entry and return its hash."""
-        summary = _new_hash()  # as `chain` does; each request passes here, and a call less is felt
+        summary = _new_hash()  # as `chain` does; written out, since a call for each request costs noticeable time
         summary.update(self.last_hash + _encode(request))
         self.last_hash = last_hash = summary.digest()
         self._entries.append(request)
@@ -73,7 +73,7 @@ class Log:
         return self._entries[first - self.start - 1 : None if last is None else last - self.start]
 
     def matching_prefix(self, position: int, entries: Iterable[Request]) -> int:
-        """The last position up to which this log, equal until `position`, has `entries` after it."""
+        """The last position up to which this log has `entries` after `position`. The logs are equal up to `position`."""
         for request in entries:
             if position == self.last or self.entry_at(position + 1) != request:
                 break
@@ -96,6 +96,6 @@ class Log:
         self.start = position
 
     def check_invariants(self) -> None:
-        """The parts agree with each other. (That hashes chain is checked by whoever executes the log again.)"""
+        """Check that the lists agree. (`ReplicatedState.replayed_on`, which executes the log again, checks the hash chain.)"""
         assert self.last == self.start + len(self._entries) == self.start + len(self._hashes) - 1
         assert self.last_hash == self._hashes[-1]

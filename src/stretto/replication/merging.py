@@ -1,11 +1,11 @@
 """Merging the logs of a majority into the log with which the next view starts: pure functions of the votes.
 
-Every merge begins at the commit base, the highest position that a voter knows to be committed. Behind it, only the votes with the highest
-last normal view count, and each protocol keeps what may have completed in that view by its own quorums:
+Every merge begins at the commit base, the highest position that a voter knows to be committed. After it, only the votes with the highest
+last normal view count, and each protocol keeps the entries that may have completed in that view by its own quorums:
 
-- `merge_supported`, of Speculative Paxos: what ⌈f/2⌉+1 of the logs have;
-- `merge_matched`, where every quorum includes the leader, whose log only grows: what is matched, and behind that what ⌈f/2⌉+1 have;
-- `merge_longest`, where followers only have their leader's entries: the longest log.
+- `merge_supported`, of Speculative Paxos: the entries that ⌈f/2⌉+1 of the logs have;
+- `merge_matched`, if every quorum includes the leader, whose log only grows: the matched entries, then those that ⌈f/2⌉+1 logs have;
+- `merge_longest`, if followers have only their leader's entries: the longest log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def commit_base(votes: Mapping[int, DoViewChange]) -> tuple[int, int, bytes]:
 
 
 def latest(votes: Mapping[int, DoViewChange]) -> dict[int, DoViewChange]:
-    """The votes of the highest last_normal_view, by replica index: only their entries matter beyond what is committed."""
+    """The votes with the highest last_normal_view, by replica index: only their entries count after the commit base."""
     newest = max(vote.last_normal_view for vote in votes.values())
     return {index: votes[index] for index in sorted(votes) if votes[index].last_normal_view == newest}
 
@@ -33,14 +33,14 @@ def latest(votes: Mapping[int, DoViewChange]) -> dict[int, DoViewChange]:
 def admitted_incarnations(votes: Mapping[int, DoViewChange]) -> tuple[int, ...]:
     """The highest incarnation of each replica that every voter knew of.
 
-    It is the minimum of what the voters knew, not what the leader knows. A vote that was sent before its sender knew of a loss of state
-    may be merged into a view that is lower than one in which the replica took part before that loss.
+    This is the minimum over the voters, not what the leader knows. A voter that did not yet know of a replica's loss of state may help to
+    start a view that is lower than one in which that replica took part before the loss.
     """
     return tuple(min(known) for known in zip(*(vote.incarnations for vote in votes.values()), strict=True))
 
 
 def supported(votes: Mapping[int, DoViewChange], base: int, base_hash: bytes, needed: int) -> list[Request]:
-    """The entries after `base` for as long as one hash stands in at least `needed` of the logs."""
+    """The entries after `base`, up to the last position at which at least `needed` of the logs have the same hash."""
     logs = [dict(_hashed(vote)) for vote in votes.values()]
     kept: list[Request] = []
     running = base_hash
@@ -58,7 +58,7 @@ def supported(votes: Mapping[int, DoViewChange], base: int, base_hash: bytes, ne
 
 
 def _hashed(vote: DoViewChange) -> Iterator[tuple[int, tuple[bytes, Request]]]:
-    """The positions of a vote's entries, with the summary hash there and the entry."""
+    """The positions of a vote's entries, each with the summary hash at that position and the entry."""
     running = vote.committed_hash
     for position, request in enumerate(vote.entries, vote.committed + 1):
         running = chain(running, request)
@@ -66,27 +66,27 @@ def _hashed(vote: DoViewChange) -> Iterator[tuple[int, tuple[bytes, Request]]]:
 
 
 def matched_prefix(votes: Mapping[int, DoViewChange], base: int) -> list[Request]:
-    """The entries after `base` that some vote knows to be in the last view's leader's log. All such entries are prefixes of one log."""
+    """The longest sequence of entries after `base` that a vote reports as matched. All matched entries are of one leader's log."""
     best = max((votes[index] for index in sorted(votes)), key=lambda vote: vote.matched)
     return list(best.entries[base - best.committed : max(base, best.matched) - best.committed])
 
 
 def hash_after(summary: bytes, entries: Iterable[Request]) -> bytes:
-    """The summary hash behind `entries`, which follow a position with hash `summary`."""
+    """The summary hash after `entries`, which follow a position with hash `summary`."""
     for request in entries:
         summary = chain(summary, request)
     return summary
 
 
 def has_hash(vote: DoViewChange, position: int, summary: bytes) -> bool:
-    """Whether a vote's log has that hash at a position that is not before what is committed in it."""
+    """Whether a vote's log has that hash at `position`. Positions before the one that the voter knows to be committed do not count."""
     return dict([(vote.committed, vote.committed_hash), *((place, at) for place, (at, _) in _hashed(vote))]).get(position) == summary
 
 
 def with_others(merged: Iterable[Request], votes: Mapping[int, DoViewChange], numbers: Mapping[tuple[int, int], int]) -> list[Request]:
-    """`merged`, and behind it the other entries of the votes, each once and none after a later one of its session.
+    """`merged`, followed by the other entries of the votes. Each is there once, and none follows a later one of its session.
 
-    `numbers`: the last request number of each session slot as the session table stood at the commit base.
+    `numbers`: the last request number of each session slot in the session table at the commit base.
     """
     reached = dict(numbers)
     result = list(merged)
@@ -103,12 +103,13 @@ def with_others(merged: Iterable[Request], votes: Mapping[int, DoViewChange], nu
 def merge_supported(votes: Mapping[int, DoViewChange], numbers: Mapping[tuple[int, int], int], merge_support: int) -> list[Request]:
     """The entries after the commit base, by Speculative Paxos (Ports et al., NSDI 2015, section 4.3).
 
-    What must survive is what a client may have accepted, which a superquorum had in the last view, and what that view started with.
-    Of any f+1 logs, at least ⌈f/2⌉+1 of those that took part in the last view have what a superquorum had. The minimum is ours: where fewer
-    logs are of the last view, nothing new can have completed in it, and all of them have what it started with.
+    Two things must survive: the log with which the last view started, and each result that a client may have accepted. A superquorum had
+    such a result's entry in the last view, so of any f+1 logs at least ⌈f/2⌉+1 have it. If fewer logs than that are of the last view,
+    nothing new can have completed in it, and all of them have the log with which it started; then an entry is kept if all of them have it.
+    (The paper does not mention this case.)
 
-    Parameters: `votes`, exactly f+1 messages by replica index; `numbers`, the last request number of each session slot as the session
-    table stood at the commit base; `merge_support`, ⌈f/2⌉+1.
+    Parameters: `votes`, exactly f+1 messages by replica index; `numbers`, the last request number of each session slot in the session
+    table at the commit base; `merge_support`, ⌈f/2⌉+1.
     """
     _, base, base_hash = commit_base(votes)
     candidates = latest(votes)
@@ -117,11 +118,12 @@ def merge_supported(votes: Mapping[int, DoViewChange], numbers: Mapping[tuple[in
 
 
 def merge_matched(votes: Mapping[int, DoViewChange], numbers: Mapping[tuple[int, int], int], merge_support: int) -> list[Request]:
-    """The entries after the commit base, where the leader's log only grows within its view, and every quorum includes the leader.
+    """The entries after the commit base, if the leader's log only grows within its view, and every quorum includes the leader.
 
-    What must survive is what f+1 replicas matched with the leader's log, and what a superquorum that includes the leader has. Of any f+1
-    logs, one has all that was matched, and ⌈f/2⌉+1 of those of the last view have what a superquorum had. What other logs have in place of
-    matched entries counts for nothing, however many they are: the leader never had it. Parameters as of `merge_supported`.
+    Two kinds of entries must survive: those that f+1 replicas matched with the leader's log, and those that a superquorum, including the
+    leader, has. Of any f+1 logs, at least one has all of the former, and at least ⌈f/2⌉+1 of the last view's have the latter. A log that
+    has other entries in place of matched ones gives no support after them: the leader never had those. Parameters as of
+    `merge_supported`.
     """
     _, base, base_hash = commit_base(votes)
     candidates = latest(votes)
@@ -132,9 +134,10 @@ def merge_matched(votes: Mapping[int, DoViewChange], numbers: Mapping[tuple[int,
 
 
 def merge_longest(votes: Mapping[int, DoViewChange]) -> list[Request]:
-    """The entries after the commit base, where followers append only what their leader sends.
+    """The entries after the commit base, if followers append only what their leader sends.
 
-    The logs of one view are prefixes of one log, and the longest has what a majority had. Parameter: exactly f+1 votes by replica index.
+    The logs of one view are prefixes of one log, and the longest of f+1 has what a majority had. Parameter: exactly f+1 votes by replica
+    index.
     """
     _, base, base_hash = commit_base(votes)
     return supported(latest(votes), base, base_hash, needed=1)

@@ -1,4 +1,4 @@
-"""Messages that every replication protocol uses. Tags 1 to 31 are theirs; a protocol's own begin at 32."""
+"""Messages that every replication protocol uses. They have the tags 1 to 31; a protocol's own messages begin at 32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 from stretto.core.node import Address, Message
 
 OPEN_SESSION = 0
-"""The `session` of a request that asks for one; its `number` is then a random nonce, so that a retransmission opens nothing twice."""
+"""The `session` of a request that opens one. Its `number` is then a random nonce, so that a retransmission opens no second session."""
 
 Position: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Incarnation: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -20,10 +20,10 @@ View: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
     """A client session to the replicas: please replicate this operation. It is also the entry of the log.
 
-    - `client`: where answers go;
-    - `session`, `number`: the session and its count of requests, for at most one execution;
-    - `time_ns`, `entropy`: the client's wall clock and 32 random bits, all the time and randomness that the operation sees;
-    - `operation`: for the state machine; opaque here.
+    - `client`: the address for answers;
+    - `session`, `number`: the session, and the request's number in it: each request is executed at most once;
+    - `time_ns`, `entropy`: the client's wall clock and 32 random bits, the only time and randomness that the operation sees;
+    - `operation`: for the state machine; opaque to replication.
     """
 
     client: Annotated[Address, Meta(ge=0, lt=1 << 48)]
@@ -35,7 +35,7 @@ class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class PeerMessage(Message, frozen=True, array_like=True, gc=False):
-    """The base of what replicas in service say to each other. `incarnations`: the highest of each replica that the sender has heard of."""
+    """The base of messages between replicas in service. `incarnations`: the highest of each replica that the sender has heard of."""
 
     incarnations: Incarnations
 
@@ -43,7 +43,7 @@ class PeerMessage(Message, frozen=True, array_like=True, gc=False):
 class Fetch(Message, frozen=True, array_like=True, tag=2, gc=False):
     """A replica that lacks committed entries, to one that has them: please send those of positions `first` to `last`.
 
-    Committed entries are the same in every view for ever, so this is asked and answered in any status and view.
+    Committed entries never change, so this is asked and answered in any status and view.
     """
 
     first: Position
@@ -58,10 +58,10 @@ class Entries(Message, frozen=True, array_like=True, tag=3, gc=False):
 
 
 class CheckpointChunk(Message, frozen=True, array_like=True, tag=4, gc=False):
-    """The answer to Fetch where the first entry has been compacted, and to FetchCheckpoint: bytes of a checkpoint from `offset` on.
+    """The answer to FetchCheckpoint, and to Fetch if the first entry has been compacted: bytes of a checkpoint from `offset` on.
 
-    - `position`, `hash`: the place in the log that the checkpoint stands for;
-    - `digest`, `size`: of the checkpoint's state. Replicas have equal checkpoints, so the next chunk may come from another.
+    - `position`, `hash`: the checkpoint's position in the log, and the summary hash there;
+    - `digest`, `size`: of the checkpoint's state. Replicas have equal checkpoints, so the next chunk may come from another replica.
     """
 
     position: Position
@@ -73,8 +73,8 @@ class CheckpointChunk(Message, frozen=True, array_like=True, tag=4, gc=False):
 
 
 class FetchCheckpoint(Message, frozen=True, array_like=True, tag=5, gc=False):
-    """The same replica, which has the bytes of the checkpoint up to `offset`: please go on. Answered with the newest one's first bytes if
-    this one is gone."""
+    """A replica that has the bytes of a checkpoint up to `offset`: please send the next ones. If that checkpoint is gone, the answer is the
+    first bytes of the newest."""
 
     position: Position
     digest: bytes
@@ -88,7 +88,7 @@ class Bootstrap(Message, frozen=True, array_like=True, tag=6, gc=False):
 
 
 class BootstrapReply(Message, frozen=True, array_like=True, tag=7, gc=False):
-    """The answer: `known` is the incarnation of the other that the sender knows from now on; `incarnation` is its own."""
+    """The answer: `known` is the receiver's incarnation that the sender knows from now on; `incarnation` is the sender's own."""
 
     known: Incarnation
     incarnation: Incarnation
@@ -97,7 +97,7 @@ class BootstrapReply(Message, frozen=True, array_like=True, tag=7, gc=False):
 class GetIncarnations(Message, frozen=True, array_like=True, tag=8, gc=False):
     """A replica that lost its state to all others: which incarnations do you know?
 
-    `nonce` tells the answers from those to its earlier starts.
+    `nonce` tells the answers apart from those to its earlier starts.
     """
 
     nonce: int
@@ -111,17 +111,17 @@ class IncarnationsReply(Message, frozen=True, array_like=True, tag=9, gc=False):
 
 
 class Recover(PeerMessage, frozen=True, array_like=True, tag=10, gc=False):
-    """A replica that lost its state, to all others, until it is back: let me take part again, with the log of a view for which all
-    voters know of my loss. Also one that waits too long for the last reply to its Bootstrap, and has lost nothing.
+    """A replica that lost its state to all others, until it is in service: please let me take part again, with the log of a view whose
+    voters all know of my loss. A replica also sends this if it waits too long for the last BootstrapReply, though it has lost nothing.
 
-    `view`: that of the StartView that it is about to install; -1 if it has none.
+    `view`: the view of the StartView that it is about to install; -1 if it has none.
     """
 
     view: Annotated[int, Meta(ge=-1, lt=1 << 62)]
 
 
 class ViewMessage(PeerMessage, frozen=True, array_like=True, gc=False):
-    """The base of what replicas send to each other in, or about, a view."""
+    """The base of messages between replicas that belong to a view."""
 
     view: View
 
@@ -131,13 +131,13 @@ class Suspect(ViewMessage, frozen=True, array_like=True, tag=11, gc=False):
 
 
 class StartViewChange(ViewMessage, frozen=True, array_like=True, tag=12, gc=False):
-    """A replica to all: I have stopped working in views below `view`; let us start it."""
+    """A replica to all: I have left all views below `view`; let us start that view."""
 
 
 class DoViewChange(ViewMessage, frozen=True, array_like=True, tag=13, gc=False):
-    """A replica to the leader of `view`, its vote: the view in which it was last NORMAL, and its log after what is committed there.
+    """A replica's vote, to the leader of `view`: the last view that it entered, and its log after its committed position.
 
-    `matched`: up to there, the log is known to be that of the leader of the last normal view. At least what is committed.
+    `matched`: up to this position, the log is known to be that of the last view's leader. It is at least the committed position.
     """
 
     last_normal_view: View
@@ -161,7 +161,7 @@ class StartView(ViewMessage, frozen=True, array_like=True, tag=14, gc=False):
 
 
 class GetStartView(ViewMessage, frozen=True, array_like=True, tag=15, gc=False):
-    """A replica that met a higher view to whoever showed it: please send your StartView."""
+    """A replica to one that is in a higher view: please send your StartView."""
 
 
 class ViewEntered(ViewMessage, frozen=True, array_like=True, tag=16, gc=False):
@@ -169,7 +169,7 @@ class ViewEntered(ViewMessage, frozen=True, array_like=True, tag=16, gc=False):
 
 
 class Commit(ViewMessage, frozen=True, array_like=True, tag=17, gc=False):
-    """The leader to all: everything up to `position` is committed; a log that has another hash there is wrong."""
+    """The leader to all: everything up to `position` is committed; a log with another hash there must be repaired."""
 
     position: Position
     hash: bytes
@@ -185,9 +185,9 @@ class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
 
 
 class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
-    """The leader to its followers: my log from position `first` on is these entries, behind one with hash `previous_hash`.
+    """The leader to its followers: my log has these entries from position `first` on, and the hash `previous_hash` before them.
 
-    `committed`: everything up to there is. `slow_path`: I send every entry in a Prepare, so append nothing of your own.
+    `committed`: everything up to this position is committed. `slow_path`: I send every entry in a Prepare, so append nothing of your own.
     """
 
     first: Position
@@ -198,15 +198,15 @@ class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
 
 
 class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
-    """A follower to the leader: up to `position` my log is yours. `diverged`: it had another order before your last message."""
+    """A follower to the leader: up to `position` my log is yours. `diverged`: since my last PrepareOk, it has had another order."""
 
     position: Position
     diverged: bool
 
 
 class Heartbeat(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
-    """The leader to its followers, every so often: I live, you should have my log up to `prepared`, and up to `committed` it is; these are
-    its hashes there. `slow_path`: as in Prepare."""
+    """The leader's sign of life, at regular intervals to its followers: you should have my log up to `prepared`; it is committed up to
+    `committed`; these are the hashes at both positions. `slow_path`: as in Prepare."""
 
     prepared: Position
     prepared_hash: bytes
@@ -222,7 +222,7 @@ class GetLog(ViewMessage, frozen=True, array_like=True, tag=22, gc=False):
 
 
 class EntriesCompacted(ViewMessage, frozen=True, array_like=True, tag=23, gc=False):
-    """The leader to a follower: what you ask for has been compacted to a checkpoint; fetch what is committed, up to `position` at least."""
+    """The leader to a follower: the entries that you ask for have been compacted; fetch what is committed, at least up to `position`."""
 
     position: Position
     hash: bytes
@@ -232,11 +232,11 @@ PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
     Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit,
 )  # fmt: skip
-"""What every protocol with several replicas needs: state transfer, recovery and view changes."""
+"""The messages of every protocol with several replicas: state transfer, recovery and view changes."""
 
 
 class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
-    """A follower to the leader: requests that you seem to lack."""
+    """A follower to the leader: you seem to lack these requests."""
 
     requests: tuple[Request, ...]
 
@@ -244,4 +244,4 @@ class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):
 LEADER_LOG_MESSAGES: tuple[type[Message], ...] = (
     Prepare, PrepareOk, Heartbeat, GetLog, EntriesCompacted, Forward,
 )  # fmt: skip
-"""What a protocol needs whose followers take over the leader's log; see `stretto.replication.leader_log`."""
+"""The messages of a protocol whose followers take over the leader's log; see `stretto.replication.leader_log`."""

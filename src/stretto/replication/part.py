@@ -1,4 +1,4 @@
-"""What a part of a replica is told, and what it adds to the whole."""
+"""The base of a replica's parts: the events that a part is informed of, and what it contributes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ Timer: TypeAlias = Callable[[], None]
 
 
 def ignore_event(*_: object) -> None:
-    """What a protocol does with an event that it has no use for."""
+    """Do nothing: for an event that a protocol does not need."""
 
 
 class Part:
     """The base of a replica's parts. A part is built with the group, with other parts, and with named callbacks; it never sees the replica.
 
-    `handlers`: by message type, the method that takes such messages once the gate has let them in. `timers`: by name.
+    `handlers`: by message type, the method that is called for messages that count. `timers`: by name, the method that is called when the
+    timer fires.
     """
 
     def __init__(self) -> None:
@@ -29,19 +30,19 @@ class Part:
         """The view has been entered: begin its normal operation."""
 
     def leave_view(self) -> None:
-        """The view has been left: forget what was under way, and cancel the timers."""
+        """The view has been left: forget its work in progress, and cancel the timers."""
 
     def on_log_adopted(self) -> None:
-        """The log is the one that the view starts with, and the view is about to begin."""
+        """The log is now the one with which the view starts, and the view is about to begin."""
 
     def on_repaired(self) -> None:
-        """A repair inside the view has ended."""
+        """A repair within the view has ended."""
 
     def replay(self, record: Message) -> None:
-        """Do again what was done when an earlier start of this replica persisted `record`."""
+        """Redo the change that an earlier start of this replica persisted as `record`."""
 
     def records(self) -> Sequence[Message]:
-        """What, replayed behind the state's records, makes this part what it is."""
+        """The records that restore this part when they are replayed after the state's records."""
         return ()
 
     def metrics(self) -> dict[str, Any]:

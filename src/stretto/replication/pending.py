@@ -1,4 +1,4 @@
-"""Requests that wait until they can be appended."""
+"""Pending requests: they wait until they can be appended."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from stretto.replication.sessions import identity, slot
 
 
 class PendingRequests:
-    """At most `limit` requests in the order of their arrival, each once; those that were rolled back may exceed the limit.
+    """At most `limit` requests in the order of their arrival, each once. Requests that were rolled back may exceed the limit.
 
-    `accept`: what the protocol does with a request as it arrives.
+    `accept` is called with a request that need not wait any more.
     """
 
     def __init__(self, limit: int, accept: Callable[[Request], None]) -> None:
@@ -33,15 +33,15 @@ class PendingRequests:
         return True
 
     def put_before(self, removed: Iterable[Request], placed: Iterable[Request]) -> None:
-        """Keep `removed`, which was rolled back, before all others; but nothing that is in `placed`, which the log has now."""
+        """Keep `removed`, the requests that were rolled back, before all others. Drop those in `placed`, which the log has now."""
         gone = {identity(request) for request in placed}
         waiting = [*removed, *self]
         self._requests = {identity(request): request for request in waiting if identity(request) not in gone}
 
     def forget_superseded(self) -> None:
-        """Keep only the newest request of each session. For a new view: within one, other replicas may have appended the older ones too.
+        """Keep only the newest request of each session. Only for a new view: within a view, other replicas may have appended older ones.
 
-        A client goes on from an older request when that was answered, so the log has it, or when its call has ended without an answer.
+        A client sends its next request when the older one was answered, so the log has it, or when its call has ended without an answer.
         """
         newest: dict[tuple[int, int], int] = {}
         for request in self:
@@ -53,7 +53,7 @@ class PendingRequests:
         self._requests = {key: request for key, request in self._requests.items() if is_wanted(request)}
 
     def accept_all(self) -> None:
-        """Accept all of them, as if they arrived now."""
+        """Accept all of them, as if they had arrived now."""
         requests = list(self)
         self._requests = {}
         for request in requests:

@@ -1,6 +1,6 @@
 """A pipeline of Prepares: the leader sends its log in batches, a few of them in flight.
 
-So an idle system adds no delay, and a busy one fills its Prepares.
+An idle system adds no delay, and a busy one fills its Prepares.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stretto.replication.state import ReplicatedState
 class PreparePipeline(Part):
     """The part of a leader that sends at most `pipeline` Prepares of at most `batch_size` entries each before the first of them commits.
 
-    `in_flight`: the last positions of those that are not committed.
+    `in_flight`: the last position of each Prepare that is not committed yet.
     """
 
     def __init__(self, port: Port, state: ReplicatedState, leader_log: LeaderLog, config: ClusterConfig) -> None:
@@ -31,11 +31,11 @@ class PreparePipeline(Part):
         self.timers = {"batch": self.send}
 
     def send_at_burst_end(self) -> None:
-        """Send what the present burst of input brings, all at once."""
+        """Send all that arrives in the present burst of input at the end of the burst."""
         self.port.set_timer("batch", 0)
 
     def send(self) -> None:
-        """Send the next batches, as far as the pipeline has room."""
+        """Send the next batches, as many as the pipeline has room for."""
         last, leader_log = self.state.log.last, self.leader_log
         while leader_log.prepared < last and len(self.in_flight) < self._depth:
             end = min(last, leader_log.prepared + self._batch_size)
@@ -43,20 +43,20 @@ class PreparePipeline(Part):
             self.in_flight.append(end)
 
     def on_committed(self) -> None:
-        """Some Prepares may have done their work: go on with what has come meanwhile."""
+        """Entries have been committed, so the pipeline may have room: send what has come meanwhile."""
         committed = self.state.committed
         self.in_flight = [end for end in self.in_flight if end > committed]
         if self.leader_log.prepared < self.state.log.last:
             self.send_at_burst_end()
 
     def restart(self) -> None:
-        """Send again all that is not committed."""
+        """Send all uncommitted entries again."""
         self.leader_log.prepare_again_from(self.state.committed)
         self.in_flight = []
         self.send()
 
     def stop(self) -> None:
-        """Nothing is in flight any more."""
+        """Forget which Prepares are in flight."""
         self.in_flight = []
         self.port.cancel_timer("batch")
 

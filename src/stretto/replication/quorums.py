@@ -1,4 +1,4 @@
-"""Quorum sizes, computed from f in one place, and the tally of answers that may reach one."""
+"""Quorum sizes, computed from f in one place, and a tally of answers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Answer = TypeVar("Answer", bound=Hashable)
 class Quorums:
     """The sizes for n = 2f+1 replicas (Ports et al., NSDI 2015, section 4).
 
-    - `majority`, f+1: any two meet in a replica;
-    - `superquorum`, f+⌈f/2⌉+1: what a client or a synchronisation needs for a commit in two message delays;
-    - `merge_support`, ⌈f/2⌉+1: how many of any f+1 logs at least hold what a superquorum holds.
+    - `majority`, f+1: any two majorities have a replica in common;
+    - `superquorum`, f+⌈f/2⌉+1: a client or a synchronisation needs this many equal answers for a commit in two message delays;
+    - `merge_support`, ⌈f/2⌉+1: of any f+1 logs, at least this many have each entry that a superquorum has.
     """
 
     n: int
@@ -32,17 +32,17 @@ class Quorums:
         f = n // 2
         half = (f + 1) // 2
         sizes = cls(n, f, majority=f + 1, superquorum=f + half + 1, merge_support=half + 1)
-        # Of any majority, at least this many are in a given superquorum: what completed is found by a merge.
+        # Of any majority, at least merge_support replicas are in a given superquorum, so a merge finds every completed entry.
         assert sizes.superquorum + sizes.majority - n >= sizes.merge_support
-        # Two different hashes cannot both have the support of f+1 logs when one of them completed, ...
+        # If an entry completed, fewer than merge_support of the f+1 logs can have another one in its place, ...
         assert sizes.majority - (sizes.superquorum + sizes.majority - n) < sizes.merge_support
-        # ... and two superquorums of one view meet in a replica, so they agree.
+        # ... and two superquorums of one view have a replica in common, so they agree.
         assert 2 * sizes.superquorum - n >= 1
         return sizes
 
 
 def reached_by(needed: int, positions: Iterable[int]) -> int:
-    """The highest position that at least `needed` of those who have reached these have; 0 if there are fewer."""
+    """The highest position that at least `needed` of these have reached; 0 if there are fewer than `needed`."""
     ordered = sorted(positions, reverse=True)
     return ordered[needed - 1] if len(ordered) >= needed else 0
 
@@ -56,9 +56,9 @@ class Outcome(Enum):
 
 
 class Tally(Generic[Answer]):
-    """The latest answer of each voter, and whether some answer has, can still have, or can no longer have `needed` votes.
+    """The latest answer of each voter, and whether some answer has, can still get, or can no longer get `needed` votes.
 
-    A voter that answers again replaces its answer. Invariant: `_votes` counts `answers`, those that are None left out.
+    A voter that answers again replaces its answer. Invariant: `_votes` counts the `answers` that are not None.
     """
 
     __slots__ = ("_needed", "_voters", "_votes", "answers")
@@ -70,7 +70,7 @@ class Tally(Generic[Answer]):
         self._needed = needed
 
     def add(self, voter: int, answer: Answer | None) -> Outcome:
-        """Count an answer; None is one that agrees with no other. The first time that this gives WON, it is by this very answer."""
+        """Count an answer. None agrees with no other answer. When this returns WON for the first time, the given answer is the winner."""
         former = self.answers.get(voter)
         if former is not None:
             self._votes[former] -= 1
@@ -84,7 +84,7 @@ class Tally(Generic[Answer]):
         return self.outcome()
 
     def outcome(self, never: int = 0) -> Outcome:
-        """What is known, `never` of those who have not answered being expected not to."""
+        """The outcome so far. `never`: how many of the voters that have not answered are expected never to."""
         best = max(self._votes.values(), default=0)
         if best >= self._needed:
             return Outcome.WON

@@ -1,4 +1,4 @@
-"""What a replica of any protocol persists, so that it can go on when it is started again. Tags 200 and up are theirs.
+"""The records that a replica of any protocol persists, so that it can go on when it is started again. Their tags begin at 200.
 
 The log itself is persisted as it grows: each entry is the record of its own appending (`stretto.replication.messages.Request`). Replaying
 the records in order gives back log, sessions and state machine. A first start is recorded by its `Bootstrap`.
@@ -17,7 +17,7 @@ class RolledBack(Message, frozen=True, array_like=True, tag=200, gc=False):
 
 
 class Committed(Message, frozen=True, array_like=True, tag=201, gc=False):
-    """The entries up to `position` stay for ever."""
+    """The entries up to `position` are committed."""
 
     position: int
 
@@ -29,7 +29,7 @@ class Known(Message, frozen=True, array_like=True, tag=202, gc=False):
 
 
 class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):
-    """The state that the log up to `position` leads to, with the summary hash there: it stands for all those entries.
+    """The state after the log up to `position`, with the summary hash there. It stands for all those entries.
 
     `state` is an encoded `stretto.replication.state.Image`. Replicas with equal logs make equal checkpoints, byte for byte.
     """
@@ -46,4 +46,4 @@ class Matched(Message, frozen=True, array_like=True, tag=204, gc=False):
 
 
 RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Checkpoint, Known, Bootstrap, StartViewChange, StartView, Matched)
-"""A StartViewChange records that the replica has left the views below its own; a StartView, with which log it has entered a view."""
+"""A StartViewChange records that the replica has left all lower views; a StartView records with which log it has entered a view."""

@@ -2,8 +2,8 @@
 
     message ---> Gate ---> a part's handler
                    |
-                   +-----> accept(request) ---> place(request)             a request that the log has not
-                                          +---> on_retransmission(...)     one that it has
+                   +-----> accept(request) ---> place(request)             a request that the log does not have yet
+                                          +---> on_retransmission(...)     a request that the log has
 
 A protocol subclasses `Replica`, adds parts of its own, and calls `begin` at the end of its `__init__`.
 """
@@ -79,7 +79,7 @@ class Replica(ABC):
         self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader))
 
     def add(self, part: P) -> P:
-        """Add a part. The parts are told of everything in the order in which they were added."""
+        """Add a part. The parts are informed of events in the order in which they were added."""
         self.parts.append(part)
         return part
 
@@ -91,30 +91,30 @@ class Replica(ABC):
 
     @abstractmethod
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
-        """A request has come that the log has: `record` is its session's, which it was the last request of."""
+        """A request has come that the log has already. It is its session's last request; `record` is the session's record."""
 
     @abstractmethod
     def answer(self, request: Request, position: int, result: bytes | None) -> None:
-        """Tell the client where its request stands in the log, and its result."""
+        """Send the client its request's position in the log, and the result."""
 
     @abstractmethod
     def merge(self, votes: Mapping[int, DoViewChange]) -> Sequence[Request]:
-        """The entries after the commit base with which our view starts, from exactly f+1 votes. Up to the base, all is committed here."""
+        """Merge exactly f+1 votes. Returns the entries after the commit base with which our view starts. Our log is committed up to it."""
 
     def matched_in_last_view(self) -> int:
-        """Up to there our log is known to be that of our last view's leader. For a protocol that knows of more than is committed."""
+        """The position up to which our log is known to be that of our last view's leader. By default the committed position."""
         return self.state.committed
 
     def on_placed(self, first: int, last: int) -> None:  # noqa: B027, a hook that not every protocol needs
-        """The entries from `first` to `last` have the place that the view started with. For a protocol whose clients want to know."""
+        """The view starts with the entries from `first` to `last` at these positions. For a protocol that tells its clients."""
 
     def on_committed(self, first: int, last: int) -> None:  # noqa: B027, likewise
-        """We lead, and a majority has the entries from `first` to `last`. For a protocol whose clients want to know."""
+        """We lead, and a majority has the entries from `first` to `last`. For a protocol that tells its clients."""
 
     # Beginning
 
     def begin(self, start: Start) -> None:
-        """Come into service, or begin to: replay what an earlier start persisted, and persist from now on what changes."""
+        """Begin to come into service: replay what an earlier start persisted, and persist changes from now on."""
         handlers: dict[type[Message], Handler] = {}
         self._timers: dict[str, Timer] = {}
         for part in self.parts:
@@ -146,14 +146,14 @@ class Replica(ABC):
             part.replay(record)
 
     def records(self) -> list[Message]:
-        """What, replayed, makes a replica what this one is."""
+        """The records that restore this replica's state when they are replayed."""
         return [*self.state.records(), *(record for part in self.parts for record in part.records())]
 
     def _compact(self) -> None:
         self.port.compact(self.records())
 
     def now_ns(self) -> int:
-        """What time it is."""
+        """The time in nanoseconds."""
         return self.port.now_ns
 
     def on_timer(self, name: str) -> None:
@@ -173,7 +173,7 @@ class Replica(ABC):
             self.on_retransmission(request, record)
 
     def _arrive(self, request: Request) -> None:
-        """A request that was pending arrives again."""
+        """Take a pending request as if it arrived now."""
         self.on_message(request.client, request)
 
     def keep(self, request: Request) -> None:
@@ -188,7 +188,7 @@ class Replica(ABC):
             self.answer(state.log.entry_at(position), position, state.result_at(position))
 
     def session_numbers(self, votes: Mapping[int, DoViewChange]) -> dict[tuple[int, int], int]:
-        """The last request number of each session slot in the latest votes, as the session table stood at the commit base of the merge."""
+        """The last request number of each session slot in the latest votes, by the session table at the commit base of the merge."""
         _, base, _ = commit_base(votes)
         newest = latest(votes).values()
         candidates = [request for vote in newest for request in vote.entries]
@@ -200,7 +200,7 @@ class Replica(ABC):
         self.view_change.enter_first()
 
     def _on_transferred(self, source: Address) -> None:
-        """The committed entries that were being fetched are in the log: go on with what they were for."""
+        """The committed entries that were being fetched are in the log: go on with what needed them."""
         if self.group.status is Status.REPAIRING:
             self.group.change_status(Status.NORMAL)
             self.pending.accept_all()

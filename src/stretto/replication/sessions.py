@@ -1,9 +1,9 @@
-"""Sessions: what makes an operation take effect at most once, however often its request arrives.
+"""Sessions: they make an operation take effect at most once, however often its request arrives.
 
-The table is part of the replicated state: it changes only by executing the log, and rolls back with it. A session is opened by an entry of
-the log and named by that entry's position, so its name is as final as the position; a client cannot choose one. Beyond a configured number,
-opening one drops the least recently used. A request of a session that the table does not have, or has for another client, is refused at
-its place in the log and opens none, so a late copy of a dropped session's request cannot run again.
+The session table is part of the replicated state: it changes only by executing the log, and rolls back with it. An entry of the log opens a
+session, and that entry's position is the session's name, which is final once the position is; a client cannot choose it. If there are more
+sessions than configured, opening one drops the least recently used. A request whose session the table does not have, or has for another
+client, is refused at its position in the log and opens no session. So a late copy of a dropped session's request cannot run again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _decode = msgspec.msgpack.Decoder(int).decode
 
 
 def slot(request: Request) -> tuple[int, int]:
-    """What at-most-once is counted by: the session; for a request that opens one, its nonce."""
+    """The key under which request numbers are compared: the session; for a request that opens one, its nonce."""
     return (OPEN_SESSION, request.number) if request.session == OPEN_SESSION else (request.session, 0)
 
 
 def identity(request: Request) -> tuple[int, int]:
-    """What tells one request from all others."""
+    """A key that is different for each request."""
     return request.session, request.number
 
 
@@ -47,18 +47,19 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 SessionUndo: TypeAlias = "SessionRecord | list[tuple[int, SessionRecord]] | None"
-"""What takes one entry's change back: the record that it replaced; or, for an opening, the sessions that it dropped; None: no change."""
+"""What undoes one entry's change: the record that it replaced; for an opening, the sessions that it dropped; None if nothing changed."""
 
 
 def session_from_result(result: bytes) -> int:
-    """The name of the session that a request to open one resulted in."""
+    """The name of the session that a request opened, from the request's result."""
     return _decode(result)
 
 
 class SessionTable:
-    """The sessions as the log up to its last position left them.
+    """The sessions after executing the whole log.
 
-    `records` maps a session to its SessionRecord; read it freely, it is on the hot path. Invariant: `_by_nonce` is its inverse by nonce.
+    `records` maps a session to its SessionRecord; others read it directly, as it is on the hot path. Invariant: `_by_nonce` maps the nonce
+    of each session's opening to the session.
     """
 
     def __init__(self, max_sessions: int) -> None:
@@ -67,7 +68,7 @@ class SessionTable:
         self._max_sessions = max_sessions
 
     def record_for(self, request: Request) -> SessionRecord | None:
-        """The record of the request's session, if that is its client's; of a request that opens one, that of the opening, once executed."""
+        """The record of the request's session, if the session belongs to its client. For a request that opens one, once it was executed."""
         if request.session == OPEN_SESSION:
             session = self._by_nonce.get(request.number)
             if session is None:
@@ -77,14 +78,14 @@ class SessionTable:
         return record if record is not None and record.opening.client == request.client else None
 
     def has_executed(self, request: Request) -> bool:
-        """Whether the table knows this request, or a later one of its session, to have been executed."""
+        """Whether, by the table, this request or a later one of its session has been executed."""
         if request.session == OPEN_SESSION:
             return request.number in self._by_nonce
         record = self.records.get(request.session)
         return record is not None and record.opening.client == request.client and request.number <= record.number
 
     def open(self, position: int, request: Request) -> tuple[bytes, SessionUndo]:
-        """Execute an opening at `position`: its result, and how to take it back."""
+        """Execute an opening at `position`. Returns its result, and how to undo it."""
         assert request.number not in self._by_nonce, "a request to open a session stands in the log twice"
         dropped: list[tuple[int, SessionRecord]] = []
         if len(self.records) >= self._max_sessions:
@@ -96,7 +97,7 @@ class SessionTable:
         return result, dropped
 
     def undo(self, request: Request, position: int, undo: SessionUndo) -> None:
-        """Take back what the entry `request` at `position` changed, entries after it being undone already."""
+        """Undo what the entry `request` at `position` changed. The entries after it have been undone already."""
         if isinstance(undo, SessionRecord):
             self.records[request.session] = undo
         elif undo is not None:
@@ -113,11 +114,11 @@ class SessionTable:
         del self._by_nonce[record.opening.nonce]
 
     def image(self) -> list[tuple[int, SessionRecord]]:
-        """All sessions in the order of their names: what a checkpoint keeps."""
+        """All sessions in the order of their names, for a checkpoint."""
         return sorted(self.records.items())
 
     def restore(self, image: list[tuple[int, SessionRecord]]) -> None:
-        """Hold what `image` gave, and nothing else."""
+        """Replace the sessions by those of an `image`."""
         self.records = {}
         self._by_nonce = {}
         for session, record in image:
@@ -128,7 +129,7 @@ class SessionTable:
         return [[session, msgspec.to_builtins(record)] for session, record in self.image()]
 
     def check_invariants(self) -> None:
-        """The two maps agree, and the number of sessions is bounded."""
+        """Check that the two maps agree, and that the number of sessions is within its limit."""
         assert len(self.records) == len(self._by_nonce) <= self._max_sessions
         for session, record in self.records.items():
             assert self._by_nonce[record.opening.nonce] == session <= record.position

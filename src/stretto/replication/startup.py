@@ -1,15 +1,15 @@
-"""Startup and recovery: how a replica comes into service, together with all others at the first start, or alone after it lost its state.
+"""Startup and recovery: how a replica comes into service at the first start of all replicas, or after it lost its state.
 
     first start   r ---Bootstrap(incarnation)---> all others ---BootstrapReply---> r        in service once all have replied
 
     lost state    r ---GetIncarnations----------> all others ---IncarnationsReply-> r       f+1 of them name an incarnation never used
                   r ---Recover(incarnation)-----> all others                                until a view admits it
 
-A replica that lost its state must not answer as if it had never promised anything. An incarnation tells its present start from those
-before: a number that grows with each start, and random bits, in case two starts have come to the same number. It comes back with the log
-of a view for which every voter knew of the new incarnation, and so of the loss.
+A replica that lost its state must not answer as if it had never promised anything. Its incarnation tells its present start apart from
+earlier ones. An incarnation has a number, which grows with each start, and random bits, in case two starts take the same number. The
+replica comes back into service with the log of a view whose voters all knew of the new incarnation, and so of the loss.
 
-(Why not simply copy a log that a majority has: Michael, Ports, Sharma, Szekeres, "Recovering Shared Objects Without Stable Storage",
+(It is not enough to copy a log that a majority has: Michael, Ports, Sharma, Szekeres, "Recovering Shared Objects Without Stable Storage",
 DISC 2017, show how published recovery protocols lose operations.)
 """
 
@@ -35,11 +35,11 @@ _PATIENT_TICKS = 10
 class Startup(Part):
     """The part of a replica that brings it into service.
 
-    - `bootstrapping`: what is on disk is of a first start, and of the latest incarnation of this replica: none that was taken after a loss.
-    - `answered`: who has answered the question of the present status.
+    - `bootstrapping`: whether this replica's incarnation, on disk too, is that of its first start. It took none after a loss of state.
+    - `answered`: the members that have answered the question of the present status.
     - `installing`: the view whose log is about to be installed; -1 if there is none.
 
-    Parameters: `on_first_start` is called when all members know of each other's first start.
+    Parameters: `on_first_start` is called when all members know of this replica's first start.
     """
 
     def __init__(self, group: Group, config: ClusterConfig, on_first_start: Callable[[], None]) -> None:
@@ -62,14 +62,14 @@ class Startup(Part):
         self.timers = {"startup": self.on_timer}
 
     def begin(self, bootstrap: bool) -> None:
-        """Come into service, as a first start, also one that was interrupted, or after the loss of the state."""
+        """Begin to come into service: by a first start, which may have been interrupted before, or by recovery after a loss of state."""
         if bootstrap or self.bootstrapping:
             self._bootstrap()
         else:
             self._recover()
 
     def _bootstrap(self) -> None:
-        """Begin the first start, or go on with it. It is complete when all know of it: then no other first start of this replica can be."""
+        """Begin the first start, or go on with it. When all members know of it, no other first start of this replica can succeed."""
         self.group.change_status(Status.BOOTSTRAPPING)
         if not self.bootstrapping:
             self._take_incarnation(_FIRST)
@@ -86,7 +86,7 @@ class Startup(Part):
         self._ask()
 
     def install(self, view: int) -> None:
-        """The log of a view that admits this replica is about to be installed: nothing else brings it into service any more."""
+        """The log of a view that admits this replica is about to be installed. From now on, only that brings it into service."""
         self.group.change_status(Status.RECOVERING)
         self.answered = set()
         self.installing = view
@@ -106,10 +106,11 @@ class Startup(Part):
         self.port.report(group.status.value, incarnation=number)
 
     def learn(self, incarnations: tuple[int, ...]) -> None:
-        """Learn which incarnations a peer knows. It may know a later one of this replica, which then takes one that is later still.
+        """Learn which incarnations a peer knows. If it knows a higher one of this replica, take an incarnation that is higher still.
 
-        Of two starts with one number, neither was in service before the other asked for it; nor was one that this replica, not being in
-        service yet, had not heard of. So that start is over, and only a higher incarnation makes this one heard. Its state stays as it was.
+        Such an incarnation can only belong to a start that is over: either another start took the same number, or this replica, which is
+        not in service yet, had not heard of it. Neither was in service when this replica asked. Peers ignore a replica with a lower
+        incarnation, so this one needs a higher one. Its state stays as it was.
         """
         group, own = self.group, self.group.incarnation
         group.learn(incarnations)
@@ -135,11 +136,11 @@ class Startup(Part):
         self.port.set_timer("startup", self._retransmit_ns)
 
     def on_timer(self) -> None:
-        """Ask again those that have not answered."""
+        """Ask the members again that have not answered."""
         group = self.group
         self._ticks += 1
         if group.status is Status.BOOTSTRAPPING and self._ticks >= _PATIENT_TICKS:
-            # All others may be in service, and one that has not replied may be dead. Then their view admits this replica as it is known.
+            # A member that has not replied may have failed, while all others are in service. Then their view can admit this replica.
             group.send_to_peers(Recover(group.incarnations, self.installing))
         if self._ticks % _TICKS_PER_REPORT == 0:
             self.port.report("waits to come into service", status=group.status.value, answered=sorted(self.answered))
@@ -148,14 +149,14 @@ class Startup(Part):
     # The first start
 
     def on_bootstrap(self, source: Address, message: Bootstrap) -> None:
-        """Say in which incarnation the other is known here; it is known in this one, if in none so far."""
+        """Reply with the incarnation in which the sender is known here: the one in the message, if it was not known before."""
         group = self.group
         if not group.incarnations[source]:
             group.learn_of(source, message.incarnation)
         self.port.send(source, BootstrapReply(group.incarnations[source], group.incarnation))
 
     def on_bootstrap_reply(self, source: Address, message: BootstrapReply) -> None:
-        """Begin when all know this replica in its incarnation. Stop if one knows it from before."""
+        """Come into service when all know this replica in its incarnation. Stop if one of them knows it from an earlier start."""
         group = self.group
         if message.known != group.incarnation and self.bootstrapping:
             self.answered = set()
@@ -178,11 +179,11 @@ class Startup(Part):
     # Recovery
 
     def on_get_incarnations(self, source: Address, message: GetIncarnations) -> None:
-        """Tell which incarnations are known here."""
+        """Reply with the incarnations that are known here."""
         self.port.send(source, IncarnationsReply(message.nonce, self.group.incarnations))
 
     def on_incarnations_reply(self, source: Address, message: IncarnationsReply) -> None:
-        """With f+1 answers, take an incarnation that is later than any that has been in service: one of the f+1 knows that one."""
+        """After f+1 answers, take a higher incarnation than any that has been in service: at least one of the f+1 members knew that."""
         group = self.group
         if message.nonce != self._nonce or len(message.incarnations) != group.n:
             return group.ignore("answer to an earlier question")

@@ -1,8 +1,8 @@
-"""The replicated state: log, sessions and state machine, which move together, forward by executing and back by undoing.
+"""The replicated state: log, sessions and state machine. They change together: executing moves them forward, undoing moves them back.
 
-From time to time the state is kept as a checkpoint, and the log is compacted: the entries that led to it are dropped. A checkpoint is
-taken of the speculative state, when the log reaches certain positions, and counts when its position is committed; if it is rolled back
-before, it is dropped. So nothing needs to be undone to take one. The positions depend on nothing but the log, so replicas take equal
+From time to time, a checkpoint of the state is taken and the log is compacted: the entries before the checkpoint are dropped. A checkpoint
+is taken of the speculative state when the log reaches certain positions, so nothing needs to be undone for it. It counts once its position
+is committed, and is dropped if its position is rolled back before. The positions depend only on the log, so replicas take equal
 checkpoints.
 """
 
@@ -22,18 +22,18 @@ from stretto.replication.records import Checkpoint, Committed, RolledBack
 from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, slot
 
 BYTES_PER_OPERATION = 64
-"""How much of a checkpoint each operation pays for: the next one is at least this part of the size of the last in operations away."""
+"""There is at least one operation between two checkpoints for each so many bytes of the earlier one, so large ones are taken less often."""
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a checkpoint holds, encoded: the sessions, and the machine's own snapshot."""
+    """The contents of a checkpoint: the sessions, and the machine's own snapshot."""
 
     sessions: list[tuple[int, SessionRecord]]
     machine: bytes
 
 
 def digest_of(state: bytes | bytearray) -> bytes:
-    """What a checkpoint's state is recognised by."""
+    """The digest of a checkpoint's state."""
     return blake2b(state, digest_size=HASH_BYTES).digest()
 
 
@@ -42,15 +42,15 @@ _decode_image = msgspec.msgpack.Decoder(Image).decode
 
 
 class ReplicatedState:
-    """What executing the log left. Every entry of the log is executed; those after `committed` can be undone.
+    """The state after executing the whole log. Entries after `committed` can be undone.
 
-    `persist` is called with a record of every change, and `on_checkpoint` when the log has been compacted, if they are set. `clock` gives
-    nanoseconds, by which `longest_pause_ns`, the longest time that taking a checkpoint took, is measured. `repeats`: whether a request may
-    stand in the log again, or after a later one of its session; then it has no result there, and changes nothing.
+    If they are set, `persist` is called with a record of every change, and `on_checkpoint` when the log has been compacted. `clock` gives
+    nanoseconds; it measures `longest_pause_ns`, the longest time that taking a checkpoint took. `repeats`: whether the log may have a
+    request twice, or after a later one of its session; it then has no result at that position, and changes nothing.
 
-    Invariants: sessions and machine are what executing the entries 1 to `log.last` in order gives;
-    `results` has one item for each entry of the log, the undo lists one for each entry after `committed`;
-    `checkpoint` stands for the entries up to its position, which is committed; the log has at least those since the checkpoint before it.
+    Invariants: sessions and machine are the result of executing the entries 1 to `log.last` in order;
+    `results` has one item for each entry of the log, and each undo list one for each entry after `committed`;
+    `checkpoint` stands for the entries up to its position, which is committed; the log has all entries after the checkpoint before it.
     """
 
     def __init__(self, machine: StateMachine, max_sessions: int, checkpoint_operations: int, repeats: bool = False) -> None:
@@ -75,7 +75,7 @@ class ReplicatedState:
         self._machine_undos: list[Undo] = []
 
     def append(self, request: Request) -> bytes | None:
-        """Append and execute a request. The result; None if its client does not have this session, or the log has the request already."""
+        """Append and execute a request. Returns the result; None if its client does not have this session, or the log has it already."""
         log = self.log
         log.append(request)
         session = request.session
@@ -106,11 +106,11 @@ class ReplicatedState:
         return position <= self.committed or self.log.matches(position, summary)
 
     def result_at(self, position: int) -> bytes | None:
-        """What the entry after the log's start and up to its last position resulted in; None where its session was not in the table."""
+        """The result of the entry at a position of the log; None if its session was not in the table."""
         return self._results[position - self.log.start - 1]
 
     def roll_back_to(self, position: int) -> list[Request]:
-        """Undo every operation after `position`, the last first, and return their requests, the first first."""
+        """Undo every operation after `position`, the last one first. Returns their requests in the order of the log."""
         assert self.committed <= position <= self.log.last, f"cannot roll back to {position}: {self.committed} is committed"
         removed = self.log.entries(position + 1)
         for place in range(self.log.last, position, -1):
@@ -129,11 +129,11 @@ class ReplicatedState:
         return removed
 
     def adopt(self, position: int, entries: Sequence[Request]) -> list[Request]:
-        """Make the log, equal to the group's up to `position`, continue with exactly `entries`.
+        """Make the log, which equals the group's up to `position`, continue with exactly `entries`.
 
-        What matches already stays as it is. Returns the requests that were rolled back.
+        Entries that match already stay. Returns the requests that were rolled back.
         """
-        if position < self.log.start:  # up to there all logs are equal
+        if position < self.log.start:  # all logs are equal up to the start
             entries = entries[self.log.start - position :]
             position = self.log.start
         kept = self.log.matching_prefix(position, entries)
@@ -143,7 +143,7 @@ class ReplicatedState:
         return removed
 
     def commit_up_to(self, position: int) -> None:
-        """The entries up to `position` stay for ever: drop what could undo them."""
+        """Commit the entries up to `position`: drop the data that could undo them."""
         assert self.committed <= position <= self.log.last
         former = self.committed
         if position == former:
@@ -166,7 +166,7 @@ class ReplicatedState:
         self.longest_pause_ns = max(self.longest_pause_ns, self.clock() - began_ns)
 
     def _schedule_checkpoint(self) -> None:
-        """After the last checkpoint that there is: by its size, so that large ones cost an operation no more than small ones."""
+        """Set the next checkpoint's position by the last one's size: large checkpoints then cost no more per operation than small ones."""
         last = self._speculative_checkpoints[-1] if self._speculative_checkpoints else self.checkpoint
         if last is None:
             self._next_checkpoint = self._checkpoint_operations
@@ -174,9 +174,9 @@ class ReplicatedState:
             self._next_checkpoint = last.position + max(self._checkpoint_operations, len(last.state) // BYTES_PER_OPERATION)
 
     def _commit_checkpoints(self, former: int) -> None:
-        """Keep the newest checkpoint that is committed, and the entries since the one before it.
+        """Keep the newest committed checkpoint, and the entries after the one before it.
 
-        Those after `former`, which have been committed just now, stay too: their clients may be waiting to be told.
+        The entries after `former` stay too: they have been committed just now, and their clients may not have been answered yet.
         """
         compacted_to = self.log.start
         while self._speculative_checkpoints and self._speculative_checkpoints[0].position <= self.committed:
@@ -189,9 +189,9 @@ class ReplicatedState:
             self.on_checkpoint()
 
     def install(self, checkpoint: Checkpoint) -> list[Request]:
-        """Become the state that a checkpoint beyond what is committed stands for. Returns the requests that were rolled back.
+        """Replace the state by that of a checkpoint after the committed position. Returns the requests that were rolled back.
 
-        Raises msgspec.DecodeError if it is no checkpoint of ours.
+        Raises msgspec.DecodeError if the bytes are not those of a checkpoint.
         """
         assert checkpoint.position > self.committed
         image = _decode_image(checkpoint.state)
@@ -210,20 +210,20 @@ class ReplicatedState:
         return removed
 
     def checkpoint_digest(self) -> bytes:
-        """What tells others whether their checkpoint is this one."""
+        """The digest of the checkpoint's state, by which replicas compare their checkpoints."""
         assert self.checkpoint is not None
         if self._checkpoint_digest is None or self._checkpoint_digest[0] is not self.checkpoint:
             self._checkpoint_digest = (self.checkpoint, digest_of(self.checkpoint.state))
         return self._checkpoint_digest[1]
 
     def records(self) -> list[Message]:
-        """What, replayed, gives this state: it may take the place of everything that was persisted before."""
+        """The records that give this state when they are replayed. They may replace everything that was persisted before."""
         first = self.log.start if self.checkpoint is None else self.checkpoint.position
         checkpoint = [] if self.checkpoint is None else [self.checkpoint]
         return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed)]
 
     def replay(self, record: Message) -> None:
-        """Do again what was done when `record` was persisted."""
+        """Redo the change that was persisted as `record`."""
         if isinstance(record, Request):
             self.append(record)
         elif isinstance(record, RolledBack):
@@ -237,10 +237,10 @@ class ReplicatedState:
     # Reading
 
     def numbers_at(self, position: int, requests: Sequence[Request], since: int) -> dict[tuple[int, int], int]:
-        """The last request number of each slot that `requests` use, as the session table stood at `position` (committed or later).
+        """The last request number of each slot that `requests` use, by the session table at `position` (committed or later).
 
-        Of sessions that the table does not have, the last number that the log has after position `since`: a request that was refused
-        there, or a session that was opened and dropped again, is not to be appended once more either.
+        If the table does not have a session, its number is the last one that the log has after position `since`. So a request that was
+        refused there, or that opened a session which was dropped again, is not appended once more.
         """
         numbers = {}
         for request in requests:
@@ -264,23 +264,23 @@ class ReplicatedState:
         return numbers
 
     def snapshot(self) -> Any:
-        """Sessions and machine as canonical plain data: what executing the log leaves."""
+        """Sessions and machine after executing the log, as canonical plain data."""
         return {"sessions": self.sessions.snapshot(), "machine": self.machine.snapshot()}
 
     def checkpoint_positions(self) -> list[int]:
-        """Where the checkpoints stand that there are, the committed one first."""
+        """The positions of all checkpoints, the committed one first."""
         committed = [] if self.checkpoint is None else [self.checkpoint]
         return [checkpoint.position for checkpoint in committed + self._speculative_checkpoints]
 
     def replayed_on(self, machine: StateMachine) -> Any:
-        """What `snapshot` gives when this log is executed from its checkpoint, or from its start, on a fresh `machine`."""
+        """The `snapshot` after executing this log on a fresh `machine`, from its checkpoint or from its start."""
         other = ReplicatedState(machine, self._max_sessions, self._checkpoint_operations, self._repeats)
         for record in self.records():
             other.replay(record)
         return other.snapshot()
 
     def check_invariants(self) -> None:
-        """The parts agree with each other."""
+        """Check the invariants of the class."""
         self.log.check_invariants()
         self.sessions.check_invariants()
         assert self.log.start <= self.committed <= self.log.last

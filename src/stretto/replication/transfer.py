@@ -2,9 +2,9 @@
 
     r ---Fetch(first, last)---> peer ---Entries---> r     ... until `last` is there
 
-Where the peer has compacted the first of these entries, its answer is a checkpoint, also in chunks, and entries follow behind that. One
-chunk is asked for at a time, so a slow receiver slows no other replica. A chunk that does not come is asked of the next peer; checkpoints
-of the same position are equal at all replicas, so the transfer goes on from where it was.
+If the peer has compacted the first of these entries, it answers with a checkpoint, also in chunks, and the entries after it follow. The
+receiver asks for one chunk at a time, so a slow receiver slows no other replica. If a chunk does not come, the receiver asks the next peer.
+Checkpoints of the same position are equal at all replicas, so the transfer continues from the bytes that have arrived.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from stretto.replication.records import Checkpoint
 from stretto.replication.state import ReplicatedState, digest_of
 
 _ENTRY_OVERHEAD_BYTES = 48
-"""At most what an encoded request has beside its operation."""
+"""The most bytes that an encoded request has besides its operation."""
 
 
 class Download:
-    """A checkpoint that is being fetched. `state`: its bytes so far; `outline`: any chunk of it, for the fields that all of them share."""
+    """A checkpoint that is being fetched. `state`: its bytes so far; `outline`: one of its chunks, for the fields that all share."""
 
     def __init__(self, outline: CheckpointChunk) -> None:
         self.outline = outline
@@ -48,12 +48,12 @@ class Download:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes are here."""
+        """Whether all bytes have arrived."""
         return len(self.state) == self.outline.size
 
     @property
     def verified(self) -> bool:
-        """Whether they are the right ones."""
+        """Whether the bytes have the checkpoint's digest."""
         return digest_of(self.state) == self.outline.digest
 
 
@@ -78,7 +78,7 @@ class Transfer:
 
     @property
     def complete(self) -> bool:
-        """Whether every entry is here."""
+        """Whether all entries have arrived."""
         return self.first + len(self.entries) > self.target
 
     def add(self, chunk: Entries) -> bool:
@@ -90,7 +90,7 @@ class Transfer:
         return True
 
     def add_checkpoint_chunk(self, chunk: CheckpointChunk) -> bool:
-        """Take bytes of a checkpoint, if they are the next ones of it, or the first of one that leads on."""
+        """Take bytes of a checkpoint, if they are the next ones, or the first ones of a checkpoint after the entries that have arrived."""
         download = self.download
         if download is not None and not download.is_of(chunk) and chunk.position >= download.outline.position:
             download = self.download = None  # there is a newer one, or the first chunk was wrong
@@ -102,13 +102,13 @@ class Transfer:
         return True
 
     def go_on_after(self, position: int) -> None:
-        """What a checkpoint of `position` stands for is here: entries follow."""
+        """The entries up to `position` are here as a checkpoint: fetch those after it."""
         self.first = position + 1
         self.entries = []
         self.download = None
 
     def verified(self, log: Log) -> bool:
-        """Whether the entries continue `log` before `first` to the hash that the target is known to have."""
+        """Whether the entries, appended to `log` up to before `first`, lead to the target's hash."""
         running = log.hash_at(self.first - 1)
         for request in self.entries:
             running = chain(running, request)
@@ -118,9 +118,9 @@ class Transfer:
 class StateTransfer(Part):
     """The part of a replica that fetches, and gives, committed entries and checkpoints.
 
-    - `current`: what is being fetched, if anything: for a repair inside the view, or before a view can be entered or its logs merged.
-      Our log is shorter than those entries, or another, so nothing that it loses by them can have completed.
-    - `repairs`, `checkpoints_installed`: how many there were.
+    - `current`: the transfer in progress, if any: for a repair within the view, or before a view can be entered or its logs merged. The
+      entries are committed and our log differs from them or is shorter, so no operation that it loses by them can have completed.
+    - `repairs`, `checkpoints_installed`: how often each happened.
 
     Parameters: `on_complete(source)` is called when all entries are in the log; `source` sent the last of them.
     """
@@ -155,14 +155,14 @@ class StateTransfer(Part):
     # Beginning and end
 
     def repair(self, position: int, summary: bytes, source: Address) -> None:
-        """Our log is not the committed one: fetch that, from `source` first, and append our own entries behind it again."""
+        """Our log is not the committed one: fetch that, from `source` first, and append our own entries again after it."""
         self.port.report("repair", view=self.group.view, committed=self.state.committed, position=position)
         self.repairs += 1
         self.group.change_status(Status.REPAIRING)
         self._begin(position, summary, source)
 
     def fetch(self, position: int, summary: bytes, source: Address) -> None:
-        """Fetch what is committed up to `position`, from `source` first, unless less is being fetched already."""
+        """Fetch the committed entries up to `position`, from `source` first, unless a transfer to a lower position is in progress."""
         if self.current is None or self.current.target > position:  # the only replica that knew of a later target may be gone
             self._begin(position, summary, source)
 
@@ -171,12 +171,12 @@ class StateTransfer(Part):
         self._ask(self.current)
 
     def end(self) -> None:
-        """Nothing is lacking any more."""
+        """End the transfer: no entries are lacking any more."""
         self.current = None
         self.port.cancel_timer("fetch")
 
     def adopt(self, position: int, entries: Sequence[Request]) -> None:
-        """Make the log, equal to the group's up to `position`, continue with exactly `entries`. Our own requests among the others wait."""
+        """Make the log, which equals the group's up to `position`, continue with exactly `entries`. Our others become pending."""
         self.pending.put_before(self.state.adopt(position, entries), entries)
 
     # The receiver's part
@@ -214,7 +214,7 @@ class StateTransfer(Part):
         if transfer is None or not transfer.add_checkpoint_chunk(message):
             return self.group.ignore("a checkpoint that was not asked for")
         if self.state.log.matches(message.position, message.hash):
-            # We have all that it stands for, and perhaps more: to begin with it would be to forget, for a while, what is behind it.
+            # We have all entries that it stands for. Beginning with it would drop our entries after it for a while.
             self.state.commit_up_to(message.position)
             return self._go_on_after(message.position, source, transfer)
         download = transfer.download
@@ -228,7 +228,7 @@ class StateTransfer(Part):
         return self._install(source, transfer, Checkpoint(message.position, message.hash, bytes(download.state)))
 
     def _install(self, source: Address, transfer: Transfer, checkpoint: Checkpoint) -> None:
-        """Make the log begin with a checkpoint. Our own requests wait: they may be behind it, or in it."""
+        """Make the log begin with a checkpoint. Our own requests become pending: the checkpoint may include them or not."""
         self.port.report("checkpoint installed", position=checkpoint.position, bytes=len(checkpoint.state))
         self.checkpoints_installed += 1
         self.pending.put_before(self.state.install(checkpoint), ())
@@ -292,7 +292,7 @@ class StateTransfer(Part):
 
 
 def chunk_of(entries: list[Request], max_bytes: int) -> list[Request]:
-    """As many of the entries, from the first on, as fit; at least one."""
+    """The first entries, as many as fit; at least one."""
     room = max_bytes
     for count, entry in enumerate(entries):
         room -= len(entry.operation) + _ENTRY_OVERHEAD_BYTES

@@ -1,7 +1,7 @@
 """The view change: how a replica leaves its view, and how the next one starts.
 
       all ---StartViewChange(view)---> all
-      each, having it from a majority ---DoViewChange(log)---> leader of the view    merges f+1 logs
+      each, after a majority's ---DoViewChange(log)---> leader of the view           merges f+1 logs
       leader ---StartView(log)---> all ---ViewEntered---> leader                     with a majority, all of it is committed
 
 Source: Liskov and Cowling, "Viewstamped Replication Revisited", 2012, section 4.2; Ports et al., NSDI 2015, section 4.3, have the same
@@ -40,12 +40,12 @@ MAX_BACKOFF_DOUBLINGS = 6
 
 @dataclass(frozen=True)
 class ViewEvents:
-    """What a view change asks of the rest of the replica, and tells it.
+    """The callbacks by which a view change asks and informs the rest of the replica.
 
-    - `merge(votes)`: the entries after the commit base with which our view starts, from exactly f+1 votes.
-    - `matched()`: up to there, our log is known to be that of the last view's leader.
-    - `left()`: we have left the view. `adopted()`: the log is the one that the view starts with. `entered()`: the view begins.
-    - `placed(first, last)`: these entries have the place that the view started with.
+    - `merge(votes)`: returns the entries after the commit base with which our view starts, from exactly f+1 votes.
+    - `matched()`: returns the position up to which our log is known to be that of the last view's leader.
+    - `left()`: we have left the view. `adopted()`: the log is the one with which the view starts. `entered()`: the view begins.
+    - `placed(first, last)`: the view starts with these entries at these positions.
     - `committed(first, last)`: we lead, and a majority has these entries.
     """
 
@@ -61,11 +61,11 @@ class ViewEvents:
 class ViewChange(Part):
     """The part of a replica that moves it from view to view.
 
-    - `start_view`: what the last view that we entered started with; never changed. `start_last`, `start_hash`: the position where that
-      ends, and our hash there.
-    - `entered`: the leader's: who has entered the view.
-    - `joined`, `vote`: in a VIEW_CHANGE: who has left the lower views, and our own DoViewChange. `votes`, `merging`: the new leader's: all
-      of those, and the f+1 of them that are merged. `installing`: a StartView that waits for committed entries to arrive.
+    - `start_view`: the StartView of the last view that we entered. `start_last`, `start_hash`: its last position, and our hash there.
+    - `entered`: at the leader, the members that have entered the view.
+    - `joined`, `vote`: in status VIEW_CHANGE, the members that have left the lower views, and our own DoViewChange.
+    - `votes`, `merging`: at the new leader, all DoViewChanges, and the f+1 that are merged.
+    - `installing`: a StartView that waits for committed entries to arrive.
     - `attempts`: how many views in a row did not start.
 
     `entered` and `joined` map a member to the incarnation in which it spoke; see `Group.current_voters`.
@@ -117,14 +117,14 @@ class ViewChange(Part):
     # Replicas that have fallen behind
 
     def ask_for_start_view(self, source: Address, view: int) -> None:
-        """Ask a replica that is in a higher view for its StartView, but not at each of its messages."""
+        """Ask a replica that is in a higher view for its StartView, but not for each of its messages."""
         now = self.port.now_ns
         if now - self._last_asked_ns >= self._retransmit_ns:
             self._last_asked_ns = now
             self.port.send(source, GetStartView(self.group.incarnations, view))
 
     def offer_start_view(self, source: Address) -> None:
-        """Send a replica that has fallen behind what our view started with, if we have entered it."""
+        """Send our StartView to a replica that has fallen behind, if we have entered our view."""
         if self.group.status in IN_VIEW:
             self.port.send(source, self.start_view)
         else:
@@ -137,7 +137,7 @@ class ViewChange(Part):
     # Leaving a view: the part of every replica
 
     def start_next(self, reason: str) -> None:
-        """Start a view with the same leader, if that is in service."""
+        """Start the next view of the same leader, if that has not lost its state."""
         self.start(self.group.view + self.group.n, reason)
 
     def suspect_leader(self) -> None:
@@ -145,7 +145,7 @@ class ViewChange(Part):
         self.start(self.group.view + 1, "leader suspected")
 
     def start(self, view: int, reason: str) -> None:
-        """Leave the present view and try to start a higher one: `view`, or the first after it whose leader is in service."""
+        """Leave the present view and try to start `view`, or the first after it whose leader has not lost its state."""
         while self._lost_state(view % self.group.n):
             view += 1
         assert view > self.group.view
@@ -154,8 +154,8 @@ class ViewChange(Part):
     def join(self, view: int) -> None:
         """Try to start a higher view that another replica tries to start.
 
-        That replica believes the view's leader to be in service. If we do not, we join all the same: two replicas that skip each other's
-        views would go on for ever.
+        That replica believes the view's leader to be in service. Even if we do not, we join: otherwise two replicas could skip each other's
+        views for ever.
         """
         self._start(view, "joined")
 
@@ -169,7 +169,7 @@ class ViewChange(Part):
         self._vote_with_majority()
 
     def _leave(self, view: int) -> None:
-        """Be in a VIEW_CHANGE for a higher view, and forget what was under way. A transfer goes on: committed entries do not change."""
+        """Go to status VIEW_CHANGE for a higher view. Work in progress ends, except a transfer, since committed entries do not change."""
         group = self.group
         group.change_view(view)
         group.change_status(Status.VIEW_CHANGE)
@@ -184,13 +184,13 @@ class ViewChange(Part):
             self.port.persist(StartViewChange(group.incarnations, view))
 
     def on_start_view_change(self, source: Address, message: StartViewChange) -> None:
-        """Count who has left the lower views."""
+        """Count the members that have left the lower views."""
         assert self.group.status is Status.VIEW_CHANGE
         self.joined[source] = message.incarnations[source]
         self._vote_with_majority()
 
     def _vote_with_majority(self) -> None:
-        """Vote once a majority has left the lower views: then nothing can complete in them any more."""
+        """Vote once a majority has left the lower views: then no operation can complete in them any more."""
         group = self.group
         if self.vote is not None or not group.has_majority(self.joined):
             return
@@ -207,7 +207,7 @@ class ViewChange(Part):
         return DoViewChange(group.incarnations, group.view, group.last_normal_view, committed, summary, self.events.matched(), entries)
 
     def on_view_change_timer(self) -> None:
-        """Send again what should have led to the view by now."""
+        """Send our StartViewChange and our vote again."""
         group = self.group
         self.port.set_timer("view_change", self._retransmit_ns)
         group.send_to_peers(StartViewChange(group.incarnations, group.view))
@@ -215,7 +215,7 @@ class ViewChange(Part):
             self.port.send(group.leader, self.vote)
 
     def on_escalate_timer(self) -> None:
-        """The view did not start in time: try the next leader, but only with a majority, since we may be the one that is cut off."""
+        """The view did not start in time. Try the next one if a majority has left the lower views; if not, we may be cut off ourselves."""
         if self.group.has_majority(self.joined):
             self.attempts += 1
             self.start(self.group.view + 1, "the view did not start")
@@ -238,7 +238,7 @@ class ViewChange(Part):
         return self.group.current_voters({voter: vote.incarnations[voter] for voter, vote in votes.items()})
 
     def _merge_with_majority(self) -> None:
-        """Merge f+1 votes, our own included, once they are here."""
+        """Merge f+1 votes, our own included, once they have arrived."""
         index = self.group.index
         voters = self._current_votes(self.votes)
         if index in voters and len(voters) >= self.group.quorums.majority and self.merging is None:
@@ -253,7 +253,7 @@ class ViewChange(Part):
         assert len(self.merging) == group.quorums.majority
         self.merging[group.index] = self._make_vote()  # committed entries may have come since the first time
         if len(self._current_votes(self.merging)) < group.quorums.majority:
-            self.merging = None  # while we fetched, a voter lost its state
+            self.merging = None  # a voter lost its state while we fetched
             return self._merge_with_majority()
         voter, base, base_hash = commit_base(self.merging)
         if not self.state.is_committed_as(base, base_hash):
@@ -272,7 +272,7 @@ class ViewChange(Part):
         self.note_entered(source, message.incarnations[source])
 
     def note_entered(self, member: int, incarnation: int) -> None:
-        """With a majority in the view, all that it started with is committed."""
+        """Once a majority has entered the view, the log with which it started is committed."""
         group = self.group
         assert group.is_leader
         self.entered[member] = incarnation
@@ -286,7 +286,7 @@ class ViewChange(Part):
     # Entering a view
 
     def on_start_view(self, source: Address, message: StartView) -> None:
-        """Take over the log that the view starts with, once we have all that is committed before it."""
+        """Take over the log with which the view starts. First fetch the committed entries before it that we lack."""
         group = self.group
         if not group.in_service:
             if not self._admits_us(message):
@@ -297,7 +297,7 @@ class ViewChange(Part):
             self._leave(message.view)
         if self.installing is not None and self.installing.view == message.view:
             return group.ignore("the view is being entered")
-        self.port.cancel_timer("escalate")  # the view has started; that we are slow to enter it is no reason for another
+        self.port.cancel_timer("escalate")  # the view has started: do not start another only because we are slow to enter it
         self.installing = message
         return self._install(message, source)
 
@@ -317,7 +317,7 @@ class ViewChange(Part):
             self._merge()
 
     def _enter(self, start_view: StartView) -> None:
-        """Enter the view with its log; then answer the clients that wait for it, and append our own entries and what has been pending."""
+        """Enter the view with its log. Then answer waiting clients, and append our own other entries and the pending requests."""
         group, state = self.group, self.state
         self.transfer.end()
         self.transfer.adopt(start_view.commit_base, start_view.entries)
@@ -342,7 +342,7 @@ class ViewChange(Part):
             self.note_entered(group.index, group.incarnation)
 
     def _begin(self) -> None:
-        """Work in the view, whose log we have."""
+        """Begin the view's normal operation. Our log is the one with which it starts."""
         group, log, start_view = self.group, self.state.log, self.start_view
         self.startup.end()
         group.enter_view()
@@ -357,7 +357,7 @@ class ViewChange(Part):
     # Coming into service
 
     def enter_first(self) -> None:
-        """All members start for the first time: enter view 0, which admits no member that has lost its state since."""
+        """All members start for the first time: enter view 0. It does not admit a member that has lost its state since."""
         group = self.group
         first = tuple(incarnation if start_number(incarnation) == 1 else 0 for incarnation in group.incarnations)
         self.start_view = StartView(group.incarnations, 0, 0, EMPTY_HASH, (), first)
@@ -381,7 +381,7 @@ class ViewChange(Part):
         return [self.start_view, *left] if group.in_service else []
 
     def resume(self) -> bool:
-        """Be as when the last record was persisted: in the view, or trying to enter it. False if we have been in none."""
+        """Continue in the view that was persisted last, or try to enter it. False if there is none."""
         group = self.group
         if group.last_normal_view < 0:
             return False
@@ -393,9 +393,9 @@ class ViewChange(Part):
         return True
 
     def _lost_state(self, member: int) -> bool:
-        """Whether another member is known in an incarnation that our view does not admit: then it leads no view, and has no vote.
+        """Whether another member is known in an incarnation that our view does not admit. It has lost its state: it cannot lead or vote.
 
-        We have not lost ours: we know what we have promised, whatever incarnation we had to take to be heard.
+        False for this replica: it knows its promises, even if it had to take a new incarnation.
         """
         return member != self.group.index and self.group.incarnations[member] != self.start_view.admitted_incarnations[member]
 
@@ -404,7 +404,7 @@ class ViewChange(Part):
         return len(admitted) == group.n and admitted[group.index] == group.incarnation
 
     def on_recover(self, source: Address, message: Recover) -> None:
-        """Let a replica back in with the log of a view whose voters all knew that it lost its state; if ours is none, start one."""
+        """Let a replica take part again, with the log of a view whose voters all knew of its loss. If ours is no such view, start one."""
         if self._lost_state(source):
             self.start_next(f"replica {source} recovers")
         elif message.view < self.group.view:

@@ -18,11 +18,10 @@ logger = logging.getLogger("stretto.client")
 
 
 class ClientHost:
-    """A client node, with its sockets, on an event loop: what the client library and load generators stand on.
+    """A client node, with its sockets, on an event loop. The client library and load generators use it.
 
-    All methods are to be called in the loop's thread. `max_messages_per_datagram`: how many requests may share a datagram; as many as
-    fit by default; `send`: how datagrams are handed to the kernel. `node` is the protocol's own client, for those who want to call it
-    directly.
+    All methods must be called in the loop's thread. `max_messages_per_datagram`: how many requests may share a datagram, by default as many
+    as fit; `send`: passes datagrams to the kernel. `node` is the protocol's own client, which may also be called directly.
 
     Raises ConfigurationError if the sockets cannot be opened.
     """
@@ -51,7 +50,8 @@ class ClientHost:
         self.host.start(self.node)
 
     def call(self, operation: bytes, done: Done) -> None:
-        """Replicate an encoded operation; `done` gets its result, or the StrettoError that says what is known of it, exactly once.
+        """Replicate an encoded operation. `done` is called exactly once, with its result or with the StrettoError that says what is
+        certain.
 
         The request leaves at the end of this turn of the loop at the latest. Calls made from within `done` share its burst's datagrams.
         """

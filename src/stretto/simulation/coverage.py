@@ -1,4 +1,4 @@
-"""The coverage of a run: a cheap signature of the rare events that its nodes report, so that runs that reach something new can be kept."""
+"""The coverage of a run: a cheap signature of the rare events that its nodes report. Runs with new coverage can be kept."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NUMBERS = re.compile(r"\d+")
 
 
 class Coverage:
-    """Sees every report. `active` names the faults that are striking at the moment.
+    """Takes every report. `active` names the faults that are active at the moment.
 
-    - `events`: how often each kind of event was reported; an event's reason is part of its kind, without the numbers in it;
-    - `features`: what distinguishes runs: which event followed which, under which fault, and about how often.
+    - `events`: how often each kind of event was reported; the kind includes the event's reason, without the numbers in it;
+    - `features`: which event followed which, under which fault, and about how often. They distinguish runs.
     """
 
     def __init__(self, active: Callable[[], Iterable[str]]) -> None:

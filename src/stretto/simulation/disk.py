@@ -1,7 +1,7 @@
 """A disk in virtual time: writes take time, a crash tears writes in progress, and the disk may fill up, fail, or flip bits.
 
-Everything that a burst does with its files happens at one moment of virtual time, and is then *under way* for as long as it takes. If the
-machine crashes meanwhile, it comes to an end at a random point in between.
+All file operations of a burst happen at one moment of virtual time, and are then *in progress* for as long as they take. If the machine
+crashes meanwhile, they end at a random point.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Change: TypeAlias = Callable[[], None]
 
 
 class DiskTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long things take: `sync`, one sync or the replacing of a file; `compaction`, a checkpoint in the background."""
+    """How long operations take: `sync`, one sync or the replacement of a file; `compaction`, writing a checkpoint in the background."""
 
     sync: Delay = Delay("exponential", 50_000, 50_000)
     compaction: Delay = Delay("exponential", 1_000_000, 5_000_000)
 
 
 class _File:
-    """A file: what is in it, and how much of that is durable."""
+    """A file: its content, and how much of it is durable."""
 
     def __init__(self, content: bytes = b"") -> None:
         self.content = bytearray(content)
@@ -36,11 +36,11 @@ class _File:
 
 
 class Disk:
-    """The directory of one replica: `stretto.storage.files.Files` for its store, and what faults do to it.
+    """The directory of one replica: it implements `stretto.storage.files.Files` for the store, and can be struck by faults.
 
-    - `slowdown`: the factor by which everything takes longer; `full`: nothing more fits; `failing`: the next sync fails.
+    - `slowdown`: every operation takes this many times as long; `full`: writes fail; `failing`: the next sync fails.
 
-    `_undos` undo the operations in progress, the last first; `_removed` are files whose removal is not durable.
+    `_undos` undo the operations in progress, the last one first; `_removed` has files whose removal is not durable.
     """
 
     def __init__(self, place: str, times: DiskTimes, random: Random) -> None:
@@ -133,7 +133,7 @@ class Disk:
         self._undos.clear()
 
     def crash(self) -> None:
-        """The operations in progress stop. Any part of what was written and not synced remains; removed files may be there again."""
+        """Stop the operations in progress. Any part of the unsynced data may remain, and removed files may exist again."""
         for _ in range(self._random.randint(0, len(self._undos))):
             self._undos.pop()()
         self._undos.clear()
@@ -145,7 +145,7 @@ class Disk:
             self._tear(file)
 
     def _tear(self, file: _File) -> None:
-        """Keep nothing, all, a beginning, or any sectors of what was written since the last sync."""
+        """Of the data since the last sync, keep nothing, all, a beginning, or any sectors."""
         content, durable, random = file.content, file.durable, self._random
         kind = random.randrange(4)
         if kind == 3:
@@ -157,7 +157,7 @@ class Disk:
             del content[durable if kind == 0 else random.randint(durable, len(content)) :]
         file.durable = len(content)
 
-    # What only faults do
+    # For faults
 
     def keep_all(self) -> None:
         """Make durable everything that was written: only the process crashes, not the machine."""

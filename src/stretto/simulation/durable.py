@@ -1,4 +1,4 @@
-"""A machine with a disk: no message leaves it that rests on what is not on the disk yet."""
+"""A machine with a disk: no message leaves it before the records that it depends on are on the disk."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OpenStore: TypeAlias = Callable[[Disk], Store]
 
 
 class DurableMachine(Machine):
-    """After a burst in which its node persisted something, it is busy until that is on the disk, and sends only then.
+    """A machine with a disk. After a burst that persisted records, it is busy until they are on the disk, and sends only then.
 
-    If it crashes before that, the burst may be on the disk or not, and what it would have sent is lost. If its disk fails, it crashes.
+    If it crashes before that, the records may be on the disk or not, and the burst's messages are lost. If its disk fails, it crashes.
     """
 
     durable = True
@@ -32,7 +32,7 @@ class DurableMachine(Machine):
         self._store = self._open()
 
     def _open(self) -> Store:
-        """Open the store, which takes a part of the time that the machine is down."""
+        """Open the store. This takes no virtual time: it counts as a part of the time that the machine was down."""
         store = self._open_store(self.disk)
         self.disk.take_spent_ns()
         return store
@@ -49,7 +49,7 @@ class DurableMachine(Machine):
         return records
 
     def forget(self) -> None:
-        """Lose what is on the disk."""
+        """Lose everything on the disk."""
         self.disk.wipe()
         self.served = False
 
@@ -79,7 +79,7 @@ class DurableMachine(Machine):
         self._world.at(self._world.now_ns + spent + self.disk.take_spent_ns(), self._synced, self.hold(), compaction)
 
     def _synced(self, incarnation: int, compaction: Compaction | None) -> None:
-        """The burst is on the disk: what rests on it may be seen."""
+        """The burst's records are on the disk: send its messages."""
         if incarnation != self.incarnation:
             return
         self.disk.settle()
@@ -91,7 +91,7 @@ class DurableMachine(Machine):
         self.release(incarnation)
 
     def _compact(self, incarnation: int, compaction: Compaction) -> None:
-        """A thread beside the node has written the checkpoint."""
+        """The checkpoint has been written in the background."""
         if incarnation != self.incarnation:
             return
         try:

@@ -1,8 +1,8 @@
 """The packet-level model of a data centre as the network of a simulation, instead of plain links.
 
-Replicas and clients are hosts of a topology. Requests go as multicasts by the rules of a design, everything else from host to host;
-both meet the other traffic of the network in its queues, and lose packets where those are full. The cluster's own traffic has priority
-throughout if the design gives it to the multicasts.
+Replicas and clients are hosts of a topology. Requests are multicasts that follow the rules of a design; all other messages go from host to
+host. Both share the queues with the other traffic of the network, and lose packets if queues are full. If the design gives priority to
+multicasts, all traffic of the cluster has it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ PACKET_BYTES = 1_400
 """How much of a datagram one packet carries; a larger datagram arrives with its last packet."""
 
 OVERHEAD_BYTES = 66
-"""Ethernet, IP and UDP around that."""
+"""The headers of Ethernet, IP and UDP for one packet."""
 
 _PS_PER_NS = 1_000
 _FORGET_NS = 1_000_000_000
 
 
 class Fabric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What network: `topology` as in `stretto network` ("" means plain links, no network at all), the multicast `design` and its
+    """The settings of the network: `topology` as in `stretto network` ("" means plain links instead), the multicast `design` and its
     `merge` rule, the share of each link that other traffic takes (`load`), its bursts (`bursts`), and the mean jitter of hosts."""
 
     topology: str = ""
@@ -44,7 +44,7 @@ class Fabric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter_us: float = 0.0
 
     def validate(self) -> Fabric:
-        """This, if it makes sense. Raises ConfigurationError with the key and what would be right."""
+        """Check these settings and return them. Raises ConfigurationError with the key and what would be right."""
         if self.topology:
             named(self.topology)
         Design(self.design, self.merge)
@@ -55,7 +55,7 @@ class Fabric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Datagram:
-    """A datagram in flight: how many of its packets each receiver still lacks, and what happens when the last arrives."""
+    """A datagram in flight: how many of its packets each receiver still lacks, and the call when the last one arrives."""
 
     def __init__(self, leaves_ns: int, source: Address, packets: int, deliver: Deliver) -> None:
         self.leaves_ns = leaves_ns
@@ -71,7 +71,7 @@ class FabricNetwork:
     at_once = False
 
     def __init__(self, fabric: Fabric, replicas: Sequence[Address], clients: Sequence[Address], seed: int) -> None:
-        # The model needs numpy, which a simulation over plain links must not.
+        # The model needs numpy. A simulation over plain links must work without it.
         from stretto.network.model.live import LiveNetwork
         from stretto.network.model.run import Conditions
 
@@ -125,6 +125,6 @@ class FabricNetwork:
         self._sleep()
 
     def _forget(self, before_ns: int) -> None:
-        """No packet is in flight for that long: packets that have not arrived by now were dropped."""
+        """Forget datagrams that left before that time: no packet travels so long, so the packets that have not arrived were dropped."""
         while self._under_way and self._under_way[oldest := next(iter(self._under_way))].leaves_ns < before_ns:
             del self._under_way[oldest]

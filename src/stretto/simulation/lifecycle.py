@@ -1,7 +1,7 @@
 """Starts, crashes and incarnations of simulated replicas, and which replicas have lost their state.
 
-Protocols promise to survive that at most f replicas have lost their state at the same time, counting those that are gone for good and those
-that have not recovered yet. No fault may exceed that; `Lifecycle` keeps the count.
+Protocols tolerate that at most f replicas have lost their state at the same time, including those that crashed for good and those that have
+not recovered yet. Faults must not exceed this; `Lifecycle` keeps the count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BOOTSTRAPPING = "bootstrapping"
 """The status, in its metrics, of a replica in its first incarnation until it is in service."""
 
 Begin = Callable[[Machine, Start, bool], None]
-"""Builds the node of a replica's next incarnation, and says whether that incarnation has kept its state."""
+"""Builds the node of a replica's next incarnation. The last argument: whether that incarnation has kept its state."""
 
 
 def status_of(machine: Machine) -> str | None:
@@ -74,24 +74,24 @@ class Lifecycle:
         return [machine for machine in self.running() if len(lost) < self.max_lost or machine.address in lost]
 
     def may_crash(self) -> list[Machine]:
-        """The running replicas that may crash now: they would keep their state, or it may be lost."""
+        """The running replicas that may crash now: those that would keep their state, and those that may lose it."""
         expendable = self.may_lose_state()
         return [machine for machine in self.running() if machine.served or machine in expendable]
 
     def may_crash_later(self) -> list[Machine]:
-        """The running replicas that may crash at any later time too, even all of them at once: no further state would be lost."""
+        """The running replicas that may also crash at any later time, even all at once: none of them would lose its state."""
         lost = self.lost_state()
         return [machine for machine in self.running() if machine.served or machine.address in lost]
 
-    # What happens to them
+    # Crashes and starts
 
     def crash(self, machine: Machine) -> None:
         """Crash a running replica."""
-        self.lost_state()  # to notice if it had recovered
+        self.lost_state()  # to note whether the replica has recovered
         machine.crash()
 
     def lose_state(self, machine: Machine) -> None:
-        """Record that what a replica that is down had on its disk is gone or damaged."""
+        """Record that the data on the disk of a replica that is down is gone or damaged."""
         self._lost.add(machine.address)
 
     def crash_for_good(self, machine: Machine) -> None:
@@ -101,7 +101,7 @@ class Lifecycle:
         self._gone.add(machine.address)
 
     def restart(self, machine: Machine) -> None:
-        """Start a replica's next incarnation with what its disk has, unless it is running, or is gone for good, or its disk fails."""
+        """Start a replica's next incarnation from its disk, unless it is running, has crashed for good, or its disk fails."""
         if not machine.crashed or machine.address in self._gone:
             return
         try:
@@ -117,9 +117,9 @@ class Lifecycle:
         self._begin(machine, Start(records=records), kept_state)
 
     def bootstrap_mistakenly(self, machine: Machine) -> None:
-        """Start a replica that lost its state as if for the first time. It should stop when it hears that it is not; see `refused`.
+        """Start a replica that lost its state as if for the first time. It must stop when it learns that this is wrong; see `refused`.
 
-        A replica that has been in service meanwhile starts as it should: with its records on the disk, this is not a first start.
+        If it has been in service meanwhile, it starts correctly: it has records on its disk, so this is no first start.
         """
         if machine.served:
             return self.restart(machine)
@@ -132,7 +132,7 @@ class Lifecycle:
         return self._begin(machine, BOOTSTRAP, False)
 
     def refused(self, address: Address) -> bool:
-        """Called when a replica has stopped itself: whether it had been bootstrapped by mistake, and so had to."""
+        """Called when a replica has stopped itself. Returns whether it had been bootstrapped by mistake, and so had to stop."""
         if address not in self._mistaken:
             return False
         self._mistaken.discard(address)

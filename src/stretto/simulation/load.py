@@ -1,4 +1,4 @@
-"""Callers in virtual time: each makes one call at a time, and the next when that has ended."""
+"""Callers in virtual time: each makes one call at a time, and the next one when that has ended."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def short_bytes(random: Random) -> bytes:
 class ClosedLoop:
     """`sessions` callers, spread evenly over the client nodes.
 
-    Parameters: `think_ns`, the mean pause between a return and the caller's next call; `observer`, which sees every call and return, if
-    there is one. Callers' clocks are wrong by up to 50 ms, each client's by a constant, and no two calls have the same time.
+    Parameters: `think_ns`, the mean pause between a return and the caller's next call; `observer`, which sees every call and return, or
+    None. Each client's clock is wrong by a constant of up to 50 ms. No two calls have the same time.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class ClosedLoop:
         self._persistent = False
 
     def begin(self, operations: int) -> None:
-        """Let all callers call until that many calls were made. The world stops when the last has ended."""
+        """Let all callers make calls until that many were made. The world stops when the last call has ended."""
         self._left = operations
         for process, machine in self._callers:
             self._call_soon(process, machine)
 
     def begin_afresh(self) -> None:
-        """Let each caller call until it gets a result, once. The world stops when the last has."""
+        """Let each caller make calls until one gets a result. The world stops when all callers have one."""
         self._persistent = True
         self.begin(len(self._callers))
 

@@ -7,7 +7,7 @@ from stretto.simulation.world import Machine
 
 
 class MeteredMachine:
-    """A replicated state machine. Each execution is charged to the machine that it runs on."""
+    """A replicated state machine that charges each execution to the machine on which it runs."""
 
     def __init__(self, machine: StateMachine, host: Machine) -> None:
         self._execute = machine.execute

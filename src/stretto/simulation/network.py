@@ -20,7 +20,7 @@ Deliver: TypeAlias = Callable[[Address, int], None]
 
 
 class Network(Protocol):
-    """Decides when a datagram arrives, and where it does not. `at_once`: whether it knows as soon as the datagram leaves."""
+    """Decides when and where a datagram arrives. `at_once`: whether the network knows this as soon as the datagram leaves."""
 
     at_once: bool
 
@@ -33,12 +33,12 @@ class Network(Protocol):
 
 
 class Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A distribution of delays: `base_ns`, and on top of it something random whose mean (lognormal: median) is about `spread_ns`.
+    """A distribution of delays: `base_ns`, plus a random time whose mean (lognormal: median) is about `spread_ns`.
 
-    - `constant`: the sum of the two, always;
+    - `constant`: always the sum of the two;
     - `uniform`: from `base_ns` to `base_ns` + 2 x `spread_ns`;
     - `exponential`: a long tail;
-    - `lognormal`: a longer one, `sigma` being the deviation of the logarithm.
+    - `lognormal`: a longer tail; `sigma` is the deviation of the logarithm.
     """
 
     kind: Literal["constant", "uniform", "exponential", "lognormal"] = "uniform"
@@ -47,7 +47,7 @@ class Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sigma: float = 1.0
 
     def sampler(self, random: Random) -> Callable[[], int]:
-        """What draws from the distribution."""
+        """A function that draws from the distribution."""
         base, spread, sigma = self.base_ns, self.spread_ns, self.sigma
         draw = random.random
         if self.kind == "constant" or spread == 0:
@@ -66,10 +66,10 @@ class Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long datagrams travel: `transit`, drawn once a datagram, and `skew`, drawn once a copy.
 
-    The copies of a multicast share the first and differ by the second. So the ratio of `skew` to the time between two multicasts decides
-    how often replicas disagree on their order.
+    The copies of a multicast have the same transit time and differ by the skew. So the ratio of `skew` to the time between two multicasts
+    decides how often replicas receive them in different orders.
 
-    Other disturbances of a copy, at a constant rate (unlike faults, which strike and heal):
+    Other disturbances of a copy have a constant rate (unlike faults, which strike and heal):
 
     - `loss`: the probability that it does not arrive, of multicasts and of everything else;
     - `reorder`: the probability that a copy of a multicast is delayed, independently of other copies, so that later ones overtake it;
@@ -89,11 +89,11 @@ class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def disturbed(self) -> bool:
-        """Whether anything may happen to a copy."""
+        """Whether copies may be lost or delayed."""
         return bool(self.loss or self.reorder)
 
     def validate(self) -> Links:
-        """These, if they make sense. Raises ConfigurationError with the key and what would be right."""
+        """Check these links and return them. Raises ConfigurationError with the key and what would be right."""
         for name in ("loss", "reorder"):
             if not 0 <= (probability := getattr(self, name)) <= 1:
                 raise ConfigurationError(f"{probability} is not a probability; 0 to 1", key=f"links.{name}")
@@ -112,7 +112,7 @@ class DirectNetwork:
         self._others = {member: tuple(other for other in group if other != member) for member in group}
 
     def carry(self, leaves_ns: int, source: Address, destination: Address, size: int, deliver: Deliver) -> None:
-        """See `Network`. All is known at once."""
+        """See `Network`. Every arrival is known at once."""
         skew = self._skew
         sent = leaves_ns + self._transit()
         for receiver in self._others.get(source, self._group) if destination == GROUP else (destination,):
@@ -120,8 +120,7 @@ class DirectNetwork:
 
 
 class DisturbedNetwork:
-    """A network with the `loss` and `reorder` of `links`, always or in bad spells, which does not draw from the random source of the
-    underlying network."""
+    """A network with the `loss` and `reorder` of `links`, always or in spells. It has its own random source."""
 
     def __init__(self, network: Network, links: Links, random: Random) -> None:
         self.at_once = network.at_once

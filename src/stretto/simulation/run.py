@@ -1,4 +1,4 @@
-"""One run: safety under faults; then, when all faults are healed, liveness."""
+"""One run: it checks safety under faults and then, when all faults are healed, liveness."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _POLL_NS = 1_000_000
 _EVENTS_AT_LEAST = 5_000_000
 _EVENTS_PER_OPERATION = 2_000
 _CONFIGURATIONS = 100_000
-"""How far the search for a linearization goes: a few seconds at most."""
+"""The limit of the search for a linearization: it takes a few seconds at most."""
 
 
 class FoundViolation(msgspec.Struct, frozen=True):
-    """What went wrong, when in virtual time, and the command that repeats it."""
+    """A violation, when it was found in virtual time, and the command that repeats the run."""
 
     kind: str
     description: str
@@ -67,13 +67,13 @@ class Percentiles(msgspec.Struct, frozen=True):
 class SimulationResult(msgspec.Struct, frozen=True):
     """The result of a run. Times are virtual. Throughput and latency are of the time until the faults were healed.
 
-    - `operations`: calls that had a result by then; `failures`: those that had none, by the name of the error;
-    - `settled_ms`: how long everything took to complete after that; None if it did not;
+    - `operations`: calls that had a result by then; `failures`: calls that failed, by the name of the error;
+    - `settled_ms`: how long it took until everything was complete after that; None if it did not complete;
     - `messages_delivered`, `datagrams_delivered`: over all nodes and the whole run;
-    - `view_changes`, `reconciliations`: the most that any replica counted; `rolled_back_operations`: all replicas together;
-    - `crashed`: the replicas that are down at the end; `restarts`: how often one restarted, `recoveries`: how many of these had lost
-      their state and came back into service;
-    - `struck`: how often each fault did; `events`: how often nodes reported what; `features`: see `stretto.simulation.coverage`;
+    - `view_changes`, `reconciliations`: the highest count of any replica; `rolled_back_operations`: the sum over all replicas;
+    - `crashed`: the replicas that are down at the end; `restarts`: how often replicas restarted; `recoveries`: how many of these restarts
+      were with lost state and came back into service;
+    - `struck`: how often each fault struck; `events`: how often nodes reported each event; `features`: see `stretto.simulation.coverage`;
     - `history`: the verdict of the linearizability checker, which may be "unknown"; None if it was not asked;
     - `metrics`: the metrics of each replica, by index.
     """
@@ -129,7 +129,7 @@ class Simulation:
         if spec.links.disturbed:
             plain = DisturbedNetwork(plain, spec.links, Random(f"{seed}/disturbance"))
         network = FaultyNetwork(plain)
-        # A network with queues must know the size of packets.
+        # A network with queues needs the sizes of packets.
         codec = Codec(protocol.message_types) if spec.checks or fabric else None
         self.world = World(network if spec.faults else plain, group, codec, trace)
         if fabric is not None:
@@ -242,7 +242,7 @@ class Simulation:
     # Building and watching
 
     def _crash_for_good(self, machine: Machine, _: Any) -> None:
-        """Stop a replica that is to be dead, as soon as no other replica waits for its start, and its state may be lost."""
+        """Stop one of the `dead` replicas, as soon as no other replica waits for its start and the loss of its state is allowed."""
         if self.lifecycle.bootstrapping() or machine not in self.lifecycle.may_lose_state():
             self.world.at(self.world.now_ns + _POLL_NS, self._crash_for_good, machine)
         else:
@@ -291,7 +291,7 @@ class Simulation:
         self._faults.noticed()
         if event == "stopped" and not self.lifecycle.refused(address):
             raise Violation("node stopped", f"replica {address} says: {details['reason']}")
-        if event == "stopped":  # its operator had started it by mistake, and now starts it properly
+        if event == "stopped":  # it was bootstrapped by mistake, and is now started properly
             self.world.at(self.world.now_ns + _POLL_NS, self._start_properly, self._replicas[address])
 
     def _start_properly(self, machine: Machine, _: Any) -> None:
@@ -348,7 +348,7 @@ class Simulation:
 
 
 def percentiles(latencies_ns: list[int]) -> Percentiles | None:
-    """The percentiles of latencies, each being one that was measured; None of none."""
+    """The percentiles of latencies; each is a measured value. None if there are no latencies."""
     if not latencies_ns:
         return None
     ordered = sorted(latencies_ns)
@@ -367,9 +367,10 @@ def simulate(
     trace: Tracer | None = None,
     model: Model | None = None,
 ) -> SimulationResult:
-    """Run `spec` with the nodes of `protocol`. The same arguments give the same result, and the same trace to the byte.
+    """Run `spec` with the nodes of `protocol`. The same arguments give the same result, and byte by byte the same trace.
 
-    Parameters: `machine`, which makes the replicated state machine; `workload`, which draws operations for it; `trace`, where records go;
-    `model`, by which the history is checked in the end, if there are checks and a model. Violations do not raise: they are in the result.
+    Parameters: `machine`, which makes the replicated state machine; `workload`, which draws operations for it; `trace`, which takes trace
+    records; `model`, with which the history is checked at the end if the specification asks for checks. A violation is not raised: it is
+    in the result.
     """
     return Simulation(spec, protocol, machine, workload, trace, model).run()

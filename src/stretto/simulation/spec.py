@@ -1,4 +1,4 @@
-"""The specification of a run as plain data: it can be stored, and printed as a command line."""
+"""The specification of a run as plain data, which can be stored and printed as a command line."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ _TABLES = ("timeouts", "limits", "links", "fabric", "costs", "client_costs", "se
 
 
 class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One run: the nodes, the load, the faults, and the seed that decides the rest.
+    """One run: the nodes, the load, the faults, and the seed that decides everything else.
 
     - `protocol`, `service`: names, as in a cluster's configuration;
     - `replicas`, `clients`: how many nodes of each; `sessions`: how many calls are outstanding, over all clients;
-    - `operations`: how many calls are made in all; `keys`: how many keys they are about, if the service has keys; `think_ns`: the mean
+    - `operations`: how many calls are made in all; `keys`: how many different keys they use, if the service has keys; `think_ns`: the mean
       time between a return and the next call of that session;
     - `durability`: as in a cluster's configuration; with "disk", each replica has a disk, which faults can strike too;
-    - `dead`: how many replicas, the last ones, stop for good when all have come into service; `slow_ns`: how much longer the last one
-      of the others takes for each burst;
+    - `dead`: how many replicas, the last ones, stop for good when all have come into service; `slow_ns`: additional time for each burst of
+      the last of the others;
     - `sequencers`: how many nodes number the requests, for a protocol that has sequencers;
-    - `faults`: names from `stretto.simulation.faults.FAULTS`; `strengths`: their strengths, where these are not the usual ones;
-    - `fault_ns`: faults are healed after this virtual time, if the operations have not ended before; `settle_ns`: how much
-      virtual time every call then has to complete;
+    - `faults`: names from `stretto.simulation.faults.FAULTS`; `strengths`: their strengths, if not the usual ones;
+    - `fault_ns`: faults are healed after this virtual time, or when the operations have ended; `settle_ns`: the virtual time in which
+      every call must then complete;
     - `checks`: observe every step. Messages are then encoded and decoded too, so that nodes share no object;
-    - `timeouts`, `limits`: the configuration; `costs`, `client_costs`, `sequencer_costs`: what machines of replicas, clients and
-      sequencers spend;
+    - `timeouts`, `limits`: the configuration; `costs`, `client_costs`, `sequencer_costs`: the costs of replicas, clients and sequencers;
     - `disk`: the times of a replica's disk, if it has one;
     - `links`: delays, loss and reordering; or `fabric`: a data-centre network instead of the delays, if it names a topology.
     """
@@ -82,7 +81,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.strengths.get(fault, Strength())
 
     def validate(self) -> SimulationSpec:
-        """This specification, if it makes sense. Raises ConfigurationError with the key and what would be right."""
+        """Check this specification and return it. Raises ConfigurationError with the key and what would be right."""
         for name in ("replicas", "clients", "sessions", "operations", "keys", "fault_ns", "settle_ns"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{getattr(self, name)} is too small; 1 or more", key=name)
@@ -140,7 +139,7 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return settings
 
     def with_settings(self, settings: dict[str, str]) -> SimulationSpec:
-        """The same with some settings changed: dotted name to new value, as `--set` has them. Raises ConfigurationError."""
+        """A copy with some settings changed: dotted name to new value, as with `--set`. Raises ConfigurationError."""
         known = dict(self._settings())
         tree: dict[str, Any] = msgspec.to_builtins(self)
         for name, text in settings.items():

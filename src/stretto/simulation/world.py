@@ -1,10 +1,10 @@
 """The host of nodes in virtual time: a heap of events, and a machine for each node.
 
-A machine is a single server. Input that arrives while it works is queued; when it is free again it takes a burst from the queue, and the
-messages that its node sends to one destination during a burst share datagrams. So load makes every operation cheaper, as in reality. With
-costs of zero it is free at once, and a burst is one datagram.
+A machine is a single server. Input that arrives while it works is queued. When it is free again, it takes a burst from the queue, and the
+messages that its node sends to one destination during a burst share datagrams. So load makes every operation cheaper, as on real machines.
+With costs of zero, a machine is free at once, and a burst is one datagram.
 
-Everything that happens is decided by the order of the heap, (time, sequence number), and by seeded randomness.
+The order of the heap, (time, sequence number), and seeded randomness decide everything that happens.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Step: TypeAlias = Callable[[Any, Any], int]
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a machine spends, in nanoseconds of its one processor, and the sizes that go with it.
+    """The costs of a machine, in nanoseconds of its one processor, and its sizes.
 
-    - `receive_datagram_ns`, `receive_message_ns`: for a datagram, and for each message in it, which is decoded and handled;
-    - `send_datagram_ns`, `send_message_ns`: the same for what leaves; a multicast is one datagram;
-    - `execute_ns`: for each operation that the replicated state machine executes, a second time after a rollback included;
+    - `receive_datagram_ns`, `receive_message_ns`: for each datagram, and for decoding and handling each message in it;
+    - `send_datagram_ns`, `send_message_ns`: the same for sending; a multicast is one datagram;
+    - `execute_ns`: for each execution of an operation, also when it is executed again after a rollback;
     - `burst_ns`: for each burst: waking up, and asking the sockets for input. What arrives meanwhile belongs to the burst;
-    - `burst`: how many datagrams it takes at once;
+    - `burst`: how many datagrams a burst may take;
     - `datagram_messages`: how many messages fit one datagram;
     - `queue`: the length of the queue, due timers included; a datagram that arrives at a full queue is lost.
     """
@@ -54,7 +54,7 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Codec:
-    """Messages to bytes and back. In a world that has one, nodes share no object, and datagrams have sizes."""
+    """Encodes and decodes messages. In a world with a codec, nodes share no object, and datagrams have sizes."""
 
     def __init__(self, message_types: tuple[type[Message], ...]) -> None:
         self.encode = msgspec.msgpack.Encoder().encode
@@ -64,10 +64,10 @@ class Codec:
 class World:
     """Virtual time, the machines in it, and what connects them.
 
-    Parameters: `network`, what carries datagrams; `group`, the addresses of the replicas; `codec`, which encodes and decodes all
-    messages, if there is one; `tracer`, which gets the trace records, if any. Callbacks may be set: `watch`, after every step of a node;
-    `watch_disk`, when a burst of a machine with a disk is over and its records are on the disk; `on_report`, with the address, event and
-    details of every report.
+    Parameters: `network`, which carries datagrams; `group`, the addresses of the replicas; `codec`, which encodes and decodes all messages,
+    or None; `tracer`, which gets the trace records, or None. Callbacks may be set: `watch`, after every step of a node; `watch_disk`, when
+    a burst of a machine with a disk is over and its records are on the disk; `on_report`, with the address, event and details of every
+    report.
     """
 
     def __init__(self, network: Network, group: Sequence[Address], codec: Codec | None = None, tracer: Tracer | None = None) -> None:
@@ -101,7 +101,7 @@ class World:
     def run(self, until_ns: int, max_events: int) -> bool:
         """Let time pass until `stop` is called (returns True) or until that time (False).
 
-        Raises Violation if that takes more than `max_events`: then nodes send without end.
+        Raises Violation if that takes more than `max_events` events: then nodes send without end.
         """
         heap = self._heap
         self._stopped = False
@@ -147,17 +147,16 @@ class World:
 class Machine:
     """One node, its input queue, and the port through which it acts.
 
-    A machine that has crashed may `start` again, with a new node: that is its next incarnation. It keeps nothing of the one
-    before except the time on its clock.
+    A machine that has crashed may `start` again with a new node, its next incarnation. It keeps only the time of its clock.
 
-    Invariants: while `_holds` is 0 nothing waits; `_deadlines` has the timers that are set, `_wakeups` the time of the event that the heap
-    has for a timer (a timer that is set again and again keeps its first event, which then looks at the deadline).
+    Invariants: while `_holds` is 0, nothing waits; `_deadlines` has the timers that are set; `_wakeups` has the time of each timer's event
+    in the heap. (A timer that is set again keeps its first event, which then compares with the deadline.)
     """
 
     durable = False
 
     served = False
-    """Whether its disk shows that it was in service."""
+    """Whether the disk shows that the replica has been in service."""
 
     def __init__(self, world: World, address: Address, costs: Costs, random: Random) -> None:
         self.address = address
@@ -201,7 +200,7 @@ class Machine:
         self._finish(0)
 
     def submit(self, action: Action, first: Any = None, second: Any = None) -> None:
-        """Call `action(first, second)` as a step of the node: when the machine is free, and what it sends leaves then."""
+        """Call `action(first, second)` as a step of the node when the machine is free. Its messages are sent after that step."""
         self._enqueue(self._run, action, (first, second))
 
     def hold(self) -> int:
@@ -217,7 +216,7 @@ class Machine:
         self._go_on()
 
     def crash(self) -> None:
-        """End this incarnation: everything that waits is lost, and so is everything that arrives before the next start."""
+        """End this incarnation: queued input is lost, and so is everything that arrives before the next start."""
         self.crashed = True
         self.incarnation += 1
         self._holds = 1
@@ -229,19 +228,19 @@ class Machine:
         self._at_burst_end.clear()
 
     def recall(self) -> Sequence[Message]:
-        """The records that earlier incarnations left: none."""
+        """The records that earlier incarnations persisted: none."""
         return ()
 
     def forget(self) -> None:
-        """Lose that."""
+        """Lose these records."""
 
     def set_clock_rate(self, rate: float) -> None:
-        """From now on, let the node's clock run `rate` times as fast as time passes. Timers that are set already keep their time."""
+        """Let the node's clock run at `rate` times the speed of virtual time from now on. Timers that are set already keep their time."""
         self._clock_set_ns = self._world.now_ns, self.now_ns
         self._clock_rate = rate
 
     def arrive(self, source: Address, messages: list[Message]) -> None:
-        """A datagram is there."""
+        """A datagram arrives."""
         if not self._holds:
             self._perform(self._receive, source, messages)
         elif len(self._queue) < self._room:
@@ -297,10 +296,10 @@ class Machine:
         self._deadlines.pop(name, None)
 
     def persist(self, record: Message) -> None:
-        """Nothing: this machine has no disk."""
+        """Do nothing: this machine has no disk."""
 
     def compact(self, records: Sequence[Message]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def stop(self, reason: str) -> None:
         """See `stretto.core.node.Port`. The incarnation ends with a report."""
@@ -328,7 +327,7 @@ class Machine:
             self._perform(action, first, second)
 
     def _perform(self, action: Step, first: Any, second: Any) -> None:
-        """Start a burst at a machine that is free; or do all of it, if a burst has no fixed cost."""
+        """Start a burst at a machine that is free. If bursts have no fixed cost, complete it at once."""
         if self._costs.burst_ns:
             self._queue.append((action, first, second))
             self._wake_up()
@@ -377,9 +376,9 @@ class Machine:
         self._finish(spent)
 
     def _finish(self, spent: int) -> None:
-        """The end of a burst: send, and be busy for as long as it all takes."""
+        """The end of a burst: send its messages, and stay busy for the time that the whole burst takes."""
         if self.crashed:
-            self._outbox.clear()  # the node has stopped, and may have gone on to send before it returned
+            self._outbox.clear()  # the node has stopped itself, and may have sent more before it returned
             return
         if self._outbox:
             spent = self._flush(spent)
@@ -387,7 +386,7 @@ class Machine:
             self._world.at(self._world.now_ns + spent, self.release, self.hold())
 
     def _flush(self, spent: int) -> int:
-        """Send the messages of the burst, from `spent` nanoseconds from now on. Returns when that is done."""
+        """Send the messages of the burst, beginning `spent` nanoseconds from now. Returns when the last one has been sent."""
         outbox, self._outbox = self._outbox, {}
         costs = self._costs
         limit = costs.datagram_messages

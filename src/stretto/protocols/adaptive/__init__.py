@@ -1,6 +1,6 @@
-"""Adaptive Speculative Paxos: the two message delays of Speculative Paxos, and a slow path inside the view when replicas differ or die.
+"""Adaptive Speculative Paxos: the two message delays of Speculative Paxos, and a slow path within the view if replicas differ or fail.
 
-The fast path is that of Ports et al., NSDI 2015; the slow one has the shape of that of Nezha (Geng et al., VLDB 2023)."""
+The fast path is that of Ports et al., NSDI 2015; the slow path resembles that of Nezha (Geng et al., VLDB 2023)."""
 
 from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.adaptive.client import AdaptiveClient

@@ -1,7 +1,7 @@
 """The client of Adaptive Speculative Paxos.
 
-A call is done with a superquorum of equal answers, the leader's among them; or with f+1 equal ones that are matched, as the leader's
-always is; or with one that is committed.
+A call completes with a superquorum of equal answers that includes the leader's; with f+1 equal answers that are matched (the leader's
+always is); or with one answer that is committed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from stretto.replication.quorums import Quorums
 class ReplyTally:
     """The answers to one request in the highest view that has answered: the latest of each replica.
 
-    As long as all agree, which is nearly always, sets of replicas are the bits of numbers: `voters`, and those that have `matched`. When
-    two differ, `others` has the places of those that are not at (`position`, `hash`), which becomes the leader's as soon as that is known.
+    `voters` and `matched` are sets of replicas, as the bits of numbers: those that have answered with (`position`, `hash`), and those of
+    them whose answer is matched. Nearly always, all answers agree. When two differ, `others` has the answers of all other replicas, and
+    (`position`, `hash`) becomes the leader's as soon as its answer has come.
     """
 
     __slots__ = ("hash", "matched", "others", "position", "view", "voters")
@@ -36,7 +37,7 @@ class ReplyTally:
         """Count an answer of the tally's view."""
         bit = 1 << source
         if self.others is not None and source in self.others and self.others[source][2] > answer.level:
-            return  # it was sent before the one that matched another place
+            return  # it was sent before the replica matched another position
         if answer.hash == self.hash and answer.position == self.position:
             self.voters |= bit
             if answer.level >= MATCHED:
@@ -45,7 +46,7 @@ class ReplyTally:
                 self.others.pop(source, None)
             return
         if self.matched & bit and answer.level < MATCHED:
-            return  # it was sent before the one that matched
+            return  # it was sent before the replica's matched answer
         if self.others is None:
             self.others = {}
         if source == leader:
@@ -57,7 +58,7 @@ class ReplyTally:
             self.others[source] = (answer.position, answer.hash, answer.level)
 
     def _follow(self, answer: AdaptiveReply) -> None:
-        """The leader's place is another than that of those so far, and only it can win."""
+        """The leader's answer differs from `position` and `hash`: take them from it, since only they can win, and count again."""
         assert self.others is not None
         former = (self.position, self.hash)
         places = dict(self.others)
@@ -81,9 +82,9 @@ class ReplyTally:
 
 
 class AdaptiveClient(SessionClient):
-    """Multicasts requests, and tells the leader when answers cannot agree any more: then only its log helps.
+    """Multicasts requests, and reports a conflict to the leader when the answers can no longer agree: then only the leader's log decides.
 
-    As long as the leader says so, and for one interval more, requests go to it alone; `_view` is the view in which it last did.
+    While the leader sets `leader_only`, and for one interval more, requests go only to it; `_view` is the view in which it last did so.
     """
 
     new_tally = ReplyTally
@@ -98,7 +99,7 @@ class AdaptiveClient(SessionClient):
         self._conflicts = 0
 
     def transmit(self, call: Call) -> None:
-        """To all replicas, in the order that the network gives; or first to the leader, if it has said so."""
+        """Send to all replicas, in the network's order. If the leader has set `leader_only`, send first only to it."""
         if call.backoff == 1 and self._sends_to_leader_only:
             self.port.send(self._view % self.n, call.request)
         else:
@@ -124,7 +125,7 @@ class AdaptiveClient(SessionClient):
 
     def _decide(self, call: Call, tally: ReplyTally, leader: Address, message: AdaptiveReply) -> None:
         quorums, leader_bit = self._quorums, 1 << leader
-        # The leader's log confirms itself.
+        # The leader's answer counts as matched.
         has_leader = tally.voters & leader_bit
         if (tally.matched | has_leader).bit_count() >= quorums.majority or (has_leader and tally.voters.bit_count() >= quorums.superquorum):
             self.finish(call, message.result)
@@ -133,14 +134,14 @@ class AdaptiveClient(SessionClient):
             self._report_conflict(tally)
 
     def _report_conflict(self, tally: ReplyTally) -> None:
-        """Many calls are lost at once when one is: say it once a view and tick."""
+        """Report once per view and tick: when the answers to one call cannot agree, those to many others cannot either."""
         if tally.view > self._reported_view:
             self._reported_view = tally.view
             self._conflicts += 1
             self.port.send(tally.view % self.n, Conflict(tally.view, tally.position))
 
     def on_timer(self, name: str) -> None:
-        """Each tick, conflicts of the same view may be told again."""
+        """After a tick, conflicts of the same view may be reported again."""
         self._reported_view = -1
         super().on_timer(name)
 

@@ -1,4 +1,4 @@
-"""The messages of Adaptive Speculative Paxos, beside those that other protocols have too."""
+"""The messages of Adaptive Speculative Paxos, besides those of `stretto.replication.messages`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from stretto.replication.group import NORMAL
 from stretto.replication.messages import LEADER_LOG_MESSAGES, PEER_MESSAGES, Position, Request, View
 
 SPECULATIVE, MATCHED, COMMITTED = range(3)
-"""What an answer says of the place of a request: it may change; it is the leader's in this view; it is final."""
+"""What is known of a request's position: it may change; it is the leader's, so it stays in this view; it is final."""
 
 
 class AdaptiveReply(Message, frozen=True, array_like=True, tag=32, gc=False):
-    """Every replica to a client, at once when it has executed a request, and again when more is known of its place.
+    """Each replica to the client, as soon as it has executed a request, and again when more is known of the request's position.
 
-    `view` is the replica's view as it answers; `position` and `hash`, where the request stands in its log; `result` is None if the replicas
-    do not have the session. `level`: SPECULATIVE, CONFIRMED or COMMITTED. `leader_only`, the leader's alone to say: it sends its log to
-    the others all the time, so send requests to it and nobody else.
+    - `view`: the replica's view; `position`, `hash`: the request's position in its log, and the hash there;
+    - `result`: None if the replicas do not have the session;
+    - `level`: SPECULATIVE, MATCHED or COMMITTED;
+    - `leader_only`, set only by the leader: it is on the slow path, so send requests only to it.
     """
 
     view: View
@@ -34,7 +35,7 @@ class AdaptiveReply(Message, frozen=True, array_like=True, tag=32, gc=False):
 
 
 class Conflict(Message, frozen=True, array_like=True, tag=33, gc=False):
-    """A client to the leader of `view`: the answers to the request at this position of your log cannot agree any more."""
+    """A client to the leader of `view`: the answers to the request at this position of your log can no longer agree."""
 
     view: View
     position: Position

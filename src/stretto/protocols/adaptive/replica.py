@@ -5,19 +5,20 @@ Fast path, as in Speculative Paxos: two message delays, if replicas receive in o
     client          r0 (leader)     r1              r2
       |---Request---->|-------------->|-------------->|   (one multicast)  append, execute
       |<--------------|<--------------|<--------------|   AdaptiveReply(view, position, hash, result)
-      done, with a superquorum of equal answers, the leader's among them
+      done, with a superquorum of equal answers, including the leader's
 
-Slow path, inside the view: requests go to the leader, which sends its log, and followers take it over.
+Slow path, within the view: requests go to the leader, which sends its log, and followers take it over.
 
       |---Request---->|----Prepare--->|-------------->|   roll back to the first difference, execute
-      |<--------------|<--------------|<--------------|   AdaptiveReply, the followers' matched
+      |<--------------|<--------------|<--------------|   AdaptiveReply, level MATCHED
       done, with f+1 equal answers that are matched; the leader's always is
 
-While followers have the leader's log by themselves, it says only now and then how far they should be (`Heartbeat`), and matching costs
-nothing. When they have not, or a replica is missing, `SlowPath` sends the log, until that has not been needed for a while.
+While the followers have the leader's log anyway, the leader only announces its position now and then (`Heartbeat`), and matching costs
+almost nothing. When they do not, or a replica does not respond, `SlowPath` sends the log until that has not been needed for a while.
 
-The leader's log only grows in its view, and every quorum includes the leader. So what has completed stands in its log, and survives it, as
-f+1 replicas have matched it, or ⌈f/2⌉+1 of any f+1 have it (`merge_matched`). Views change only for a dead leader or a recovering replica.
+The leader's log only grows within its view, and every quorum includes the leader. So each completed operation is in the leader's log. It
+survives the leader, because f+1 replicas have matched it, or ⌈f/2⌉+1 of any f+1 replicas have it (`merge_matched`). Views change only when
+the leader fails or a replica recovers.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from stretto.replication.sessions import SessionRecord
 
 
 class AdaptiveReplica(Replica):
-    """One replica. `slow_path` is the leader's part that chooses between the two paths."""
+    """One replica. `slow_path` is the part that chooses between the two paths at the leader."""
 
     rules = RULES
 
@@ -59,9 +60,9 @@ class AdaptiveReplica(Replica):
     # Normal case
 
     def place(self, request: Request) -> None:
-        """Give a request the next place in our log, and answer."""
+        """Append a request to our log, and answer."""
         if self.leader_log.slow_path and not self.group.is_leader:
-            return self.keep(request)  # our own order would not hold: the leader's is on its way, or lacks this request
+            return self.keep(request)  # the leader's order is on its way: one of our own would be rolled back
         state = self.state
         result = state.append(request)
         log, slow_path = state.log, self.slow_path
@@ -74,40 +75,40 @@ class AdaptiveReplica(Replica):
         return None
 
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
-        """Answer again. The request was sent again for lack of answers."""
+        """Answer again. The client sent the request again because it lacks answers, so the slow path is needed."""
         self.slow_path.need()
         self.answer(request, record.position, record.result)
 
     def answer(self, request: Request, position: int, result: bytes | None) -> None:
-        """Answer a request by its place in the log, and what is known of that now."""
+        """Answer a request with its position in the log, and with what is known of that now."""
         level = COMMITTED if position <= self.state.committed else MATCHED if position <= self.matched_in_last_view() else SPECULATIVE
         summary = self.state.log.hash_at(position) if position >= self.state.log.start else b""
         session, number, leader_only = request.session, request.number, self.slow_path.leader_only
         self.port.send(request.client, AdaptiveReply(self.group.view, position, summary, session, number, result, level, leader_only))
 
     def on_matched(self, first: int, last: int, is_awaited: bool) -> None:
-        """The leader's log has come: f such answers, and its own, complete a call."""
+        """We have matched entries that the leader sent: answer. A call completes with f such answers and the leader's."""
         if is_awaited:
             self.answer_range(max(first, self.state.committed + 1), last)
 
     def on_committed(self, first: int, last: int) -> None:
-        """A majority has these entries. Clients know by the answers of those; the next Prepares may follow."""
+        """A majority has these entries. Its answers complete the calls; the next Prepares may be sent."""
         self.slow_path.on_committed()
 
     # What tells the leader whether the slow path is needed
 
     def on_log_requested(self) -> None:
-        """A follower has another log than we, or lacks something."""
+        """A follower's log differs from ours, or lacks something."""
         self.slow_path.need()
 
     def on_acknowledged(self, diverged: bool) -> None:
-        """A follower has our log, and may have needed to be sent it."""
+        """A follower has our log. It may have had another order before."""
         self.slow_path.on_acknowledged(diverged)
 
     # Views
 
     def on_placed(self, first: int, last: int) -> None:
-        """To enter a view is to match what it starts with."""
+        """Answer: a replica that enters a view has matched the log with which it starts."""
         self.answer_range(first, last)
 
     def matched_in_last_view(self) -> int:

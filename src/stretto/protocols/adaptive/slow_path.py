@@ -1,11 +1,11 @@
-"""The slow path of the leader: it sends its log to the followers, only as long as they do not have it by themselves.
+"""The leader's slow path: it sends its log to the followers as long as they do not have the same log without that.
 
-    on the fast path    clients multicast; heartbeats say now and then how far followers should be, and with which hash
-    on the slow path    clients send to the leader alone; it sends a Prepare for each burst of requests, a few of them in flight
+    on the fast path    clients multicast; now and then a Heartbeat announces the position and hash that followers should have
+    on the slow path    clients send only to the leader; it sends a Prepare for each burst of requests, a few of them in flight
 
-The leader enters the slow path as soon as a replica differs or misses something: a client reports a conflict or sends a request again, a
-follower asks for the log, or so many followers are silent that no superquorum is left. It returns to the fast path when the slow one has
-not been needed for a quiet interval. That interval grows each time the return turns out to have been too early.
+The leader enters the slow path as soon as a replica's log differs or lacks something: a client reports a conflict or sends a request again,
+a follower asks for the log, or so many followers are silent that no superquorum is left. It returns to the fast path when the slow path has
+not been needed for a quiet interval. That interval grows each time the slow path is needed again soon after the return.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ NEVER = 1 << 62
 
 SHORTEST_QUIET = 2
 LONGEST_QUIET = 64
-"""How many sync intervals the slow path must not have been needed before it ends, at first and at most."""
+"""The quiet interval, at first and at most: for how many sync intervals the slow path must not have been needed before it ends."""
 
 DRAIN = 2
-"""For how many intervals more the log is sent when clients are no longer told to send to the leader alone: they believe that for one."""
+"""The drain interval: for how many sync intervals the leader still sends its log after it has stopped setting `leader_only`. A client
+obeys that flag for one interval after it has seen it last."""
 
 
 class SlowPath(Part):
     """The part of a leader that chooses between the two paths.
 
-    - `next_sync_position`: the position at which an append has more to do than to answer.
-    - `leader_only`: whether clients are told to send to us alone.
-    - `awaited`: our last position when the timer fired last. What is not committed when it fires again has waited too long.
+    - `next_sync_position`: when an append reaches this position, `on_sync_position` is called.
+    - `leader_only`: whether our answers ask clients to send requests only to us.
+    - `awaited`: our last position when the timer fired last. Entries up to it that are uncommitted when it fires again are overdue.
 
     Parameters: `answer_range` answers the clients of a range of entries.
     """
@@ -110,7 +111,7 @@ class SlowPath(Part):
             self.next_sync_position = self.leader_log.prepared + self._operations
 
     def on_sync_position(self) -> None:
-        """A request has been appended: send it with those of its burst, or say how far followers should be, after so many operations."""
+        """A request has been appended. On the slow path, send it with its burst. On the fast path, announce our position to followers."""
         if self.active:
             self.pipeline.send_at_burst_end()
         else:
@@ -122,14 +123,14 @@ class SlowPath(Part):
         self._set_next_sync_position()
 
     def on_committed(self) -> None:
-        """Prepares have done their work."""
+        """Entries have been committed, so the pipeline may have room."""
         if self.active:
             self.pipeline.on_committed()
 
     # When the slow path is needed
 
     def need(self) -> None:
-        """A replica has another log than ours, or lacks something: send ours from now on, beginning with what is not committed."""
+        """A replica's log differs from ours or lacks something: send our log from now on, beginning with the uncommitted entries."""
         group, state = self.group, self.state
         if not group.is_leader or not group.accepting:
             return
@@ -138,7 +139,7 @@ class SlowPath(Part):
             self._last_needed_ns = now
             self.leader_only = True
             return
-        # The return to the fast path was too early if that did not last as long as the quiet interval before it.
+        # We returned too soon if the fast path lasted for less time than the quiet interval before it.
         has_lasted = self._has_been_quiet(2 * self._quiet + DRAIN)
         self._quiet = SHORTEST_QUIET if has_lasted else min(2 * self._quiet, LONGEST_QUIET)
         self._last_needed_ns = now
@@ -146,7 +147,7 @@ class SlowPath(Part):
         self.leader_only = True
         self.activations += 1
         self.port.report("slow path", view=group.view, committed=state.committed, last=state.log.last)
-        # What has been committed without a superquorum has been answered by too few; what the view started with, by all that entered it.
+        # Entries that were committed without a superquorum may have too few answers. Those of the view's start were answered by all in it.
         answered = reached_by(group.quorums.superquorum - 1, self.leader_log.acknowledged.values())
         self._answer_range(max(answered, state.log.start, self.view_change.start_last) + 1, state.committed)
         self._restart()
@@ -156,7 +157,7 @@ class SlowPath(Part):
         self._set_next_sync_position()
 
     def on_conflict(self, source: Address, message: Conflict) -> None:
-        """A client saw answers that cannot agree any more."""
+        """A client got answers that can no longer agree."""
         self.need()
 
     def on_acknowledged(self, diverged: bool) -> None:
@@ -165,7 +166,7 @@ class SlowPath(Part):
             self.need()
 
     def on_timer(self) -> None:
-        """See which followers are silent, send again what has waited too long, and return to the fast path when all is quiet."""
+        """Note which followers are silent, send overdue entries again, and return to the fast path after a quiet interval."""
         self.port.set_timer("path", self._interval_ns)
         if not self.group.accepting:
             return
@@ -181,7 +182,7 @@ class SlowPath(Part):
             self._restart()
 
     def _end_when_quiet(self) -> None:
-        """After the quiet interval, let clients go back to multicasting; when they have, return to the fast path."""
+        """After the quiet interval, let clients multicast again. After the drain interval, when they do, return to the fast path."""
         if self._has_been_quiet(self._quiet):
             self.leader_only = False
         if self._has_been_quiet(self._quiet + DRAIN):
@@ -195,7 +196,7 @@ class SlowPath(Part):
     # Watching
 
     def metrics(self) -> dict[str, Any]:
-        """See `Part`. Which path, and how often the slow one was entered."""
+        """See `Part`. Whether the slow path is active, and how often it was entered."""
         return {"slow_path": self.active, "slow_path_activations": self.activations}
 
     def snapshot(self) -> Any:

@@ -1,5 +1,5 @@
 """Fast Paxos: Lamport, "Fast Paxos", Distributed Computing 19, 2006, as a replicated log. Clients multicast, and the leader answers when a
-superquorum has placed the request alike: three message delays."""
+superquorum has the request at the same position, after three message delays."""
 
 from functools import partial
 

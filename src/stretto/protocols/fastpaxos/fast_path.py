@@ -1,9 +1,9 @@
 """The fast path of Fast Paxos: the leader compares what followers have accepted with its own log.
 
-    follower ---Accepted(position, hash)---> leader        committed: a superquorum, the leader in it, has one hash there
+    follower ---Accepted(position, hash)---> leader        committed: a superquorum, including the leader, has one hash there
 
 When the hashes can no longer agree (a collision), or do not come, the leader's log decides in a classic round: the leader sends it, its
-followers take it over, and f+1 of them commit it (`LeaderLog`).
+followers take it over, and it is committed when f+1 replicas have it (`LeaderLog`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from stretto.replication.state import ReplicatedState
 
 
 class Accepted(ViewMessage, frozen=True, array_like=True, tag=32, gc=False):
-    """A follower to the leader, for each request that it appends: my log has this hash at `position`, which speaks of all before it too."""
+    """A follower to the leader, for each request that it appends: my log has this hash at `position`."""
 
     position: Position
     hash: bytes
 
 
 class FastPath(Part):
-    """The part of a leader that commits without a classic round where it can.
+    """The part of a leader that commits without a classic round if it can.
 
-    - `agreed`: up to where each follower's log is known to be ours, by its Accepted; `_spoken`: the incarnation in which it said so.
-    - `ahead`: what followers have accepted at positions that our log has not reached, by follower and position.
-    - `differing`: followers that have accepted otherwise than we have, behind what was last sent to them.
-    - `awaited`: our last position when the timer fired last. What is not committed when it fires again has waited too long.
+    - `agreed`: the position up to which each follower's log is ours, by its Accepted; `_spoken`: the incarnation in which it said so.
+    - `ahead`: the hashes that followers have accepted at positions that our log has not reached, by follower and position.
+    - `differing`: followers that have accepted another hash than ours, after the entries that we last sent to them.
+    - `awaited`: our last position when the timer fired last. Entries up to it that are uncommitted when it fires again are overdue.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class FastPath(Part):
     # The fast path
 
     def on_accepted(self, source: Address, message: Accepted) -> None:
-        """Compare with our own log, now or when it gets there."""
+        """Compare with our own log, now or when it reaches that position."""
         self._spoken[source] = message.incarnations[source]
         position = message.position
         if position <= self.state.committed:
@@ -88,7 +88,7 @@ class FastPath(Part):
         return None
 
     def on_appended(self) -> None:
-        """Our log has got to a position that followers may have accepted before."""
+        """Our log has reached a position that followers may have accepted before."""
         last = self.state.log.last
         for follower, ahead in self.ahead.items():
             summary = ahead.pop(last, None)
@@ -111,7 +111,7 @@ class FastPath(Part):
     # Classic rounds
 
     def resolve_if_needed(self) -> None:
-        """Begin a classic round, one at a time, if the fast path cannot lead on."""
+        """Begin a classic round if the fast path cannot commit the next entries. There is one round at a time."""
         fast = self.group.n - len(self.differing | self.detector.unresponsive) >= self.group.quorums.superquorum
         committed = self.state.committed
         if not fast and self.leader_log.prepared <= committed < self.state.log.last:
@@ -124,7 +124,7 @@ class FastPath(Part):
         self.leader_log.prepare(self.state.log.last)
 
     def on_timer(self) -> None:
-        """What has waited since the last time is not agreed on: do not wait longer for followers that have said nothing."""
+        """If entries are overdue, no longer wait for followers that have not accepted them, and begin a classic round."""
         self.port.set_timer("resolve", self._patience_ns)
         if not self.group.accepting:
             return

@@ -5,13 +5,12 @@ Normal case: three message delays.
     client          r0 (leader)     r1              r2
       |---Request---->|-------------->|-------------->|   (one multicast)  append, execute
       |               |<---Accepted---|---------------|   (position, hash)
-      |<----Reply-----|                                   committed: a superquorum, the leader in it, has one hash there
+      |<----Reply-----|                                   committed: a superquorum, including the leader, has one hash there
 
-A collision is settled by the leader's log (`FastPath`). For that, the leader may never change what it has appended in its view; so a fast
-quorum without it does not count.
+The leader's log resolves a collision (`FastPath`). This is possible because the leader never changes its log within its view, and because
+a fast quorum without the leader does not count.
 
-Source: Lamport, "Fast Paxos", Distributed Computing 19, 2006; the form as a replicated log is that which Ports et al., NSDI 2015,
-section 6, compare with.
+Source: Lamport, "Fast Paxos", Distributed Computing 19, 2006, as the replicated log with which Ports et al., NSDI 2015, section 6, compare.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from stretto.replication.sessions import SessionRecord
 
 
 class FastPaxosReplica(Replica):
-    """One replica. `fast_path` is the leader's part that counts what followers have accepted."""
+    """One replica. `fast_path` is the part that counts, at the leader, what followers have accepted."""
 
     rules = REQUEST_RULES | {Accepted: in_view(to_leader=True)} | LEADER_LOG_RULES | PEER_RULES
 
@@ -47,7 +46,7 @@ class FastPaxosReplica(Replica):
         self.begin(start)
 
     def place(self, request: Request) -> None:
-        """Give a request the next place in our log, and tell the leader."""
+        """Append a request to our log, and tell the leader."""
         group, log = self.group, self.state.log
         self.state.append(request)
         if group.is_leader:
@@ -56,7 +55,7 @@ class FastPaxosReplica(Replica):
             self.port.send(group.leader, Accepted(group.incarnations, group.view, log.last, log.last_hash))
 
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
-        """The leader answers again what is committed."""
+        """The leader answers again if the request is committed."""
         if not self.group.is_leader or record.position > self.state.committed:
             self.group.ignore("request that is in progress")
         else:
@@ -67,7 +66,7 @@ class FastPaxosReplica(Replica):
         self.port.send(request.client, Reply(self.group.view, request.session, request.number, result))
 
     def on_committed(self, first: int, last: int) -> None:
-        """Answer the clients; and settle what has collided meanwhile."""
+        """Answer the clients, and resolve collisions that have come meanwhile."""
         self.answer_range(first, last)
         self.fast_path.resolve_if_needed()
 

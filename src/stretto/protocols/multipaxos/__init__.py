@@ -1,7 +1,7 @@
 """Multi-Paxos in the form of Viewstamped Replication: Liskov and Cowling, "Viewstamped Replication Revisited", MIT 2012.
 
-A leader orders; an operation completes after four message delays. `multipaxos` sends one Prepare an operation, `multipaxos-batched` as many
-operations in one as have come while others are in flight."""
+A leader orders the operations, and each completes after four message delays. `multipaxos` sends one Prepare per operation.
+`multipaxos-batched` sends all operations in one Prepare that have come while others were in flight."""
 
 from functools import partial
 

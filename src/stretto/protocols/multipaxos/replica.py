@@ -8,8 +8,8 @@ Normal case: four message delays.
       |               |<--PrepareOk---|---------------|
       |<----Reply-----|                                   committed, with f PrepareOks
 
-What followers commit they learn from the next Prepare, or from the heartbeat of an idle leader. Operations are executed as they are
-appended, as in every protocol here, and undone if a view change drops them; no client is told a result before it is committed.
+Followers learn what is committed from the next Prepare, or from the Heartbeat of an idle leader. Operations are executed when they are
+appended, as in every protocol here, and undone if a view change drops them. A client gets a result only after it is committed.
 
 Source: Liskov and Cowling, "Viewstamped Replication Revisited", MIT 2012, section 4. The in-view part is `LeaderLog`.
 """
@@ -34,8 +34,8 @@ from stretto.replication.sessions import SessionRecord
 class MultiPaxosReplica(Replica):
     """One replica. A follower's log is always a prefix of its leader's.
 
-    Parameters: `batched`, whether a Prepare has as many operations as a burst of input brings, and a few Prepares are in flight; if not,
-    each operation has a Prepare of its own.
+    Parameters: `batched`, whether a Prepare has all operations of a burst of input, with a few Prepares in flight; if not, each operation
+    has a Prepare of its own.
     """
 
     rules = LEADER_REQUEST_RULES | PEER_RULES | LEADER_LOG_RULES
@@ -63,7 +63,7 @@ class MultiPaxosReplica(Replica):
     # Normal case
 
     def place(self, request: Request) -> None:
-        """The leader gives a request the next place in its log, and sends it to the others."""
+        """The leader appends a request to its log, and sends it to the others."""
         self.state.append(request)
         if self.pipeline is None:
             self.leader_log.prepare(self.state.log.last)
@@ -71,7 +71,7 @@ class MultiPaxosReplica(Replica):
             self.pipeline.send_at_burst_end()
 
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
-        """Answer again what is committed."""
+        """Answer again if the request is committed."""
         if record.position > self.state.committed:
             self.group.ignore("request that is in progress")
         else:
@@ -90,7 +90,7 @@ class MultiPaxosReplica(Replica):
     # Views
 
     def matched_in_last_view(self) -> int:
-        """All of it."""
+        """See `Replica`. All of our log is the leader's."""
         return self.leader_log.matched_in_last_view()
 
     def merge(self, votes: Mapping[int, DoViewChange]) -> list[Request]:

@@ -1,5 +1,5 @@
 """NOPaxos: Li, Michael, Sharma, Szekeres, Ports, "Just Say NO to Paxos Overhead: Replacing Consensus with Network Ordering", OSDI 2016.
-A sequencer numbers the requests, so that replicas need only agree on the numbers that were lost."""
+A sequencer numbers the requests, so replicas need to agree only on the numbers that were lost."""
 
 from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.nopaxos.client import NoPaxosClient

@@ -1,4 +1,4 @@
-"""The client of NOPaxos: done with f+1 equal answers, the leader's among them, or with one that says committed."""
+"""The client of NOPaxos: a call completes with f+1 equal answers, including the leader's, or with one committed answer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stretto.replication.quorums import Quorums
 
 
 class ReplyTally:
-    """The latest answers of each replica to one request, in the highest view that has answered: its place in the log, by replica.
+    """The answers to one request in the highest view that has answered: the latest position and hash of each replica.
 
-    `result`: what the leader's answer says.
+    `result`: the result in the leader's answer.
     """
 
     __slots__ = ("places", "result", "view")
@@ -30,7 +30,7 @@ class ReplyTally:
 
 
 class NoPaxosClient(SessionClient):
-    """Sends to the sequencer of the latest view that it has heard of, and to all sequencers when no answer comes."""
+    """Sends requests to the sequencer of the highest view that it knows, and to all sequencers when no answer comes."""
 
     new_tally = ReplyTally
 
@@ -42,7 +42,7 @@ class NoPaxosClient(SessionClient):
         self._sequencer = 0
 
     def transmit(self, call: Call) -> None:
-        """To one sequencer first: the others have no session, or one that counts no more."""
+        """Send to one sequencer first: the others have no session, or one of an older view."""
         chosen = self._sequencers[self._sequencer]
         for sequencer in (chosen,) if call.backoff == 1 else self._sequencers:
             self.port.send(sequencer, call.request)

@@ -1,9 +1,9 @@
-"""Merging the logs of a majority into the log that the next view starts with: a pure function.
+"""Merging the logs of a majority into the log with which the next view starts: a pure function.
 
-In one view, what can stand at a position is the request that was stamped with its number, or a no-op if the leader gave that up. What a
-client has accepted stands at f+1 replicas with everything before it, so it is in one of any f+1 logs, no-ops included; and a no-op that
-is in none of them has nothing behind it that was accepted. So a no-op in any log wins, and the longest log says how far it goes.
-(Li et al., OSDI 2016, section 5.3.)
+In one view, a position can have one of two entries: the request that was stamped with its number, or a no-op, if the leader replaced that
+request. Each result that a client has accepted is at f+1 replicas, with all entries before it, so at least one of any f+1 logs has it and
+the no-ops before it. If none of the f+1 logs has a no-op, no result after it was accepted. So a no-op in any log wins, and the merged log
+is as long as the longest. (Li et al., OSDI 2016, section 5.3.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stretto.replication.messages import DoViewChange, Request
 
 
 def merge(votes: Mapping[int, DoViewChange]) -> list[Request]:
-    """The entries after the base with which the next view starts, from exactly f+1 votes by replica index."""
+    """The entries after the commit base with which the next view starts, from exactly f+1 votes by replica index."""
     _, base, _ = commit_base(votes)
     merged: list[Request] = []
     for vote in latest(votes).values():

@@ -1,4 +1,4 @@
-"""The messages of NOPaxos, beside those that all protocols share."""
+"""The messages of NOPaxos, besides those of `stretto.replication.messages`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from stretto.replication.group import NORMAL
 from stretto.replication.messages import PEER_MESSAGES, Commit, Position, Request, View, ViewMessage
 
 NO_OP = Request(client=0, session=1 << 62, number=0, time_ns=0, entropy=0, operation=b"")
-"""What stands in the log where a stamped request was lost: a request of a session that can never be, so it is refused at its place."""
+"""The entry in place of a stamped request that was lost. Its session can never exist, so the request is refused at its position."""
 
 NO_SESSION = 0
-"""In the place of a sequencer's incarnation, at a replica: the view has no session yet."""
+"""At a replica, instead of a sequencer's incarnation: the view has no session yet."""
 
 SequencerIncarnation: TypeAlias = Annotated[int, Meta(ge=1, lt=1 << 62)]
-"""Tells one start of a sequencer from all others: random, and never 0. With a view it names a session."""
+"""Identifies one start of a sequencer: random, and never 0. Together with a view, it names a session."""
 
 SequencerIndex: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 20)]
 
 
 class NoPaxosReply(Message, frozen=True, array_like=True, tag=32, gc=False):
-    """Every replica to a client, at once when it has executed a request, and again whenever its place in the log has changed.
+    """Each replica to the client, as soon as it has executed a request, and again whenever the request's position in the log has changed.
 
-    `view` is the replica's view as it answers, and `sequencer` serves that; `position` and `hash`, where the request stands in its log;
-    `result`, of the leader's answer and of one that is committed, None if the replicas do not have the session. `committed`: this place
-    is final, so this one answer completes the call.
+    - `view`: the replica's view; `sequencer`: the sequencer of that view;
+    - `position`, `hash`: the request's position in the replica's log, and the hash there;
+    - `result`: only in the leader's answer and in a committed one; None there if the replicas do not have the session;
+    - `committed`: the position is final, so this answer alone completes the call.
     """
 
     view: View
@@ -48,14 +49,14 @@ class OpenSession(Message, frozen=True, array_like=True, tag=33, gc=False):
 
 
 class SessionOpened(Message, frozen=True, array_like=True, tag=34, gc=False):
-    """The answer: they are stamped for `view`, by this incarnation of the sequencer."""
+    """The answer: requests are stamped for `view`, by this incarnation of the sequencer."""
 
     view: View
     incarnation: SequencerIncarnation
 
 
 class Stamped(Message, frozen=True, array_like=True, tag=35, gc=False):
-    """The sequencer to all replicas: this request has this number, from 1, in the session. Also a follower to a leader that lost it."""
+    """The sequencer to all replicas: this request has this number, from 1, in the session. Also a replica's answer to a StampRequest."""
 
     view: View
     incarnation: SequencerIncarnation
@@ -64,7 +65,7 @@ class Stamped(Message, frozen=True, array_like=True, tag=35, gc=False):
 
 
 class SequencerAlive(Message, frozen=True, array_like=True, tag=36, gc=False):
-    """The sequencer to all replicas, when there is nothing to stamp: `number` was the last."""
+    """The sequencer to all replicas, when there is nothing to stamp: `number` is the last one that it has given."""
 
     view: View
     incarnation: SequencerIncarnation
@@ -72,7 +73,7 @@ class SequencerAlive(Message, frozen=True, array_like=True, tag=36, gc=False):
 
 
 class Sync(ViewMessage, frozen=True, array_like=True, tag=37, gc=False):
-    """The leader to all, every so often: the view's session, the hash of its log at `position`, and what is committed. Its sign of life."""
+    """The leader's sign of life, at regular intervals to all: the view's session, its hash at `position`, and what is committed."""
 
     sequencer: SequencerIndex
     sequencer_incarnation: SequencerIncarnation
@@ -88,14 +89,14 @@ class SyncReply(ViewMessage, frozen=True, array_like=True, tag=38, gc=False):
 
 
 class GapRequest(ViewMessage, frozen=True, array_like=True, tag=39, gc=False):
-    """A follower to the leader: please send what stands at these positions of your log."""
+    """A follower to the leader: please send the entries at these positions of your log."""
 
     first: Position
     last: Position
 
 
 class GapCommit(ViewMessage, frozen=True, array_like=True, tag=40, gc=False):
-    """The leader to a follower that asked, or to all when it gave a request up: this is what its log has from `first` on."""
+    """The leader to a follower that asked, or to all after it appended a no-op: these are the entries of my log from `first` on."""
 
     first: Position
     entries: tuple[Request, ...]
@@ -106,7 +107,7 @@ class SuspectSequencer(ViewMessage, frozen=True, array_like=True, tag=41, gc=Fal
 
 
 class StampRequest(ViewMessage, frozen=True, array_like=True, tag=42, gc=False):
-    """The leader to all: please send what was stamped for these positions, if you have it."""
+    """The leader to all: please send the requests that were stamped for these positions, if you have them."""
 
     first: Position
     last: Position

@@ -1,14 +1,14 @@
-"""Ordering: stamped requests are put into the order of their numbers, and numbers that do not come are replaced.
+"""Ordering: stamped requests are appended in the order of their numbers, and requests that do not come are replaced by no-ops.
 
-      sequencer ---Stamped(number)---> all                                       number k stands at position origin + k
+      sequencer ---Stamped(number)---> all                                       number k has position origin + k
 
-      r1 ---GapRequest---> r0 (leader) ---GapCommit(entries)---> r1              a follower lacks it: the leader's log decides
-      r0 ---StampRequest---> all ---Stamped---> r0                               the leader lacks it: another replica may have it
-      r0 ---GapCommit(no-op)---> all                                             none has it: a no-op takes its place
+      r1 ---GapRequest---> r0 (leader) ---GapCommit(entries)---> r1              a follower lacks a request: the leader's log decides
+      r0 ---StampRequest---> all ---Stamped---> r0                               the leader lacks a request: another may have it
+      r0 ---GapCommit(no-op)---> all                                             no replica has it: a no-op replaces it
 
-The leader's log is append-only within its view, so a follower may take from it what it lacks, and what differs, without any vote. The
-leader does not wait for acknowledgements of a no-op, as it does in the paper: the hash of everything behind it covers the no-op too,
-so that f+1 equal answers are acknowledgements. Source: Li et al., OSDI 2016, section 5.2.
+The leader's log only grows within its view, so a follower may take entries from it without a vote. In the paper, the leader waits for
+acknowledgements of a no-op. Here it does not: the hashes of all later positions cover the no-op, so f+1 equal answers acknowledge it.
+Source: Li et al., OSDI 2016, section 5.2.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ _MOST_AT_ONCE = 1_000
 """How many positions one GapRequest is about."""
 
 _REORDERINGS = 20
-"""A request that is only reordered comes soon: it is waited for for this fraction of the time that a lost one is."""
+"""A reordered request comes soon: a replica waits for it for a fraction, 1 / this number, of the time that it waits for a lost one."""
 
 
 class Ordering(Part):
-    """The part of a replica that makes a log of stamps.
+    """The part of a replica that makes a log of the stamped requests.
 
-    - `origin`: the position before that of number 1: the end of what the view started with;
-    - `known`: the last position that something was stamped for, as far as we have heard; at or before our last position if nothing is
-      missing;
-    - `out_of_order`: stamped requests behind a gap, by position;
-    - `asked`: the leader's: the last position that it has asked the others for;
-    - `matched`: up to there, our log is known to be that of the leader of our view. It never goes down within the view.
+    - `origin`: the last position of the log with which the view started; the next one belongs to number 1;
+    - `known`: the highest position for which a request was stamped, as far as we know; at or before our last position if none is missing;
+    - `out_of_order`: stamped requests after a gap, by position;
+    - `asked`: at the leader, the last position that it has asked the others for;
+    - `matched`: the position up to which our log is known to be that of our view's leader. It never goes down within the view.
 
-    Parameters: `append` gives the next request its place; `answer_range` answers the clients of a range of entries.
+    Parameters: `append` appends the next request; `answer_range` answers the clients of a range of entries.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class Ordering(Part):
     # What the sequencer says
 
     def on_stamped(self, source: Address, message: Stamped) -> None:
-        """Append a request at the place that its number gives it, or keep it until what comes before it is there."""
+        """Append a request at the position of its number, or keep it until all requests before it have come."""
         group = self.group
         if message.incarnation != self.session.incarnation:
             return group.ignore("stamp of another session")
@@ -133,16 +132,16 @@ class Ordering(Part):
         return self.notice(position)
 
     def on_sequencer_alive(self, source: Address, message: SequencerAlive) -> None:
-        """Its last number may be one that we lack."""
+        """The sequencer's sign of life. We may lack the request with its last number."""
         if message.incarnation != self.session.incarnation:
             return self.group.ignore("stamp of another session")
         self.session.hear()
         return self.notice(self.origin + message.number)
 
     def notice(self, position: int) -> None:
-        """Something was stamped for this position. If it does not come by itself, ask for it.
+        """A request was stamped for this position. If it does not come soon, ask for it.
 
-        A leader without a session is one that has been started again: whatever was stamped for its view, it ends it.
+        A leader without a session that learns of one has been started again, and ends the view.
         """
         if not self.session.is_open:
             return
@@ -151,9 +150,9 @@ class Ordering(Part):
             self._wait(self._reordering_ns)
 
     def go_on(self) -> None:
-        """The log has grown, or accepts again: append what was only waiting for that, and wait for what is still missing.
+        """The log has grown, or we accept requests again: append the requests that follow now, and wait for missing ones.
 
-        If requests were appended here, what is missing now was overtaken by them, and is asked for at once.
+        If requests were appended, the missing ones are later than requests that have arrived, and the replica asks for them at once.
         """
         log = self.state.log
         former = log.last
@@ -167,7 +166,7 @@ class Ordering(Part):
             self.notice(self.known)
 
     def _forget_placed(self) -> None:
-        """The log has grown otherwise: what it has by now waits no more."""
+        """The log has grown by other entries: drop the waiting requests for positions that it now has."""
         for position in [position for position in self.out_of_order if position <= self.state.log.last]:
             del self.out_of_order[position]
 
@@ -183,7 +182,7 @@ class Ordering(Part):
     # Gaps
 
     def on_gap_timer(self) -> None:
-        """It has not come. A follower asks the leader; the leader asks all, and if it has asked before, lets no-ops take its place."""
+        """Requests are still missing. A follower asks the leader. The leader asks all, or, if it has asked before, appends no-ops."""
         group = self.group
         self._waiting = False
         first, last = self._gap()
@@ -200,18 +199,18 @@ class Ordering(Part):
             self._wait(self._loss_ns)
 
     def _gap(self) -> tuple[int, int]:
-        """The first positions that are missing: from, to."""
+        """The first and the last position of the first gap."""
         first = self.state.log.last + 1
         last = min(self.out_of_order) - 1 if self.out_of_order else self.known
         return first, min(last, first + _MOST_AT_ONCE - 1)
 
     def ask_leader(self, first: int, last: int) -> None:
-        """Ask for what stands at these positions in the leader's log."""
+        """Ask the leader for the entries at these positions."""
         group = self.group
         self.port.send(group.leader, GapRequest(group.incarnations, group.view, first, last))
 
     def _fill_with_no_ops(self, first: int) -> None:
-        """As the leader, let no-ops take the places of stamped requests that no replica has sent, and tell all."""
+        """As the leader, replace the stamped requests that no replica has sent by no-ops, and tell all."""
         group = self.group
         log = self.state.log
         while log.last < self.asked:
@@ -235,7 +234,7 @@ class Ordering(Part):
         return None
 
     def on_gap_request(self, source: Address, message: GapRequest) -> None:
-        """As the leader, send a follower what our log has, whatever it is."""
+        """As the leader, send a follower the entries of our log, requests or no-ops."""
         group, log = self.group, self.state.log
         self.notice(message.last)
         if message.first <= log.start:  # what it lacks has been compacted
@@ -246,7 +245,7 @@ class Ordering(Part):
             self.port.send(source, GapCommit(group.incarnations, group.view, message.first, tuple(entries)))
 
     def on_gap_commit(self, source: Address, message: GapCommit) -> None:
-        """Take over what the leader's log has. What was stamped for later positions keeps its place behind it."""
+        """Take over entries of the leader's log. Our entries at later positions keep their positions."""
         group, log = self.group, self.state.log
         last = message.first + len(message.entries) - 1
         if message.first > log.last + 1 or last <= self.matched:
@@ -271,7 +270,7 @@ class Ordering(Part):
         return [self.origin, self.known, sorted(self.out_of_order.items()), self.asked, self.matched, self._waiting]
 
     def check_invariants(self) -> None:
-        """See `Part`. What waits, waits for something; and that is being waited for."""
+        """See `Part`. If requests wait, there is a gap before them, and the timer for it runs."""
         last = self.state.log.last
         assert not self.out_of_order or self.known >= max(self.out_of_order)
         if self.group.accepting:

@@ -5,15 +5,15 @@ Normal case: two message delays and a sequencer; every replica executes at once,
     client       sequencer          r0 (leader)     r1              r2
       |--Request---->|---Stamped--------->|-------------->|-------------->|   (one multicast)  append, execute
       |<-----------------------------------<--------------|<--------------|   NoPaxosReply(view, position, hash, result)
-      done, with f+1 equal answers, the leader's among them
+      done, with f+1 equal answers, including the leader's
 
-`SequencerSession` finds the view a sequencer and watches it, `Ordering` turns stamps into a log and settles what was lost,
-`Synchronisation` commits. When the leader or the sequencer is silent, the next view starts with the merged logs (`merging.merge`).
+`SequencerSession` finds a sequencer for the view and watches it. `Ordering` makes a log of the stamped requests and decides about lost
+ones. `Synchronisation` commits. When the leader or the sequencer is silent, the next view starts with the merged logs (`merging.merge`).
 
-Why f+1 answers are enough: within a view the leader's log is append-only, and followers only ever change theirs towards it. So whatever
-was accepted stands at f+1 replicas for as long as they are in the view, and one of them has a vote in the next.
+Why f+1 answers are enough: within a view, the leader's log only grows, and a follower changes its log only to the leader's. So an accepted
+request stays in the logs of f+1 replicas as long as they are in the view, and at least one of them has a vote in the next.
 
-Source: Li et al., OSDI 2016. docs/nopaxos.md says where this does otherwise, and why.
+Source: Li et al., OSDI 2016. docs/nopaxos.md lists the differences from the paper, and the reasons.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class NoPaxosReplica(Replica):
     # Normal case
 
     def place(self, request: Request) -> None:
-        """Give the next stamped request its place in the log, and answer."""
+        """Append the next stamped request to the log, and answer."""
         state = self.state
         result = state.append(request)
         log = state.log
@@ -68,9 +68,9 @@ class NoPaxosReplica(Replica):
             self.sync.begin_round()
 
     def answer(self, request: Request, position: int, result: bytes | None) -> None:
-        """Answer a request that stands at this position.
+        """Answer a request that the log has at this position.
 
-        If it stood in the log before, by its first place: the client may have answers about that already, and needs only the others.
+        If the log has the request twice, the answer gives its first position: the client may already have other answers about that.
         """
         if result is None:
             record = self.state.sessions.record_for(request)
@@ -94,9 +94,9 @@ class NoPaxosReplica(Replica):
         return merge(votes)
 
     def on_placed(self, first: int, last: int) -> None:
-        """Every replica answers: f+1 of these, with the leader's, complete a call."""
+        """Each replica answers: f+1 of these answers, including the leader's, complete a call."""
         self.answer_range(first, last)
 
     def on_committed(self, first: int, last: int) -> None:
-        """One answer is enough for each."""
+        """Answer the clients: one committed answer completes a call."""
         self.answer_range(first, last)

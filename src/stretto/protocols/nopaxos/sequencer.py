@@ -1,9 +1,9 @@
-"""The sequencer: it numbers requests, and remembers nothing else.
+"""The sequencer: it numbers requests, and keeps no other state.
 
-It stamps nothing before the leader of a view has opened a session, and never for a view below one that it has been asked for. A sequencer
-that is started again has another incarnation, so its numbers are those of another session: no number is given twice.
+It stamps requests only after the leader of a view has opened a session, and never for a lower view than that. A sequencer that is started
+again has another incarnation, so its numbers are those of another session: no number is given twice.
 
-Source: Li et al., OSDI 2016, section 4; there it is a switch.
+Source: Li et al., OSDI 2016, section 4. In the paper, the sequencer is a switch.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _INCARNATION_BITS = 61
 
 
 class Sequencer:
-    """One sequencer, number `index` of the configuration's.
+    """One sequencer, number `index` in the configuration.
 
-    - `incarnation`: what tells this start from all others; `view`: the highest view that opened a session, -1 before that;
+    - `incarnation`: identifies this start; `view`: the highest view whose leader opened a session, -1 if there is none;
     - `number`: the last number given in that session.
     """
 
@@ -54,7 +54,7 @@ class Sequencer:
         return self.port.multicast(Stamped(self.view, self.incarnation, self.number, request))
 
     def _open(self, source: Address, view: int) -> None:
-        """Open the session of a higher view; say so again if it is open."""
+        """Open the session of a higher view. If it is open already, answer again."""
         if source != view % self._n:
             return self._ignore("not from the leader")
         if view < self.view:
@@ -67,7 +67,7 @@ class Sequencer:
         return self.port.send(source, SessionOpened(view, self.incarnation))
 
     def on_timer(self, name: str) -> None:
-        """Show life, if no stamp has since the last time: so the loss of the last one is noticed too."""
+        """Send a sign of life, if no stamp was sent since the last time. By its number, replicas notice the loss of the last stamp too."""
         self.port.set_timer("alive", self._interval_ns)
         if self.number == self._announced:
             self.port.multicast(SequencerAlive(self.view, self.incarnation, self.number))

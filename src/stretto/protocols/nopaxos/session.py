@@ -1,10 +1,10 @@
-"""A view's sequencer: how its leader finds one, and how the replicas notice that it has fallen silent.
+"""A view's sequencer: how the leader finds one, and how the replicas notice that it is silent.
 
       r0 (leader) ---OpenSession(view)---> sequencer ---SessionOpened(view, incarnation)---> r0 ---Sync(sequencer, incarnation)---> all
 
-A view has one session, ever: that of the first answer. When it ends, because the sequencer has died or lost its numbers, a majority that
-does not hear it starts the next view, with the same leader. (The paper's views are pairs, of leader and session; one number serves
-for both.)
+A view has only one session: that of the first sequencer that answers. It ends when the sequencer fails or loses its numbers. Then a
+majority that does not hear the sequencer starts the next view, with the same leader. (The paper's view numbers are pairs of leader and
+session; here, one number serves for both.)
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from stretto.replication.view_change import ViewChange
 class SequencerSession(Part):
     """The part of a replica that knows the sequencer.
 
-    - `sequencer`: the index of the one that serves the view or, before it has one, that is to be asked first;
-    - `incarnation`: that of its session; NO_SESSION before there is one. Stamps of any other do not count;
-    - `suspects`: who does not hear it: a replica and the incarnation in which it spoke;
-    - `resumed`: this replica goes on from its disk in the view in which it ended.
+    - `sequencer`: the index of the view's sequencer; before the view has one, of the sequencer to ask first;
+    - `incarnation`: the sequencer's incarnation; NO_SESSION before the view has a session. Stamps of any other do not count;
+    - `suspects`: the replicas that do not hear the sequencer, each with the incarnation in which it said so;
+    - `resumed`: whether this replica was started again from its disk and continues in its former view.
 
     Parameters: `on_opened` is called at the leader when the view has a session.
     """
@@ -64,7 +64,7 @@ class SequencerSession(Part):
                 self.port.send(self._addresses[self.sequencer], OpenSession(self.group.view))
 
     def leave_view(self) -> None:
-        """See `Part`. A sequencer that some replica does not hear is not the first choice for the next view."""
+        """See `Part`. If a replica does not hear the sequencer, the next view asks another one first."""
         if self.suspects or self._silent:
             self.sequencer = (self.sequencer + 1) % len(self._addresses)
         self.incarnation = NO_SESSION
@@ -80,7 +80,8 @@ class SequencerSession(Part):
     # Finding one
 
     def on_session_timer(self) -> None:
-        """No sequencer has answered: ask all. But a leader that was started again may have opened a session that it has forgotten."""
+        """No sequencer has answered: ask all. A leader that was started again ends the view instead, as it may have had a session
+        before."""
         if self.resumed:
             return self.view_change.start_next("its leader was started again")
         self.port.set_timer("session", self._retransmit_ns)
@@ -89,7 +90,7 @@ class SequencerSession(Part):
         return None
 
     def on_session_opened(self, source: Address, message: SessionOpened) -> None:
-        """Take the first sequencer that answers, and tell all at once."""
+        """Take the first sequencer that answers, and tell all replicas at once."""
         if self.is_open or self.resumed:
             return self.group.ignore("the view has a session")
         self.learn(source - self.group.n, message.incarnation)
@@ -97,7 +98,7 @@ class SequencerSession(Part):
         return self._on_opened()
 
     def learn(self, sequencer: int, incarnation: int) -> None:
-        """The leader has found one."""
+        """The leader has found a sequencer."""
         if not self.is_open and sequencer < len(self._addresses):
             self.sequencer, self.incarnation = sequencer, incarnation
             self.hear()
@@ -106,7 +107,7 @@ class SequencerSession(Part):
     # Watching it
 
     def hear(self) -> None:
-        """A sign of its life has come."""
+        """The sequencer's sign of life has come."""
         self._heard_ns = self.port.now_ns
 
     @property
@@ -114,7 +115,7 @@ class SequencerSession(Part):
         return self.is_open and self.port.now_ns - self._heard_ns >= self._timeout_ns
 
     def on_watch_timer(self) -> None:
-        """Tell all if it has been silent. A replica that hears it forgets what others have said: they say it again."""
+        """Tell all replicas if the sequencer is silent. A replica that hears it drops the others' suspicions, which they repeat."""
         group = self.group
         self.port.set_timer("watch", self._timeout_ns // 4)
         if not self._silent:
@@ -130,7 +131,7 @@ class SequencerSession(Part):
         self._count_suspects()
 
     def _count_suspects(self) -> None:
-        """With a majority that does not hear it, this replica included, start a view with another. One deaf replica forces none."""
+        """If a majority, including this replica, does not hear the sequencer, start the next view. A single suspicion starts none."""
         if self.group.index in self.suspects and self.group.has_majority(self.suspects):
             self.view_change.start_next("sequencer suspected")
 

@@ -1,8 +1,8 @@
-"""Synchronisation: what makes positions committed, and how a follower learns that its log is not the leader's.
+"""Synchronisation: it commits positions, and shows a follower whether its log is the leader's.
 
-      r0 (leader) ---Sync(position, hash)---> all ---SyncReply(position)---> r0       f+1 with the leader commit
+      r0 (leader) ---Sync(position, hash)---> all ---SyncReply(position)---> r0       committed, with f+1 in all
 
-Source: Li et al., OSDI 2016, section 5.4. There, followers execute only then.
+Source: Li et al., OSDI 2016, section 5.4. In the paper, followers execute only after a synchronisation.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from stretto.replication.view_change import ViewChange
 class Synchronisation(Part):
     """The part of a replica that commits.
 
-    - `next_sync_position`: the leader's: a Sync is due when its log gets there;
-    - `acknowledged`: the leader's: up to where each follower's log is ours, with the incarnation in which it said so.
+    - `next_sync_position`: at the leader, the position at which the next Sync is due;
+    - `acknowledged`: at the leader, the position up to which each follower's log is ours, and the incarnation in which it said so.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Synchronisation(Part):
     # The leader's part
 
     def on_sync_timer(self) -> None:
-        """Synchronise at least this often. Without a sequencer, the leader is of no use, and shows no life."""
+        """Synchronise at least this often. A leader without a sequencer cannot work, so it sends no sign of life."""
         self.port.set_timer("sync", self._interval_ns)
         if self.session.is_open:
             self.detector.show_life(self.begin_round)
 
     def begin_round(self) -> None:
-        """Tell all what our log is."""
+        """Send all followers the hash of our log."""
         group, log, session = self.group, self.state.log, self.session
         self.next_sync_position = log.last + self._operations
         session_id = session.sequencer, session.incarnation
@@ -85,7 +85,7 @@ class Synchronisation(Part):
         self._commit()  # this replica alone may be a majority
 
     def on_sync_reply(self, source: Address, message: SyncReply) -> None:
-        """Count what a follower has. A follower that answers is in the view."""
+        """Note the position that a follower has. A follower that answers is in the view."""
         if message.position > self.state.log.last:
             return self.group.ignore("answer to no question of ours")
         incarnation = message.incarnations[source]
@@ -97,7 +97,7 @@ class Synchronisation(Part):
         return None
 
     def _commit(self) -> None:
-        """Commit what f+1 have, this replica among them."""
+        """Commit the entries that f+1 replicas have, including this one."""
         group = self.group
         spoken = {follower: incarnation for follower, (incarnation, _) in self.acknowledged.items()}
         positions = sorted((self.acknowledged[follower][1] for follower in group.current_voters(spoken)), reverse=True)
@@ -108,7 +108,7 @@ class Synchronisation(Part):
     # The follower's part
 
     def on_sync(self, source: Address, message: Sync) -> None:
-        """Compare the logs, ask for what differs or is missing, and say how far they are equal."""
+        """Compare the logs, ask for entries that differ or are missing, and answer with the position up to which they are equal."""
         group, log, ordering = self.group, self.state.log, self.ordering
         self.detector.hear_leader()
         self.session.learn(message.sequencer, message.sequencer_incarnation)
@@ -139,7 +139,7 @@ class Synchronisation(Part):
         return [self.next_sync_position, sorted(self.acknowledged.items())]
 
     def check_invariants(self) -> None:
-        """See `Part`. What is committed in our view is in the leader's log; only the leader counts what others have."""
+        """See `Part`. Entries that were committed in our view are in the leader's log; only the leader has acknowledgements."""
         if self.group.accepting:
             last = self.state.log.last if self.group.is_leader else 0
             assert self.state.committed <= max(self.ordering.matched, last)

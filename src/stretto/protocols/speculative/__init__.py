@@ -1,5 +1,5 @@
 """Speculative Paxos: Ports, Li, Liu, Sharma, Krishnamurthy, "Designing Distributed Systems Using Approximate Synchrony in Data Center
-Networks", NSDI 2015. Replicas execute at once, in arrival order; a client is done after two message delays."""
+Networks", NSDI 2015. Replicas execute at once, in arrival order; a call completes after two message delays."""
 
 from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.speculative.client import SpeculativeClient

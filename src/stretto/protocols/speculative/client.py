@@ -1,4 +1,4 @@
-"""The client of Speculative Paxos: done with a superquorum of equal answers, or with one that says committed."""
+"""The client of Speculative Paxos: a call completes with a superquorum of equal answers, or with one committed answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stretto.replication.quorums import Outcome, Quorums, Tally
 class ReplyTally:
     """The answers to one request in the highest view that has answered: the latest of each replica.
 
-    As long as all agree, which is nearly always, the voters are bits of a number; the tally is made when two differ.
+    As long as all answers agree, as they nearly always do, the voters are the bits of a number. A `Tally` is made when two differ.
     """
 
     __slots__ = ("hash", "position", "tally", "view", "voters")
@@ -31,7 +31,7 @@ class ReplyTally:
         return answer.hash == self.hash and answer.position == self.position and self.tally is None
 
     def count(self, source: Address, answer: SpeculativeReply, quorums: Quorums) -> Outcome:
-        """Count an answer when some differ."""
+        """Count an answer, when not all agree."""
         if self.tally is None:
             self.tally = Tally(quorums.n, quorums.superquorum)
             for voter in range(quorums.n):
@@ -46,7 +46,7 @@ class ReplyTally:
 
 
 class SpeculativeClient(SessionClient):
-    """Multicasts requests, and tells the leader as soon as the answers cannot agree any more, instead of waiting for a timeout."""
+    """Multicasts requests, and reports a conflict to the leader as soon as the answers can no longer agree."""
 
     new_tally = ReplyTally
 
@@ -57,7 +57,7 @@ class SpeculativeClient(SessionClient):
         self._conflicts = 0
 
     def transmit(self, call: Call) -> None:
-        """To all replicas, in the order that the network gives."""
+        """Send to all replicas, in the network's order."""
         self.port.multicast(call.request)
 
     def on_message(self, source: Address, message: SpeculativeReply) -> None:
@@ -81,7 +81,7 @@ class SpeculativeClient(SessionClient):
         return None
 
     def _report_conflict(self, tally: ReplyTally) -> None:
-        """Many calls are lost at once when one is: say it once a view and tick."""
+        """Report once per view and tick: when the answers to one call cannot agree, those to many others cannot either."""
         if tally.view > self._reported_view:
             self._reported_view = tally.view
             self._conflicts += 1
@@ -91,7 +91,7 @@ class SpeculativeClient(SessionClient):
             self.port.send(tally.view % self.n, Conflict(tally.view, max(position for position, _ in places), hashes))
 
     def on_timer(self, name: str) -> None:
-        """Each tick, conflicts of the same view may be told again."""
+        """After a tick, conflicts of the same view may be reported again."""
         self._reported_view = -1
         super().on_timer(name)
 

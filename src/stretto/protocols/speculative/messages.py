@@ -1,4 +1,4 @@
-"""The messages of Speculative Paxos, beside those that all protocols share."""
+"""The messages of Speculative Paxos, besides those of `stretto.replication.messages`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from stretto.replication.messages import PEER_MESSAGES, Commit, Forward, Positio
 
 
 class SpeculativeReply(Message, frozen=True, array_like=True, tag=32, gc=False):
-    """Every replica to a client, at once when it has executed a request, and again whenever its place in the log has moved.
+    """Each replica to the client, as soon as it has executed a request, and again whenever the request's position in the log has changed.
 
-    `view` is the replica's view as it answers; `position` and `hash`, where the request stands in its log; `result` is None if the replicas
-    do not have the session. `committed`: this place is final, so this one answer completes the call.
+    - `view`: the replica's view; `position`, `hash`: the request's position in its log, and the hash there;
+    - `result`: None if the replicas do not have the session;
+    - `committed`: the position is final, so this answer alone completes the call.
     """
 
     view: View
@@ -33,7 +34,7 @@ class Conflict(Message, frozen=True, array_like=True, tag=33, gc=False):
 
 
 class Sync(ViewMessage, frozen=True, array_like=True, tag=34, gc=False):
-    """The leader to all, every so often: what is your hash at `position`? Also its sign of life, and what is committed."""
+    """The leader's sign of life, at regular intervals to all: what is your hash at `position`? It also tells what is committed."""
 
     position: Position
     committed: Position
@@ -41,7 +42,7 @@ class Sync(ViewMessage, frozen=True, array_like=True, tag=34, gc=False):
 
 
 class SyncReply(ViewMessage, frozen=True, array_like=True, tag=35, gc=False):
-    """A follower to the leader: its hash at the Sync's position; None if its log has not got there in a while."""
+    """A follower to the leader: its hash at the Sync's position; None if its log has not reached that position in time."""
 
     position: Position
     hash: bytes | None

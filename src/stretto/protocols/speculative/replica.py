@@ -7,11 +7,11 @@ Normal case: two message delays; every replica executes at once, in the order in
       |<---------------|<--------------|<--------------|   SpeculativeReply(view, position, hash, result)
       done, with a superquorum of equal answers
 
-`Synchronisation` makes positions committed, so that they need not be undoable any more. A replica that differs from what is committed
-repairs itself inside the view. When no superquorum can agree, or the leader is silent, the logs are reconciled (`merge_supported`), and
-the next view starts with the result.
+`Synchronisation` commits positions, so that the data to undo them can be dropped. A replica whose log differs from the committed one
+repairs it within the view. When no superquorum can agree, or the leader is silent, the logs are reconciled (`merge_supported`), and the
+next view starts with the result.
 
-Source: Ports et al., NSDI 2015, section 4. docs/speculative.md says where this does otherwise, and why.
+Source: Ports et al., NSDI 2015, section 4. docs/speculative.md lists the differences from the paper, and the reasons.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SpeculativeReplica(Replica):
     # Normal case
 
     def place(self, request: Request) -> None:
-        """Give a request the next place in the log, and answer."""
+        """Append a request to the log, and answer."""
         state = self.state
         result = state.append(request)
         log = state.log
@@ -53,7 +53,7 @@ class SpeculativeReplica(Replica):
             self.sync.on_sync_position()
 
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
-        """Answer again, by the place that the request has now."""
+        """Answer again, with the request's present position."""
         self.answer(request, record.position, record.result)
 
     def answer(self, request: Request, position: int, result: bytes | None) -> None:
@@ -70,9 +70,9 @@ class SpeculativeReplica(Replica):
         return merge_supported(votes, self.session_numbers(votes), self.group.quorums.merge_support)
 
     def on_placed(self, first: int, last: int) -> None:
-        """Every replica answers: a superquorum of these may complete a call."""
+        """Each replica answers: a superquorum of these answers may complete a call."""
         self.answer_range(first, last)
 
     def on_committed(self, first: int, last: int) -> None:
-        """The clients concerned need no superquorum."""
+        """Answer the clients: one committed answer completes a call."""
         self.answer_range(first, last)

@@ -1,8 +1,8 @@
-"""Synchronisation: what makes speculative positions committed, and how a replica learns that its log is not the committed one.
+"""Synchronisation: it commits speculative positions, and shows a replica whether its log is the committed one.
 
       r0 (leader) ---Sync(position)---> all ---SyncReply(hash there)---> r0 ---Commit---> all
 
-A superquorum of equal hashes commits, the leader's own among them or not. Source: Ports et al., NSDI 2015, section 4.2.
+A superquorum of equal hashes commits, whether the leader's own is one of them or not. Source: Ports et al., NSDI 2015, section 4.2.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_FORWARDED = 1_000
 """How many requests a follower forwards at a time."""
 
 MAX_CONFLICTING_CLIENTS = 1_000
-"""Of how many clients the conflicts are counted separately."""
+"""The number of clients whose conflicts are counted separately."""
 
 
 class SyncRound:
@@ -44,11 +44,12 @@ class SyncRound:
 class Synchronisation(Part):
     """The part of a replica that commits.
 
-    - `next_sync_position`: the position at which an append has more to do than to answer. Leader: a round is due. Follower: a Sync waits.
-    - `round`: the leader's question that is open. `wanted`: another is to follow at once.
-    - `awaited`: the position of a Sync that the follower has not answered yet.
-    - `leader_had`: the position of the leader's last Sync, and our last position then.
-    - `overdue`: a committed position, and its hash, that has not arrived here yet. `conflicts`: how many each client has reported.
+    - `next_sync_position`: when an append reaches this position, `on_sync_position` is called: at the leader, a round is due; at a
+      follower, a Sync can be answered.
+    - `round`: at the leader, the open round. `wanted`: whether another round is to follow at once.
+    - `awaited`: at a follower, the position of a Sync that it has not answered yet.
+    - `leader_had`: at a follower, the position of the leader's last Sync, and our last position at that time.
+    - `overdue`: a committed position, and its hash, that our log has not reached yet. `conflicts`: how many each client has reported.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Synchronisation(Part):
         self.timers = {"sync": self.on_sync_timer, "patience": self.on_patience_timer, "overdue": self.on_overdue_timer}
 
     def begin_view(self) -> None:
-        """See `Part`. The leader asks, the others answer."""
+        """See `Part`. The leader begins to synchronise."""
         if self.group.is_leader:
             self._set_next_sync_position()
             self.port.set_timer("sync", self._interval_ns)
@@ -109,14 +110,14 @@ class Synchronisation(Part):
             self.port.cancel_timer(name)
 
     def on_repaired(self) -> None:
-        """See `Part`. Ask, or answer what waits."""
+        """See `Part`. As the leader, ask; as a follower, answer the Sync that waits."""
         if self.group.is_leader:
             self._begin_round()
         elif self.awaited is not None and self.state.log.last >= self.awaited:
             self._answer_sync()
 
     def on_sync_position(self) -> None:
-        """The log has reached the position at which something else is to be done."""
+        """The log has reached `next_sync_position`: begin a round as the leader, answer the Sync as a follower."""
         if self.group.is_leader:
             self.next_sync_position = NEVER
             self.wanted = True
@@ -143,11 +144,12 @@ class Synchronisation(Part):
         group.send_to_peers(Sync(group.incarnations, group.view, round_.position, committed, summary))
 
     def _set_next_sync_position(self) -> None:
-        """With too few responsive for a superquorum, every commit takes a reconciliation: then the first operation asks for one."""
+        """Set when the next round is due. Without enough responsive replicas for a superquorum, every commit needs a reconciliation, so the
+        next operation begins a round."""
         self.next_sync_position = self.state.log.last + (self._operations if self.detector.has_superquorum else 1)
 
     def _round_in_progress(self) -> bool:
-        """Whether a question is open whose answer can commit something. (One about what is committed is only a sign of life.)"""
+        """Whether a round is open that can commit something. (A round about a committed position is only a sign of life.)"""
         return self.round is not None and self.round.position > self.state.committed
 
     def on_sync_timer(self) -> None:
@@ -157,7 +159,7 @@ class Synchronisation(Part):
             self.detector.show_life(self._synchronise)
 
     def _synchronise(self) -> None:
-        """Begin a new round, or ask the old question again; and notice that too few answer it."""
+        """Begin a new round, or send the open one's Sync again; notice if too few replicas answer."""
         pending = self.round
         if pending is None or not self._round_in_progress():
             self._begin_round()
@@ -183,7 +185,7 @@ class Synchronisation(Part):
             self._reconcile_if_lost(round_)
 
     def _commit(self, position: int, summary: bytes, voter: int) -> None:
-        """A superquorum has this hash: it is committed, whatever stands in our own log."""
+        """A superquorum has this hash, so it is committed, even if our own log differs."""
         group = self.group
         if position > self.state.committed:
             group.send_to_peers(Commit(group.incarnations, group.view, position, summary))
@@ -195,7 +197,7 @@ class Synchronisation(Part):
             self._begin_round()
 
     def _reconcile_if_lost(self, round_: SyncRound) -> None:
-        """Start the next view if no superquorum can come of this round, and a majority is there to do it."""
+        """Start the next view if this round cannot reach a superquorum and we hear a majority."""
         if not self._round_in_progress() or len(round_.tally) < self.group.quorums.majority:
             return
         never = len(self.detector.unresponsive - set(round_.tally.answers))
@@ -203,7 +205,7 @@ class Synchronisation(Part):
             self.view_change.start_next("no superquorum")
 
     def on_conflict(self, source: Address, message: Conflict) -> None:
-        """A client saw answers that cannot agree any more: ask now, but not too often."""
+        """A client got answers that can no longer agree: begin a round now, but not too often."""
         if message.position <= self.state.committed:
             return self.group.ignore("conflict about what is committed")
         if source in self.conflicts or len(self.conflicts) < MAX_CONFLICTING_CLIENTS:
@@ -220,7 +222,7 @@ class Synchronisation(Part):
     # The follower's part
 
     def on_sync(self, source: Address, message: Sync) -> None:
-        """Answer with the hash at that position, now or when the log gets there; learn what is committed."""
+        """Answer with our hash at that position, now or when the log reaches it; learn what is committed."""
         group, log = self.group, self.state.log
         self.detector.hear_leader()
         self._learn_commit(message.committed, message.committed_hash)
@@ -236,9 +238,9 @@ class Synchronisation(Part):
         return None
 
     def _forward_what_the_leader_lacks(self, message: Sync) -> None:
-        """The leader has committed all that it has, and what we hold behind that since its last Sync has not reached it: send it.
+        """Forward our entries after the leader's last position, if the leader still lacks them one Sync later.
 
-        Without this, the last request before a silence stays speculative, if the leader lost it.
+        Otherwise, if the leader misses the last request before an idle time, that request stays speculative.
         """
         group, log = self.group, self.state.log
         previous, self.leader_had = self.leader_had, (message.position, log.last)
@@ -247,21 +249,21 @@ class Synchronisation(Part):
             self.port.send(group.leader, Forward(group.incarnations, group.view, requests))
 
     def on_forward(self, source: Address, message: Forward) -> None:
-        """Requests that were lost on their way here arrive now."""
+        """Accept requests that were lost on their way to the leader."""
         for request in message.requests:
             self.pending.accept(request)
 
     def _answer_sync(self) -> None:
         """Tell the leader our hash at the position that it asked about."""
         assert self.awaited is not None
-        if self.awaited >= self.state.log.start:  # if not, it was committed long ago
+        if self.awaited >= self.state.log.start:  # otherwise the position was committed before
             self._reply(self.awaited, self.state.log.hash_at(self.awaited))
         self.awaited = None
         self.next_sync_position = NEVER
         self.port.cancel_timer("patience")
 
     def on_patience_timer(self) -> None:
-        """Our log is still shorter than the Sync: say so. When it does get there, that is said too."""
+        """Our log has still not reached the Sync's position: answer so. When it does, another answer follows."""
         if self.awaited is not None:
             self._reply(self.awaited, None)
 
@@ -274,7 +276,7 @@ class Synchronisation(Part):
         self._learn_commit(message.position, message.hash)
 
     def _learn_commit(self, position: int, summary: bytes) -> None:
-        """Everything up to `position` is committed, with that hash there. What has not arrived here may be on its way."""
+        """Everything up to `position` is committed, with that hash there. If our log lacks it, wait for a while, then fetch it."""
         if position <= self.state.committed or not self.group.accepting:
             return
         if self.state.log.matches(position, summary):
@@ -286,7 +288,7 @@ class Synchronisation(Part):
             self.port.set_timer("overdue", self._patience_ns)
 
     def on_overdue_timer(self) -> None:
-        """What is committed had not arrived here; if it still has not, fetch it."""
+        """If the committed entries have still not arrived, fetch them."""
         overdue, self.overdue = self.overdue, None
         if overdue is None or not self.group.accepting:
             return
@@ -317,7 +319,7 @@ class Synchronisation(Part):
         }
 
     def check_invariants(self) -> None:
-        """See `Part`. Questions are the leader's, and about what it has; answers are the followers'."""
+        """See `Part`. Only the leader has a round, about a position of its log; only a follower has a Sync to answer."""
         if self.round is not None:
             assert self.group.is_leader
             assert self.round.position <= self.state.log.last

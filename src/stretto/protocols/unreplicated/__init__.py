@@ -1,4 +1,4 @@
-"""One server, at-most-once sessions, no fault tolerance: the floor of latency and the ceiling of throughput."""
+"""One server with at-most-once sessions and without fault tolerance, as a bound: no protocol has less latency or more throughput."""
 
 from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.unreplicated.replica import Server

@@ -44,5 +44,5 @@ class Server(Replica):
         self.port.send(request.client, Reply(self.group.view, request.session, request.number, result))
 
     def merge(self, votes: Mapping[int, DoViewChange]) -> tuple[Request, ...]:
-        """There is one log."""
+        """See `Replica`. There is only one log, so nothing is merged."""
         return votes[self.group.index].entries

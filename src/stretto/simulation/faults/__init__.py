@@ -1,12 +1,12 @@
-"""Faults by name. Each strikes again and again until all are healed; its strength, duration and target are drawn from the seed.
+"""Faults by name. Each strikes repeatedly until all are healed; its strength, duration and target are drawn from the seed.
 
 - `loss`, `duplication`, `reordering`, `partition`, `one_way_partition`: of the network;
 - `pause`, `slow`, `clock_drift`: of machines and links that stay up;
-- `crash`: for good; `restart`: with lost state; `false_bootstrap`: with lost state, and then a start as if it were the first, which the
-  replica must refuse; together they never affect more than f replicas at a time;
+- `crash`: a replica stops for good; `restart`: it restarts with lost state; `false_bootstrap`: it restarts with lost state as if for the
+  first time, which it must refuse; these three never affect more than f replicas at a time;
 - `sequencer_restart`: sequencers crash and restart with no state, possibly all of them at once;
-- `kill`, `power_cut`: of replicas with disks, which keep their state; a write in progress is torn;
-- `slow_disk`, `disk_full`, `failing_sync`, `bit_flip`: of disks. The last counts as lost state.
+- `kill`, `power_cut`: crashes of replicas with disks, which keep their state; a write in progress is torn;
+- `slow_disk`, `disk_full`, `failing_sync`, `bit_flip`: of disks. `bit_flip` counts as lost state.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def check_names(names: Sequence[str], durability: str, sequencers: int = 0) -> N
 
 
 class Faults:
-    """Starts and ends faults: those of `strengths`, each with the strength given there. `struck` counts how often each struck.
+    """Starts and ends the faults of `strengths`, each with its strength. `struck` counts how often each struck.
 
-    In half of the cases, a fault that has rested waits until a node reports a rare event, and strikes right after it: the moments after a
-    vote, or after the start of a view, are where protocols have their weak points.
+    In half of the cases, a fault that is due waits until a node reports a rare event, and strikes right after it: protocols are most
+    vulnerable right after a vote or after the start of a view.
     """
 
     def __init__(self, strengths: Mapping[str, Strength], stricken: Stricken, seed: str) -> None:

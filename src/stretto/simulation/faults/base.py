@@ -1,4 +1,4 @@
-"""The base of all faults: a fault begins, with a strength, and ends, again and again."""
+"""The base of all faults: a fault begins and ends repeatedly, with a strength that is drawn each time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stretto.simulation.world import Machine, World
 
 Copies: TypeAlias = list[tuple[Address, int]]
 Tampering: TypeAlias = Callable[[Address, Copies], Copies]
-"""What a fault does to the copies of a datagram of a sender: where they arrive, and when."""
+"""Changes the copies of a sender's datagram: where they arrive, and when."""
 
 MICROSECOND = 1_000
 MILLISECOND = 1_000_000
@@ -25,7 +25,7 @@ SHORTEST_NS = 10 * MICROSECOND
 
 
 def log_uniform(random: Random, low: float, high: float) -> float:
-    """A draw that is as likely in each order of magnitude between the two."""
+    """A random number from `low` to `high` that is equally likely in each order of magnitude."""
     return float(low * (high / low) ** random.random())
 
 
@@ -74,9 +74,9 @@ class Stricken:
 class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The strength of a fault, relative to its usual strength.
 
-    - `frequency`: how often it strikes: the times between two strikes are divided by this;
-    - `duration`: the factor by which a strike lasts longer;
-    - `severity`, from 0 to 1: the part of its range that it draws from, starting at the mildest, in orders of magnitude.
+    - `frequency`: the times between two strikes are divided by this;
+    - `duration`: the duration of a strike is multiplied by this;
+    - `severity`, from 0 to 1: the share of the usual range, in orders of magnitude from the mildest on, from which the fault draws.
     """
 
     frequency: float = 1.0
@@ -85,18 +85,18 @@ class Strength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fault(ABC):
-    """One kind of fault. `begin` draws how it strikes this time, and returns that; `end` undoes it.
+    """One kind of fault. `begin` draws the details of a strike, strikes, and returns them; `end` undoes it.
 
-    `end` is not called of a fault `for_good`.
+    `end` is not called for a fault that is `for_good`.
     """
 
     for_good = False
 
     needs_disk = False
-    """Whether only machines with a disk can have it."""
+    """Whether the fault needs machines with a disk."""
 
     needs_sequencer = False
-    """Whether only sequencers can have it."""
+    """Whether the fault needs sequencers."""
 
     longest_ns = 200 * MILLISECOND
     longest_rest_ns = 20 * MILLISECOND
@@ -111,7 +111,7 @@ class Fault(ABC):
 
     @classmethod
     def at_once(cls, lifecycle: Lifecycle) -> int:
-        """How many of this kind there may be at a time."""
+        """How many faults of this kind may be active at a time."""
         return 1
 
     @abstractmethod
@@ -123,7 +123,8 @@ class Fault(ABC):
         """Stop."""
 
     def draw_strength(self, low: float, high: float) -> float:
-        """A draw that is as likely in each order of magnitude from `low` to `high`, as far as the fault's severity reaches."""
+        """A random number from `low` up to the limit of the fault's severity (at most `high`), equally likely in each order of
+        magnitude."""
         return log_uniform(self.random, low, low * (high / low) ** self._severity)
 
 

@@ -34,10 +34,10 @@ class SlowDisk(DiskFault):
 
 
 class DiskFull(DiskFault):
-    """Nothing fits on the disk any more. The replica stops when it tries to write, and restarts when there is room."""
+    """The disk is full. The replica stops when it tries to write, and restarts when there is room."""
 
     def begin(self) -> dict[str, Any] | None:
-        """Fill the disk of one that keeps its state."""
+        """Fill the disk of a replica that keeps its state."""
         candidates = self.lifecycle.may_crash_later()
         if not candidates:
             return None
@@ -55,7 +55,7 @@ class FailingSync(DiskFault):
     """The disk's syncs fail, so that its content is unknown. The replica stops at the first failure, and restarts when syncs work again."""
 
     def begin(self) -> dict[str, Any] | None:
-        """Let the syncs fail of one that keeps its state."""
+        """Let the syncs of a replica fail that keeps its state."""
         candidates = self.lifecycle.may_crash_later()
         if not candidates:
             return None
@@ -70,7 +70,7 @@ class FailingSync(DiskFault):
 
 
 class BitFlip(DiskFault):
-    """A replica crashes, and what it reads from its disk is not what it wrote. That counts as lost state."""
+    """A replica crashes, and one bit on its disk changes. That counts as lost state."""
 
     def begin(self) -> dict[str, Any] | None:
         """Crash one, if that is allowed, and flip one bit."""
@@ -78,7 +78,7 @@ class BitFlip(DiskFault):
         if not candidates:
             return None
         self.choose(candidates)
-        # Everything written is kept, which shows the replica that the flipped bit is not a torn write.
+        # Everything written is kept, so the replica must not take the flipped bit for a torn write.
         self.machine.disk.keep_all()
         self.lifecycle.crash(self.machine)
         self.lifecycle.lose_state(self.machine)

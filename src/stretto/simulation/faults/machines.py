@@ -26,14 +26,14 @@ class SlowNode(MachineFault):
     """A node takes longer for everything."""
 
     def begin(self) -> dict[str, Any]:
-        """By 1 us to 10 ms for every burst."""
+        """Slow every burst of a node by 1 us to 10 ms."""
         slowdown = int(self.draw_strength(MICROSECOND, 10 * MILLISECOND))
         self.choose(self.stricken.machines).slowdown_ns += slowdown
         self._slowdown = slowdown
         return {"slowdown_ns": slowdown}
 
     def end(self) -> None:
-        """Let it be as fast as it was."""
+        """End the slowdown."""
         self.machine.slowdown_ns -= self._slowdown
 
 
@@ -43,7 +43,7 @@ class ClockDrift(MachineFault):
     longest_ns = 1_000 * MILLISECOND
 
     def begin(self) -> dict[str, Any] | None:
-        """Up to twice as fast, or half as fast."""
+        """Let a clock run up to twice as fast, or down to half as fast."""
         rate = self.draw_strength(1, 2)
         if self.random.random() < 0.5:
             rate = 1 / rate
@@ -51,5 +51,5 @@ class ClockDrift(MachineFault):
         return {"rate": rate}
 
     def end(self) -> None:
-        """Let it run at the right rate; it stays ahead or behind by as much as it is."""
+        """Let the clock run at the right rate. It stays ahead or behind."""
         self.machine.set_clock_rate(1.0)

@@ -10,16 +10,16 @@ from stretto.simulation.faults.base import MICROSECOND, MILLISECOND, Copies, Fau
 
 
 class NetworkFault(Fault):
-    """A fault that tampers with datagrams."""
+    """A fault that changes how datagrams arrive."""
 
     def begin(self) -> dict[str, Any]:
-        """Draw what to do to datagrams, and do it from now on."""
+        """Draw an effect on datagrams, and apply it from now on."""
         self._tampering, details = self.draw()
         self.stricken.network.tamperings.append(self._tampering)
         return details
 
     def end(self) -> None:
-        """Leave datagrams alone."""
+        """Stop changing datagrams."""
         self.stricken.network.tamperings.remove(self._tampering)
 
     @abstractmethod
@@ -31,7 +31,7 @@ class Loss(NetworkFault):
     """Copies are lost, each with the same probability."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
-        """From one in a thousand to four in five."""
+        """Lose from one copy in a thousand to four in five."""
         probability = self.draw_strength(0.001, 0.8)
         chance = self.random.random
         return lambda _, copies: [copy for copy in copies if chance() >= probability], {"probability": probability}
@@ -41,7 +41,7 @@ class Duplication(NetworkFault):
     """A second copy arrives, a little later or much later."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
-        """From one copy in a hundred to one in two, up to 100 ms later."""
+        """Duplicate from one copy in a hundred to one in two, up to 100 ms later."""
         probability = self.draw_strength(0.01, 0.5)
         longest = self.draw_strength(10 * MICROSECOND, 100 * MILLISECOND)
         chance = self.random.random
@@ -57,7 +57,7 @@ class Reordering(NetworkFault):
     """Some copies are delayed, so that later ones overtake them."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
-        """From one copy in a thousand to one in two, by 1 us to 20 ms at most."""
+        """Delay from one copy in a thousand to one in two, at most by 1 us to 20 ms."""
         probability = self.draw_strength(0.001, 0.5)
         longest = self.draw_strength(MICROSECOND, 20 * MILLISECOND)
         chance = self.random.random
@@ -69,12 +69,12 @@ class Reordering(NetworkFault):
 
 
 class Partition(NetworkFault):
-    """The nodes fall into two sides that do not hear each other; clients may be on either."""
+    """The nodes are split into two sides that do not hear each other. Clients may be on either."""
 
     one_way = False
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
-        """Any replicas but none or all on the one side, and any clients."""
+        """One side has some replicas, but not all, and any clients."""
         replicas = self.stricken.replicas
         others = self.stricken.machines[len(replicas) :]
         # A single replica can only be cut off from its clients.
@@ -102,7 +102,7 @@ class SlowLink(NetworkFault):
     """All datagrams from one node to another are late."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
-        """By 10 us to 50 ms."""
+        """Delay them by 10 us to 50 ms."""
         source, destination = (machine.address for machine in self.random.sample(self.stricken.machines, 2))
         late = int(self.draw_strength(10 * MICROSECOND, 50 * MILLISECOND))
 
@@ -115,10 +115,10 @@ class SlowLink(NetworkFault):
 
 
 class StalledLink(NetworkFault):
-    """All datagrams from one node to another are delayed, and arrive together at one later time, when much else may have happened."""
+    """All datagrams from one node to another are delayed, and arrive together at one later time."""
 
     def draw(self) -> tuple[Tampering, dict[str, Any]]:
-        """In 100 us to 200 ms."""
+        """Let them arrive in 100 us to 200 ms."""
         source, destination = (machine.address for machine in self.random.sample(self.stricken.machines, 2))
         until_ns = self.stricken.world.now_ns + int(self.draw_strength(100 * MICROSECOND, 200 * MILLISECOND))
 
