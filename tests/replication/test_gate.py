@@ -9,8 +9,8 @@ import pytest
 
 from stretto.core.config import ClusterConfig, Member
 from stretto.core.node import Address, Message
-from stretto.protocols.nopaxos.messages import RULES as NOPAXOS_RULES
 from stretto.protocols.nopaxos.messages import SessionOpened, Stamped
+from stretto.protocols.nopaxos.replica import NoPaxosReplica
 from stretto.replication.gate import LEADER_LOG_RULES, LEADER_REQUEST_RULES, PEER_RULES, REQUEST_RULES, Actions, Gate, Rules
 from stretto.replication.group import Group, Status
 from stretto.replication.messages import (
@@ -174,10 +174,10 @@ def test_incarnations() -> None:
 
 def test_messages_of_sequencers() -> None:
     stamped = Stamped(VIEW, 9, 1, request())
-    gate = Recorder(NOPAXOS_RULES)
+    gate = Recorder(NoPaxosReplica.rules)
     assert gate.take(SEQUENCER, stamped) == gate.take(2, stamped) == ["handle"]
     assert gate.take(CLIENT, stamped) == "from a sender that may not send it"
     assert gate.take(SEQUENCER, Stamped(VIEW + 1, 9, 1, request())) == "of a higher view"
     assert gate.take(SEQUENCER, SessionOpened(VIEW, 9)) == ["handle"]
     assert gate.take(2, SessionOpened(VIEW, 9)) == "from a sender that may not send it"
-    assert Recorder(NOPAXOS_RULES, view=VIEW + 1).take(SEQUENCER, SessionOpened(VIEW + 1, 9)) == "not the leader"
+    assert Recorder(NoPaxosReplica.rules, view=VIEW + 1).take(SEQUENCER, SessionOpened(VIEW + 1, 9)) == "not the leader"

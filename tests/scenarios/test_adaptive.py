@@ -11,7 +11,8 @@ from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.adaptive.messages import MATCHED, AdaptiveReply, Conflict
 from stretto.protocols.adaptive.replica import AdaptiveReplica
-from stretto.replication.messages import EntriesCompacted, Heartbeat, Prepare, PrepareOk, Request, StartView
+from stretto.replication.group import Status
+from stretto.replication.messages import EntriesCompacted, Heartbeat, Prepare, PrepareOk, Request, StartView, Suspect
 from stretto.testing.stage import Stage
 
 
@@ -301,6 +302,22 @@ def test_what_came_meanwhile_is_not_transferred() -> None:
     assert follower.state.committed == leader.state.log.last
     assert follower.transfer.repairs == 0
     assert follower.group.accepting
+
+
+def test_a_follower_that_repairs_its_log_does_not_suspect_a_leader_that_lives() -> None:
+    stage, replicas = stage_of(3)
+    leader, follower = replicas[0], replicas[1]
+    hash_of_another_log = bytes(16)
+    follower.on_message(0, EntriesCompacted(leader.group.incarnations, 0, leader.state.log.last + 5, hash_of_another_log))
+    assert follower.group.status is Status.REPAIRING
+    stage.in_flight = []
+    for _ in range(10):
+        stage.fire(0, "heartbeat")
+        stage.deliver(Heartbeat, to=1)
+        stage.deliver(PrepareOk)
+        stage.fire(1, "leader")
+    assert not stage.waiting(Suspect)
+    assert follower.group.status is Status.REPAIRING
 
 
 def test_what_a_heartbeat_confirmed_is_answered_when_a_prepare_has_it() -> None:

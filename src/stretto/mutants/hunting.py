@@ -24,6 +24,8 @@ from stretto.mutants.mutant import Mutant
 
 PACKAGE = Path(stretto.__file__).parent
 _EFFORTS = ("operations", "runs", "states", "walks", "steps")
+_NO_PROGRAM = ("AttributeError", "NameError", "TypeError", "UnboundLocalError")
+"""What a mutant raises whose text does not fit the code around it: that it fails says nothing about the checks."""
 _GRACE_SECONDS = 30.0
 """How long after its time limit a hunter may still run, to complete the last run that it started."""
 
@@ -84,6 +86,8 @@ async def hunt(mutant: Mutant, seconds: float | None = None) -> Finding:
         if shown is None:
             return finding(False, effort)
         kind, description, again = shown
+        if any(error in description for error in _NO_PROGRAM):
+            return finding(False, effort, kind="the mutant is no program", description=f"{kind}: {description}")
         status, _, _ = await _run(again, PACKAGE.parent, seconds + _GRACE_SECONDS)
         if status == 0:
             return finding(True, effort, kind=kind, description=description)

@@ -34,7 +34,7 @@ MUTANTS = (
         "incarnation-used-twice",
         "No two starts of a replica have the same incarnation",
         _STARTUP,
-        "incarnation = new_incarnation(number, self.port.random.getrandbits(_RANDOM_BITS))",
+        "incarnation = new_incarnation(number, self.port.random.getrandbits(RANDOM_BITS))",
         "incarnation = new_incarnation(min(number, _FIRST + 1), 0)",
         restarts(3),
     ),

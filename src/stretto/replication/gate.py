@@ -1,7 +1,8 @@
 """The gate: one table that says which messages count, applied before any handler.
 
-A handler may rely on the gate. When it is called, the sender is allowed to send the message, the message counts in this replica's status,
-and, if it is about a view, that is this replica's view. The handler checks only the content.
+It checks, in this order: the sender, the number of replicas that it assumes, whether this replica is in service, the incarnations, whether
+the message is for the leader, the view, the status. A handler may rely on all of this, and checks only the content. Two messages count in
+views that are not this replica's: a StartView of a higher view, and a GetStartView of any.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ PEER_RULES: Rules = {
 LEADER_LOG_RULES: Rules = {
     Prepare: in_view(FROM_LEADER, NORMAL),
     PrepareOk: in_view(to_leader=True),
-    Heartbeat: in_view(FROM_LEADER, NORMAL),
+    Heartbeat: in_view(FROM_LEADER),
     GetLog: in_view(to_leader=True),
     EntriesCompacted: in_view(FROM_LEADER, NORMAL),
     Commit: in_view(FROM_LEADER, NORMAL),

@@ -37,17 +37,18 @@ IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE)
 HAS_STATE = (*IN_SERVICE, Status.BOOTSTRAPPING)
 ANY_STATUS = tuple(Status)
 
-_RANDOM_BITS = 32
+RANDOM_BITS = 32
+"""How many random bits an incarnation has, in case two starts have come to one number."""
 
 
 def new_incarnation(start: int, random_bits: int) -> int:
     """The incarnation of a replica's start number `start`. The random bits tell two starts apart that took the same number."""
-    return start << _RANDOM_BITS | random_bits & ((1 << _RANDOM_BITS) - 1)
+    return start << RANDOM_BITS | random_bits
 
 
 def start_number(incarnation: int) -> int:
     """The number of the start that an incarnation belongs to: 1 for the first, 0 for an incarnation that is not known."""
-    return incarnation >> _RANDOM_BITS
+    return incarnation >> RANDOM_BITS
 
 
 class Group:

@@ -216,7 +216,7 @@ class LeaderLog(Part):
         first = self.state.committed + 1
         if position >= first:
             self.state.commit_up_to(position)
-            self.prepared = max(self.prepared, position)  # a follower that asked for our log has had more of it
+            self.prepared = max(self.prepared, position)  # a GetLog is answered without raising `prepared`
             self.events.committed(first, position)
 
     def on_heartbeat_timer(self) -> None:
@@ -253,7 +253,7 @@ class LeaderLog(Part):
         """Take over entries, if we have those before them; commit what the leader has committed."""
         if message.slow_path:
             self.slow_path = True
-            if message.first <= self.matched:  # by a heartbeat, of which clients know nothing
+            if message.first <= self.matched:  # a heartbeat matched these, and no client was answered for that
                 last = message.first + len(message.entries) - 1
                 self.events.matched(message.first, min(last, self.matched), True)
         self._compare(message.first - 1, message.previous_hash, is_awaited=True)
@@ -338,17 +338,19 @@ class LeaderLog(Part):
     def on_heartbeat(self, source: Address, message: Heartbeat) -> None:
         """The leader's sign of life. Acknowledge what we have, and notice what has not arrived."""
         self.detector.hear_leader()
+        if not self.group.accepting:
+            return self._acknowledge()  # a repair goes on, but both of us are alive
         if self.slow_path and not message.slow_path:
             self.slow_path = False
             self.pending.accept_all()
         self._learn(message.committed, message.committed_hash)
         self._compare(message.prepared, message.prepared_hash, is_awaited=False)
         self._acknowledge()
-        self._expect(message.prepared, message.prepared_hash)
+        return self._expect(message.prepared, message.prepared_hash)
 
     def _expect(self, position: int, summary: bytes) -> None:
         """The leader's log has this hash at that position. Entries that we lack may still be in flight, so wait before asking."""
-        self.announced = max(self.announced, (position, summary))
+        self.announced = max(self.announced, (position, summary))  # of one position, a known hash is greater than `_UNKNOWN`
         if self.announced[0] > self.matched and not self._waits_for_gap:
             self._waits_for_gap = True
             self.port.set_timer("gap", self._patience_ns)

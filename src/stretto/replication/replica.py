@@ -32,7 +32,7 @@ from stretto.replication.sessions import SessionRecord
 from stretto.replication.startup import Startup
 from stretto.replication.state import ReplicatedState
 from stretto.replication.transfer import StateTransfer
-from stretto.replication.view_change import ViewChange, ViewEvents
+from stretto.replication.view_change import ViewChange, ViewHooks
 
 P = TypeVar("P", bound=Part)
 
@@ -66,7 +66,7 @@ class Replica(ABC):
         self.parts: list[Part] = []
         self.startup = self.add(Startup(group, config, self._on_first_start))
         self.transfer = self.add(StateTransfer(group, self.state, self.pending, config, self._on_transferred))
-        events = ViewEvents(
+        events = ViewHooks(
             merge=self.merge,
             matched=self.matched_in_last_view,
             left=self._leave_view,
@@ -118,6 +118,7 @@ class Replica(ABC):
         handlers: dict[type[Message], Handler] = {}
         self._timers: dict[str, Timer] = {}
         for part in self.parts:
+            assert not handlers.keys() & part.handlers.keys(), "two parts handle one message"
             handlers |= part.handlers
             self._timers |= part.timers
         actions = Actions(

@@ -20,13 +20,12 @@ from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message
-from stretto.replication.group import Group, Status, new_incarnation, start_number
+from stretto.replication.group import RANDOM_BITS, Group, Status, new_incarnation, start_number
 from stretto.replication.messages import Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover
 from stretto.replication.part import Part
 from stretto.replication.records import Known
 
 _NONCE_BITS = 32
-_RANDOM_BITS = 32
 _FIRST = 1
 _TICKS_PER_REPORT = 100
 _PATIENT_TICKS = 10
@@ -99,7 +98,7 @@ class Startup(Part):
 
     def _take_incarnation(self, number: int) -> None:
         group = self.group
-        incarnation = new_incarnation(number, self.port.random.getrandbits(_RANDOM_BITS))
+        incarnation = new_incarnation(number, self.port.random.getrandbits(RANDOM_BITS))
         group.learn_of(group.index, incarnation)
         if group.status is Status.BOOTSTRAPPING and self.port.durable:
             self.port.persist(Bootstrap(incarnation))

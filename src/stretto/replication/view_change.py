@@ -39,7 +39,7 @@ MAX_BACKOFF_DOUBLINGS = 6
 
 
 @dataclass(frozen=True)
-class ViewEvents:
+class ViewHooks:
     """The callbacks by which a view change asks and informs the rest of the replica.
 
     - `merge(votes)`: returns the entries after the commit base with which our view starts, from exactly f+1 votes.
@@ -79,7 +79,7 @@ class ViewChange(Part):
         transfer: StateTransfer,
         startup: Startup,
         config: ClusterConfig,
-        events: ViewEvents,
+        hooks: ViewHooks,
     ) -> None:
         super().__init__()
         self.group = group
@@ -88,7 +88,7 @@ class ViewChange(Part):
         self.pending = pending
         self.transfer = transfer
         self.startup = startup
-        self.events = events
+        self.hooks = hooks
         self.start_view = StartView(group.incarnations, 0, 0, EMPTY_HASH, (), group.incarnations)
         self.start_last = 0
         self.start_hash = EMPTY_HASH
@@ -173,7 +173,7 @@ class ViewChange(Part):
         group = self.group
         group.change_view(view)
         group.change_status(Status.VIEW_CHANGE)
-        self.events.left()
+        self.hooks.left()
         self.joined = {}
         self.vote = None
         self.votes = {}
@@ -204,7 +204,7 @@ class ViewChange(Part):
     def _make_vote(self) -> DoViewChange:
         group, log, committed = self.group, self.state.log, self.state.committed
         entries, summary = tuple(log.entries(committed + 1)), log.hash_at(committed)
-        return DoViewChange(group.incarnations, group.view, group.last_normal_view, committed, summary, self.events.matched(), entries)
+        return DoViewChange(group.incarnations, group.view, group.last_normal_view, committed, summary, self.hooks.matched(), entries)
 
     def on_view_change_timer(self) -> None:
         """Send our StartViewChange and our vote again."""
@@ -259,7 +259,7 @@ class ViewChange(Part):
         if not self.state.is_committed_as(base, base_hash):
             return self.transfer.fetch(base, base_hash, voter)
         self._commit(base)
-        merged, admitted = tuple(self.events.merge(self.merging)), admitted_incarnations(self.merging)
+        merged, admitted = tuple(self.hooks.merge(self.merging)), admitted_incarnations(self.merging)
         start_view = StartView(group.incarnations, group.view, base, base_hash, merged, admitted)
         group.send_to_peers(start_view)
         return self._enter(start_view)
@@ -281,7 +281,7 @@ class ViewChange(Part):
             first = self.state.committed + 1
             self.state.commit_up_to(self.start_last)
             group.send_to_peers(Commit(group.incarnations, group.view, self.start_last, self.start_hash))
-            self.events.committed(first, self.start_last)
+            self.hooks.committed(first, self.start_last)
 
     # Entering a view
 
@@ -332,11 +332,11 @@ class ViewChange(Part):
         self.attempts = 0
         for name in ("view_change", "escalate"):
             self.port.cancel_timer(name)
-        self.events.adopted()
+        self.hooks.adopted()
         if self.port.durable:
             self.port.persist(start_view)
         self._begin()
-        self.events.placed(max(start_view.commit_base, state.committed) + 1, state.log.last)
+        self.hooks.placed(max(start_view.commit_base, state.committed) + 1, state.log.last)
         self.pending.accept_all()
         if group.quorums.majority == 1:
             self.note_entered(group.index, group.incarnation)
@@ -352,7 +352,7 @@ class ViewChange(Part):
         self.port.report("view entered", view=group.view, leader=group.leader, commit_base=start_view.commit_base, last=log.last)
         if not group.is_leader:
             self.port.send(group.leader, ViewEntered(group.incarnations, group.view))
-        self.events.entered()
+        self.hooks.entered()
 
     # Coming into service
 

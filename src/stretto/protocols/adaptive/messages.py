@@ -7,8 +7,6 @@ from typing import Annotated
 from msgspec import Meta
 
 from stretto.core.node import Message
-from stretto.replication.gate import FROM_CLIENT, LEADER_LOG_RULES, PEER_RULES, REQUEST_RULES, Action, Rules, in_view
-from stretto.replication.group import NORMAL
 from stretto.replication.messages import LEADER_LOG_MESSAGES, PEER_MESSAGES, Position, Request, View
 
 SPECULATIVE, MATCHED, COMMITTED = range(3)
@@ -42,10 +40,3 @@ class Conflict(Message, frozen=True, array_like=True, tag=33, gc=False):
 
 
 MESSAGES: tuple[type[Message], ...] = (Request, AdaptiveReply, Conflict, *PEER_MESSAGES, *LEADER_LOG_MESSAGES)
-
-RULES: Rules = {
-    **REQUEST_RULES,
-    Conflict: in_view(FROM_CLIENT, NORMAL, to_leader=True, higher=Action.IGNORE),
-    **LEADER_LOG_RULES,
-    **PEER_RULES,
-}

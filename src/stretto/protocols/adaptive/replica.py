@@ -29,8 +29,10 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.protocols.adaptive.messages import COMMITTED, MATCHED, RULES, SPECULATIVE, AdaptiveReply
+from stretto.protocols.adaptive.messages import COMMITTED, MATCHED, SPECULATIVE, AdaptiveReply, Conflict
 from stretto.protocols.adaptive.slow_path import SlowPath
+from stretto.replication.gate import FROM_CLIENT, LEADER_LOG_RULES, PEER_RULES, REQUEST_RULES, Action, in_view
+from stretto.replication.group import NORMAL
 from stretto.replication.leader_log import LeaderLog, LogEvents
 from stretto.replication.merging import merge_matched
 from stretto.replication.messages import DoViewChange, Request
@@ -42,7 +44,7 @@ from stretto.replication.sessions import SessionRecord
 class AdaptiveReplica(Replica):
     """One replica. `slow_path` is the part that chooses between the two paths at the leader."""
 
-    rules = RULES
+    rules = REQUEST_RULES | {Conflict: in_view(FROM_CLIENT, NORMAL, to_leader=True, higher=Action.IGNORE)} | LEADER_LOG_RULES | PEER_RULES
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine)

@@ -7,9 +7,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from stretto.core.node import Message
-from stretto.replication.gate import FROM_LEADER, PEER_RULES, Action, Rules, Sender, in_view
-from stretto.replication.group import NORMAL
-from stretto.replication.messages import PEER_MESSAGES, Commit, Position, Request, View, ViewMessage
+from stretto.replication.messages import PEER_MESSAGES, Position, Request, View, ViewMessage
 
 NO_OP = Request(client=0, session=1 << 62, number=0, time_ns=0, entropy=0, operation=b"")
 """The entry in place of a stamped request that was lost. Its session can never exist, so the request is refused at its position."""
@@ -117,19 +115,3 @@ MESSAGES: tuple[type[Message], ...] = (
     Request, NoPaxosReply, OpenSession, SessionOpened, Stamped, SequencerAlive, *PEER_MESSAGES,
     Sync, SyncReply, GapRequest, GapCommit, SuspectSequencer, StampRequest,
 )  # fmt: skip
-
-_FROM_SEQUENCER = (Sender.SEQUENCER,)
-
-RULES: Rules = {
-    Stamped: in_view((Sender.SEQUENCER, Sender.REPLICA), higher=Action.IGNORE),
-    SequencerAlive: in_view(_FROM_SEQUENCER, higher=Action.IGNORE),
-    SessionOpened: in_view(_FROM_SEQUENCER, NORMAL, to_leader=True, higher=Action.IGNORE),
-    Sync: in_view(FROM_LEADER),
-    SyncReply: in_view(to_leader=True),
-    Commit: in_view(FROM_LEADER, NORMAL),
-    GapRequest: in_view(to_leader=True),
-    StampRequest: in_view(FROM_LEADER),
-    GapCommit: in_view(FROM_LEADER, NORMAL),
-    SuspectSequencer: in_view(),
-    **PEER_RULES,
-}

@@ -19,17 +19,32 @@ Source: Li et al., OSDI 2016. docs/nopaxos.md lists the differences from the pap
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
 from stretto.protocols.nopaxos.merging import merge
-from stretto.protocols.nopaxos.messages import NO_OP, RULES, NoPaxosReply
+from stretto.protocols.nopaxos.messages import (
+    NO_OP,
+    GapCommit,
+    GapRequest,
+    NoPaxosReply,
+    SequencerAlive,
+    SessionOpened,
+    Stamped,
+    StampRequest,
+    SuspectSequencer,
+    Sync,
+    SyncReply,
+)
 from stretto.protocols.nopaxos.ordering import Ordering
 from stretto.protocols.nopaxos.session import SequencerSession
 from stretto.protocols.nopaxos.synchronisation import Synchronisation
-from stretto.replication.messages import OPEN_SESSION, DoViewChange, Request
+from stretto.replication.gate import FROM_LEADER, PEER_RULES, Action, Rules, Sender, in_view
+from stretto.replication.group import NORMAL
+from stretto.replication.messages import OPEN_SESSION, Commit, DoViewChange, Request
 from stretto.replication.replica import Replica
 from stretto.replication.sessions import SessionRecord
 
@@ -37,7 +52,19 @@ from stretto.replication.sessions import SessionRecord
 class NoPaxosReplica(Replica):
     """One replica. Its own parts are `session`, `ordering` and `sync`."""
 
-    rules = RULES
+    rules: ClassVar[Rules] = {
+        Stamped: in_view((Sender.SEQUENCER, Sender.REPLICA), higher=Action.IGNORE),
+        SequencerAlive: in_view((Sender.SEQUENCER,), higher=Action.IGNORE),
+        SessionOpened: in_view((Sender.SEQUENCER,), NORMAL, to_leader=True, higher=Action.IGNORE),
+        Sync: in_view(FROM_LEADER),
+        SyncReply: in_view(to_leader=True),
+        Commit: in_view(FROM_LEADER, NORMAL),
+        GapRequest: in_view(to_leader=True),
+        StampRequest: in_view(FROM_LEADER),
+        GapCommit: in_view(FROM_LEADER, NORMAL),
+        SuspectSequencer: in_view(),
+        **PEER_RULES,
+    }
     repeats = True
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from stretto.core.node import Message
-from stretto.replication.gate import FROM_CLIENT, FROM_LEADER, PEER_RULES, REQUEST_RULES, Action, Rules, in_view
-from stretto.replication.group import NORMAL
-from stretto.replication.messages import PEER_MESSAGES, Commit, Forward, Position, Request, View, ViewMessage
+from stretto.replication.messages import PEER_MESSAGES, Forward, Position, Request, View, ViewMessage
 
 
 class SpeculativeReply(Message, frozen=True, array_like=True, tag=32, gc=False):
@@ -49,13 +47,3 @@ class SyncReply(ViewMessage, frozen=True, array_like=True, tag=35, gc=False):
 
 
 MESSAGES: tuple[type[Message], ...] = (Request, SpeculativeReply, Conflict, *PEER_MESSAGES, Sync, SyncReply, Forward)
-
-RULES: Rules = {
-    **REQUEST_RULES,
-    Conflict: in_view(FROM_CLIENT, NORMAL, to_leader=True, higher=Action.IGNORE),
-    Sync: in_view(FROM_LEADER),
-    SyncReply: in_view(to_leader=True),
-    Commit: in_view(FROM_LEADER),
-    Forward: in_view(statuses=NORMAL, to_leader=True),
-    **PEER_RULES,
-}

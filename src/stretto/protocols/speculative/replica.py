@@ -17,15 +17,18 @@ Source: Ports et al., NSDI 2015, section 4. docs/speculative.md lists the differ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.protocols.speculative.messages import RULES, SpeculativeReply
+from stretto.protocols.speculative.messages import Conflict, SpeculativeReply, Sync, SyncReply
 from stretto.protocols.speculative.synchronisation import Synchronisation
+from stretto.replication.gate import FROM_CLIENT, FROM_LEADER, PEER_RULES, REQUEST_RULES, Action, Rules, in_view
+from stretto.replication.group import NORMAL
 from stretto.replication.merging import merge_supported
-from stretto.replication.messages import DoViewChange, Request
+from stretto.replication.messages import Commit, DoViewChange, Forward, Request
 from stretto.replication.replica import Replica
 from stretto.replication.sessions import SessionRecord
 
@@ -33,7 +36,15 @@ from stretto.replication.sessions import SessionRecord
 class SpeculativeReplica(Replica):
     """One replica. Its own part is `sync`."""
 
-    rules = RULES
+    rules: ClassVar[Rules] = {
+        **REQUEST_RULES,
+        Conflict: in_view(FROM_CLIENT, NORMAL, to_leader=True, higher=Action.IGNORE),
+        Sync: in_view(FROM_LEADER),
+        SyncReply: in_view(to_leader=True),
+        Commit: in_view(FROM_LEADER),
+        Forward: in_view(statuses=NORMAL, to_leader=True),
+        **PEER_RULES,
+    }
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine)
