@@ -135,7 +135,7 @@ def test_an_open_loop(capsys: pytest.CaptureFixture[str]) -> None:
         assert 0 <= one["wait_us"]["p50"] <= one["wait_us"]["max"] < one["latency_us"]["max"]
 
 
-def test_an_open_loop_that_the_cluster_cannot_serve_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_overloaded_open_loop_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     figures = bench(capsys, "--rate", "500000", "--sessions", "2")
     check(figures)
     assert figures["throughput_ops_s"] < 250_000

@@ -97,7 +97,7 @@ def test_what_concerns_the_group_is_counted_once() -> None:
     assert figures["ignored_messages"] == {"late": 3, "new": 2}
 
 
-def test_failures_are_told_by_kind() -> None:
+def test_failures_are_reported_by_kind() -> None:
     assert figures_of(Plan(seconds=2), CONFIG, measurement([client_run([1])]))["failures"] == {"RequestTimeout": 2}
 
 
@@ -135,7 +135,7 @@ def test_a_process_that_was_started_again_has_no_rates() -> None:
     assert [cpu is None for cpu in figures["replica_cpu_us_per_op"]] == [True, False, True]
 
 
-def test_memory_is_told_at_1_2_and_5_times_powers_of_ten_and_at_the_end() -> None:
+def test_memory_is_reported_at_1_2_and_5_times_powers_of_ten_and_at_the_end() -> None:
     seen = measurement([client_run([100])])
     counts = [0, 900, 1_000, 1_500, 2_100, 2_400, 30_000, 40_000, 60_000, 61_000]
     seen.memory.extend((count, [1_000_000 + count, None]) for count in counts)

@@ -89,7 +89,7 @@ def test_sessions_saturate_the_leader() -> None:
     assert figures[-1]["utilisation"]["client"] < 0.5
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_wrong_bounds_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"links\.loss"):
         measured(spec_of(links=Links(loss=1.5)))
     with pytest.raises(Stalled, match=r"--set links\.loss=1\.0"):

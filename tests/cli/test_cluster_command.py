@@ -133,7 +133,7 @@ def test_a_replica_that_died_comes_back_from_the_others(directory: Path, capsys:
     assert store(directory, capsys, "get", "a") == "1\n"
 
 
-def test_what_is_lost_with_a_majority_of_the_memory_is_said_to_be(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_loss_of_a_majority_in_memory_mode_is_reported(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cluster = init(directory, capsys)
     kill(cluster, 0, 2)
     assert run(["cluster", "up", str(directory)]) == 1
@@ -157,7 +157,7 @@ def test_what_is_on_disk_outlives_all_replicas(directory: Path, capsys: pytest.C
     assert run(["cluster", "up", str(directory)]) == 0
     assert store(directory, capsys, "scan") == "a\t1\nb\t2\n"
     incarnations = [replica["metrics"]["incarnations"] for replica in cluster.status()]
-    assert [life >> 32 for life in incarnations[0]] == [1, 1, 1]  # they went on, and did not recover
+    assert [incarnation >> 32 for incarnation in incarnations[0]] == [1, 1, 1]  # they went on, and did not recover
     assert run(["replica", "--config", str(cluster.file), "--index", "0", "--data", str(cluster.data[0])]) == 2
     assert "replica-0.data: is in use by another replica process" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""`stretto log`: what is told of a replica's data, whole, torn and damaged."""
+"""`stretto log`: what it reports of a replica's data, whole, torn and damaged."""
 
 from __future__ import annotations
 

@@ -119,7 +119,9 @@ def test_it_ends_early_with_what_there_is(place: Path, number: signal.Signals, s
     check_nothing_is_left(place)
 
 
-def test_a_replica_that_ends_of_itself_is_told_and_everything_kept(place: Path, start_python: Callable[..., subprocess.Popen[str]]) -> None:
+def test_a_replica_that_ends_by_itself_is_reported_and_everything_kept(
+    place: Path, start_python: Callable[..., subprocess.Popen[str]]
+) -> None:
     torture = Run(place, start_python, "--seconds", "600", "--seed", "5", "--faults", "pause")
     pid = int(next(place.rglob("replica-2.pid")).read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
@@ -160,7 +162,7 @@ def test_a_run_that_is_killed_is_cleaned_up_by_the_next(
         (["--rate", "1"], "--rate"),
     ],
 )
-def test_wrong_use_is_told_in_one_line(capsys: pytest.CaptureFixture[str], place: Path, arguments: list[str], told: str) -> None:
+def test_wrong_use_is_reported_in_one_line(capsys: pytest.CaptureFixture[str], place: Path, arguments: list[str], told: str) -> None:
     assert run(["torture", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert told in error

@@ -55,7 +55,7 @@ def test_all_are_ok(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ok" in capsys.readouterr().out
 
 
-def test_people_are_told_what_is_wrong(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_explains_the_violation(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plot = tmp_path / "plot.html"
     assert run(["verify", str(recorded), "--plot", str(plot)]) == 1
     shown = capsys.readouterr()

@@ -8,7 +8,7 @@ from stretto.core.errors import ConfigurationError
 from stretto.exploration.bounds import Bounds, parse_bounds
 
 
-def test_what_is_not_named_has_its_default() -> None:
+def test_bounds_that_are_not_named_have_their_defaults() -> None:
     assert parse_bounds("") == Bounds()
     assert parse_bounds(" views=2 , timers=0,") == Bounds(views=2, timers=0)
     assert parse_bounds(str(Bounds(operations=3, crashes=1))) == Bounds(operations=3, crashes=1)
@@ -27,7 +27,7 @@ def test_what_is_not_named_has_its_default() -> None:
         ("operations=27", "bounds.operations: 27 is too large; at most 26"),
     ],
 )
-def test_what_makes_no_sense_is_refused(text: str, reason: str) -> None:
+def test_wrong_bounds_are_refused(text: str, reason: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         parse_bounds(text)
     assert str(refused.value).startswith(reason)

@@ -1,4 +1,4 @@
-"""What the checks call a violation, as data in, data out. (`test_search` finds violations of nodes.)"""
+"""The checks as functions of data: what is a violation. (`test_search` finds violations of nodes.)"""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def test_a_result_is_compared_with_the_replicas_that_are_there_already() -> None
     assert found.value.kind == "accepted result lost"
 
 
-def test_an_error_says_nothing() -> None:
+def test_an_error_is_no_evidence() -> None:
     before = past("ab", ("a",))
     assert with_return(before, b"b", Answer(None, None, "RequestTimeout"), [facts("x", 0, view=7)]) == before
 
 
-def test_what_a_replica_may_not_take_back() -> None:
+def test_a_view_or_commit_must_not_go_back() -> None:
     check_step(facts("ab", 1, view=1), facts("a", 1, view=1))
     check_step(None, facts("a", 1))
     with pytest.raises(Violation, match="commit taken back"):

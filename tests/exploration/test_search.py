@@ -1,4 +1,4 @@
-"""The exhaustive search: it reaches all that can be reached, once; finds what is planted; and its reductions lose nothing."""
+"""The exhaustive search: it reaches each reachable state once and finds planted bugs, and its reductions miss no violation."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def naively_reached(world: World) -> set[bytes]:
         (AllMustAcknowledge, Bounds(clients=1, operations=2, timers=0)),
     ],
 )
-def test_as_many_states_as_without_any_cleverness(replica: type[ToyReplica], bounds: Bounds) -> None:
+def test_as_many_states_as_a_naive_search(replica: type[ToyReplica], bounds: Bounds) -> None:
     world = World(toy(replica), bounds, reduce=False)
     search = searched(world)
     assert search.exhausted
@@ -123,7 +123,7 @@ def test_as_many_states_as_without_any_cleverness(replica: type[ToyReplica], bou
 
 
 def outcomes(search: Search) -> set[tuple[object, ...]]:
-    """What the checks see of all states that were reached."""
+    """What the checks see in all states that were reached."""
     return {(*search.world.replicas(state), search.world.past(state)) for state in search.reached()}
 
 
@@ -182,7 +182,7 @@ def test_the_search_ends_at_max_states() -> None:
     assert search.states < 5_000
 
 
-def test_a_protocol_that_does_not_begin() -> None:
+def test_a_protocol_that_does_not_start() -> None:
     with pytest.raises(StrettoError, match="toy: the replicas did not commit the clients' first operations"):
         World(toy(CommitsNothing), Bounds())
 

@@ -1,8 +1,8 @@
-"""A protocol that is small enough to be searched in no time, with places for bugs.
+"""A protocol that is small enough for a quick search, in variants with bugs.
 
     client ---Request---> r0 ---Order(position, committed)---> others ---Ack(position)---> r0    commits with a majority, and replies
 
-r0 leads for ever. A replica that crashes comes back empty, which nothing here makes good for: with crashes, the protocol is wrong.
+r0 leads for ever. A replica that crashes restarts empty, and there is no recovery: with crashes, the protocol is wrong.
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ class ToyReplica:
 
 
 class AllMustAcknowledge(ToyReplica):
-    """Commits with all three, so that there are silent steps: an acknowledgement that is not the last."""
+    """Commits only with all three. So there are silent steps: an acknowledgement that is not the last one."""
 
     majority = 3
 
 
 class FollowersTakeRequestsThemselves(ToyReplica):
-    """A follower appends what clients send it, in the order in which that arrives."""
+    """A follower appends clients' requests in the order of their arrival."""
 
     def on_request(self, source: int, request: Request) -> None:
         super().on_request(source, request)
@@ -146,7 +146,7 @@ class RepliesAtOnce(ToyReplica):
 
 
 class ForgetsToUndo(RepliesAtOnce):
-    """What is taken back stays in the state machine."""
+    """Entries that are taken back are not undone in the state machine."""
 
     def on_timer(self, name: str) -> None:
         if self.state.committed < self.state.log.last:

@@ -1,4 +1,4 @@
-"""When a call of Adaptive Speculative Paxos is done, whatever order the answers come in."""
+"""Which answers complete a call of Adaptive Speculative Paxos, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEADERS, OTHER = (7, b"leader's"), (8, b"another")
 
 
 def is_done(n: int, answers: list[tuple[int, int, tuple[int, bytes], int]]) -> bool:
-    """Whether a call is done by answers, each of a replica: source, view, place, level."""
+    """Whether these answers complete a call. Each has a source, a view, a position with a hash, and a level."""
     stage = Stage(ADAPTIVE, n, NullMachine)
     client = stage.client()
     handle = stage.call(client, b"begin")
@@ -55,7 +55,7 @@ def test_the_end_is_the_same_in_every_order(name: str) -> None:
     assert {is_done(n, list(order)) for order in permutations(answers)} == {done}
 
 
-def test_a_higher_view_begins_anew() -> None:
-    """The leader of view 1 and one matched answer of view 0 are no quorum."""
+def test_a_higher_view_starts_a_new_tally() -> None:
+    """The answer of view 1's leader and a matched answer of view 0 are no quorum."""
     assert not is_done(3, [(2, 0, LEADERS, MATCHED), (0, 0, OTHER, SPECULATIVE), (1, 1, LEADERS, SPECULATIVE)])
     assert is_done(3, [(2, 0, LEADERS, MATCHED), (1, 1, LEADERS, SPECULATIVE), (2, 1, LEADERS, MATCHED)])

@@ -1,4 +1,4 @@
-"""NOPaxos in parts: the merge, data in and data out; the client's count; what a sequencer takes."""
+"""Parts of NOPaxos: the merge, the client's tally, and the sequencer."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def vote(log: list[Request], last_normal_view: int = 1, committed: int = 0) -> D
 A, B, C, D = (request(session) for session in range(1, 5))
 
 
-def test_a_no_op_wins_and_the_longest_log_says_how_far_it_goes() -> None:
+def test_a_no_op_wins_and_the_longest_log_gives_the_length() -> None:
     assert merge({0: vote([A, B]), 1: vote([A, NO_OP, C]), 2: vote([])}) == [A, NO_OP, C]
     assert merge({0: vote([A, NO_OP]), 1: vote([A, B, C, D]), 2: vote([A])}) == [A, NO_OP, C, D]
 
 
-def test_what_is_committed_is_no_longer_asked() -> None:
+def test_committed_entries_are_not_merged() -> None:
     assert merge({0: vote([A, B, C], committed=2), 1: vote([A, B]), 2: vote([A, B, C, D], committed=1)}) == [C, D]
 
 
@@ -48,8 +48,8 @@ def test_only_logs_of_the_latest_view_count() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_what_was_accepted_survives_any_choice_of_logs(data: st.DataObject) -> None:
-    """The leader's log has requests and no-ops; f others equal it up to some position; all others have any part of what was stamped."""
+def test_accepted_results_survive_any_choice_of_logs(data: st.DataObject) -> None:
+    """The leader's log has requests and no-ops; f others equal it up to some position; all others have any stamped requests."""
     f = data.draw(st.integers(1, 2))
     stamped = [request(number) for number in range(1, 7)]
     leaders = [data.draw(st.sampled_from([entry, NO_OP])) for entry in stamped]
@@ -96,7 +96,7 @@ def test_a_client_counts_answers_that_equal_the_leaders_in_one_view() -> None:
     assert stage.results[handle] == b"r"
 
 
-def test_a_sequencer_stamps_for_the_highest_view_that_asked_and_counts_anew() -> None:
+def test_a_sequencer_stamps_for_the_highest_view_that_asked_and_counts_from_one() -> None:
     stage = Stage(NOPAXOS, 3, NullMachine)
     sequencer = cast(Sequencer, stage.nodes[4])
     call = Request(CLIENT_BASE, 0, 1, 0, 0, b"")

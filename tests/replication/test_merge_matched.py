@@ -1,4 +1,4 @@
-"""The merge where a leader's log only grows, data in and data out: what completed, fast or not, survives any choice of f+1 logs."""
+"""The merge for leaders whose log only grows: operations that completed on either path survive any choice of f+1 logs."""
 
 from __future__ import annotations
 
@@ -32,31 +32,32 @@ def numbers(prefix: list[Request]) -> dict[tuple[int, int], int]:
 A, B, C, D, E = (request(session) for session in range(1, 6))
 
 
-def test_what_one_has_confirmed_stays_whatever_the_others_have_there() -> None:
-    """The two that agree have never been the leader's: their order was displaced."""
+def test_a_matched_entry_stays_whatever_the_others_have_there() -> None:
+    """The two equal logs have entries that were never the leader's."""
     votes = {1: vote([B, A], matched=2), 2: vote([A, B]), 3: vote([A, B])}
     assert merge_matched(votes, {}, 2) == [B, A]
 
 
-def test_what_follows_is_supported_by_logs_that_have_the_confirmed_as_their_beginning() -> None:
-    """Of five replicas, three: one knows that the leader began with B; what two have behind A was never his."""
+def test_entries_after_the_matched_ones_are_supported_only_by_logs_that_begin_with_those() -> None:
+    """Three of five replicas: one knows that the leader's log begins with B, so the entries that two have after A were never the
+    leader's."""
     votes = {1: vote([B], matched=1), 2: vote([A, C]), 3: vote([A, C])}
     assert merge_matched(votes, {}, 2) == [B, A, C]
     votes = {1: vote([B, D], matched=1), 2: vote([B, D, C]), 3: vote([A, C])}
     assert merge_matched(votes, {}, 2) == [B, D, C, A]
 
 
-def test_a_log_that_ends_before_the_confirmed_one_supports_nothing() -> None:
+def test_a_log_that_ends_before_the_matched_position_supports_nothing() -> None:
     votes = {1: vote([A, B], matched=2), 2: vote([A])}
     assert merge_matched(votes, {}, 2) == [A, B]
 
 
-def test_a_confirmed_position_of_an_older_view_counts_for_nothing() -> None:
+def test_a_matched_position_of_an_older_view_does_not_count() -> None:
     votes = {1: vote([A, B], matched=2, last_normal_view=0), 2: vote([B, A], matched=1)}
     assert merge_matched(votes, {}, 2) == [B, A]
 
 
-def test_what_is_committed_is_the_base_and_does_not_return() -> None:
+def test_the_highest_committed_position_is_the_commit_base() -> None:
     votes = {1: vote([A, B, C], committed=2), 2: vote([B, A, C])}
     assert commit_base(votes)[:2] == (1, 2)
     assert merge_matched(votes, numbers([A, B]), 2) == [C]
@@ -64,7 +65,7 @@ def test_what_is_committed_is_the_base_and_does_not_return() -> None:
 
 @dataclass(frozen=True)
 class LastView:
-    """What n replicas have after a view, of which `start` was the beginning and `completed` is what clients may know of."""
+    """The logs of n replicas after a view that started with `start`. `completed`: the operations whose results clients may have."""
 
     quorums: Quorums
     votes: list[DoViewChange]
@@ -74,9 +75,9 @@ class LastView:
 
 @st.composite
 def last_views(draw: st.DrawFn) -> LastView:
-    """A leader's log, a part of which a majority matched, and perhaps a longer one that a superquorum placed alike, itself among them.
+    """A leader's log. A majority matched a part of it, and perhaps a superquorum, including the leader, has a longer part.
 
-    Up to f replicas never entered the view. The others matched some beginning, and have their own order behind.
+    Up to f replicas never entered the view. The others matched some beginning, and have their own order after it.
     """
     quorums = Quorums.of(draw(st.sampled_from([3, 5, 7])))
     everything = [request(session) for session in range(1, 11)]
@@ -104,7 +105,7 @@ def last_views(draw: st.DrawFn) -> LastView:
 
 @settings(max_examples=400)
 @given(last_views(), st.data())
-def test_whatever_completed_survives_any_majority(view: LastView, data: st.DataObject) -> None:
+def test_completed_operations_survive_any_majority(view: LastView, data: st.DataObject) -> None:
     chosen = data.draw(st.permutations(range(view.quorums.n)))[: view.quorums.majority]
     merging = {replica: view.votes[replica] for replica in chosen}
     if all(each.last_normal_view == 0 for each in merging.values()):

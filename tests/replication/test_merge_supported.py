@@ -1,4 +1,4 @@
-"""The merge, data in and data out: what a superquorum may have held survives any choice of f+1 logs."""
+"""The merge of Speculative Paxos: entries that a superquorum may have had survive any choice of f+1 logs."""
 
 from __future__ import annotations
 
@@ -46,30 +46,30 @@ def test_supported_entries_stay_and_the_others_follow_in_fixed_order() -> None:
 
 
 def test_only_logs_of_the_last_normal_view_count_for_speculative_entries() -> None:
-    """An empty view: one whose log ended in an older view is no witness, however long it is."""
+    """After an empty view: a log of an older view does not count, however long it is."""
     votes = {0: vote([A, B, C], last_normal_view=1), 1: vote([B], last_normal_view=2)}
     assert merge_supported(votes, {}, 2) == [B]
 
 
-def test_where_few_logs_are_of_the_last_view_what_it_started_with_stays_in_place() -> None:
+def test_with_few_logs_of_the_last_view_its_starting_log_stays() -> None:
     votes = {0: vote([A, B], last_normal_view=1), 1: vote([B, A, C], last_normal_view=2)}
     assert merge_supported(votes, {}, 2) == [B, A, C]
 
 
-def test_what_the_last_view_started_with_stays_in_place_entry_by_entry() -> None:
-    """A request of a dropped session is refused each time that it comes; committed at two places, it has to stay at both."""
+def test_the_last_views_starting_log_stays_entry_by_entry() -> None:
+    """A request of a dropped session is refused each time that it comes. If it is in the log at two positions, it must stay at both."""
     refused = request(99)
     votes = {0: vote([A], last_normal_view=1), 1: vote([A, refused, refused, B], last_normal_view=2)}
     assert merge_supported(votes, {}, 2) == [A, refused, refused, B]
 
 
-def test_what_is_committed_anywhere_is_the_base() -> None:
+def test_the_highest_committed_position_of_any_vote_is_the_commit_base() -> None:
     votes = {0: vote([A, B, C], committed=2), 1: vote([B, A])}
     assert commit_base(votes) == (0, 2, hash_after([A, B]))
     assert merge_supported(votes, numbers([A, B]), 2) == [C]
 
 
-def test_an_operation_that_the_session_has_passed_does_not_return() -> None:
+def test_an_operation_before_the_sessions_last_one_does_not_return() -> None:
     votes = {0: vote([request(1, 2)]), 1: vote([B, request(1, 1)])}
     assert merge_supported(votes, {}, 2) == [request(1, 2), B]
 
@@ -82,9 +82,9 @@ def test_more_than_a_majority_of_logs_is_refused() -> None:
 
 @st.composite
 def last_views(draw: st.DrawFn) -> tuple[Quorums, list[DoViewChange], list[Request], list[Request]]:
-    """The logs of n replicas after a view: what it started with, what a superquorum holds, and what each has of its own besides.
+    """The logs of n replicas after a view: the log it started with, the entries of a superquorum, and other entries of each replica.
 
-    Up to f replicas never entered the view, and hold something older. Returns the votes of all, the start, what completed.
+    Up to f replicas never entered the view and have an older log. Returns all votes, the view's start, and the completed operations.
     """
     quorums = Quorums.of(draw(st.sampled_from([3, 5, 7])))
     operations = [request(session) for session in range(1, 13)]
@@ -111,7 +111,7 @@ def last_views(draw: st.DrawFn) -> tuple[Quorums, list[DoViewChange], list[Reque
 
 @settings(max_examples=400)
 @given(last_views(), st.data())
-def test_whatever_may_have_completed_survives_any_majority(
+def test_operations_that_may_have_completed_survive_any_majority(
     view: tuple[Quorums, list[DoViewChange], list[Request], list[Request]], data: st.DataObject
 ) -> None:
     quorums, votes, start, completed = view

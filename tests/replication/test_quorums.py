@@ -1,4 +1,4 @@
-"""Quorum sizes against the paper's table and by brute force; the tally against a naive twin."""
+"""Quorum sizes against the paper's table and by brute force; the tally against a naive one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_sizes_are_the_papers(sizes: tuple[int, int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3, 5, 7, 9])
-def test_every_majority_holds_the_support_of_every_superquorum(n: int) -> None:
+def test_every_majority_has_merge_support_from_every_superquorum(n: int) -> None:
     sizes = Quorums.of(n)
     for completed in combinations(range(n), sizes.superquorum):
         for merged in combinations(range(n), sizes.majority):
@@ -29,7 +29,7 @@ answers = st.one_of(st.none(), st.sampled_from("abc"))
 
 
 @given(st.integers(1, 7), st.data())
-def test_tally_equals_its_naive_twin(voters: int, data: st.DataObject) -> None:
+def test_tally_equals_a_naive_one(voters: int, data: st.DataObject) -> None:
     needed = data.draw(st.integers(voters // 2 + 1, voters))
     tally: Tally[str] = Tally(voters, needed)
     latest: dict[int, str | None] = {}
@@ -43,14 +43,14 @@ def test_tally_equals_its_naive_twin(voters: int, data: st.DataObject) -> None:
 
 
 def naive_outcome(latest: dict[int, str | None], voters: int, needed: int) -> Outcome:
-    """Try every candidate with every silent voter behind it."""
+    """Try every candidate with the votes of all silent voters."""
     counts = [list(latest.values()).count(candidate) for candidate in "abcd"]
     if max(counts) >= needed:
         return Outcome.WON
     return Outcome.PENDING if max(counts) + voters - len(latest) >= needed else Outcome.LOST
 
 
-def test_voters_that_will_not_answer_make_a_tally_lost() -> None:
+def test_a_tally_is_lost_when_the_missing_voters_will_not_answer() -> None:
     tally: Tally[str] = Tally(3, 3)
     tally.add(0, "a")
     assert tally.add(1, "a") is Outcome.PENDING

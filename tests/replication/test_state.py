@@ -1,4 +1,4 @@
-"""Log, sessions and state machine move together, and come back bit for bit."""
+"""Log, sessions and state machine change together, and are undone bit for bit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEVER = 1 << 40
 
 
 class Tape:
-    """A state machine that remembers everything, so that every order of operations gives another state."""
+    """A state machine that keeps all operations, so that every order of operations gives another state."""
 
     def __init__(self) -> None:
         self.cells: list[bytes] = []
@@ -135,7 +135,7 @@ def test_the_least_recently_used_session_is_dropped_and_cannot_run_again() -> No
     assert state.machine.snapshot() == b"x"
 
 
-def test_a_session_is_its_clients_alone() -> None:
+def test_a_session_belongs_to_one_client() -> None:
     state = ReplicatedState(Tape(), 10, NEVER)
     state.append(opening(1))
     assert state.append(Request(CLIENT + 1, 1, 1 << 40, 0, 0, b"stolen")) is None

@@ -1,4 +1,4 @@
-"""Spells are told apart, and how soon a protocol has adapted to one."""
+"""Spells are distinguished, and how soon a protocol has adapted to one is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reconciliations are seen, and how far logs had come apart is told from the logs."""
+"""Reconciliations are counted, and the logs show how far they had diverged."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_other_settings_are_other_points(tmp_path: Path) -> None:
     assert code_version() == code_version()
 
 
-def test_a_point_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+def test_a_failed_point_is_reported_and_tried_again(tmp_path: Path) -> None:
     bad = Experiment("bad", "", "", "", lambda scope: [Ordering({}, Setting("nowhere"))], lambda rows: [])
     plan, file = run(tmp_path, bad)
     (row,) = file.by_key.values()

@@ -387,7 +387,7 @@ def test_a_full_disk_ends_the_replica_and_it_restarts_when_there_is_space(
     check_the_disk_ended_it(cluster, "No space left on device")
     cluster.children[0] = cluster.start(0, bootstrap=False)
     cluster.children[0].join(60)
-    assert cluster.children[0].exitcode == 1  # it cannot begin a life of its own
+    assert cluster.children[0].exitcode == 1  # a second first start is refused
     subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
     check_all_is_there(cluster, stored)
     cluster.end()

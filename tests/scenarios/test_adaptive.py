@@ -1,4 +1,4 @@
-"""Schedules of Adaptive Speculative Paxos, by name: the fast way, the slow one inside the view, and what survives a leader."""
+"""Schedules of Adaptive Speculative Paxos: the fast path, the slow path within the view, and what survives a leader."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_conflict_ends_in_the_leaders_log_without_a_view_change(n: int) -> Non
     assert {replica.view for replica in replicas} == {0}
 
 
-def test_a_dead_follower_of_three_takes_nothing_but_the_fast_way() -> None:
+def test_with_one_of_three_followers_dead_only_the_fast_path_is_lost() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(2)
@@ -94,7 +94,7 @@ def test_a_dead_follower_of_three_takes_nothing_but_the_fast_way() -> None:
     assert {replica.view for replica in replicas[:2]} == {0}
 
 
-def test_requests_go_to_the_leader_alone_as_long_as_it_says_so() -> None:
+def test_clients_send_only_to_the_leader_while_it_sets_leader_only() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(2)
@@ -108,14 +108,14 @@ def test_requests_go_to_the_leader_alone_as_long_as_it_says_so() -> None:
     stage.settle()
     assert stage.results[handle] == b""
     assert logs(replicas[:2], first) == [[b"x"]] * 2
-    stage.run(11 * MS)  # who has not called for so long does not know
+    stage.run(11 * MS)  # a client that has not called for so long has forgotten the flag
     stage.call(client, b"y")
     assert len(stage.waiting(Request)) == 3
 
 
 @pytest.mark.parametrize("crossed", [False, True])
-def test_what_went_to_the_leader_alone_is_no_other_order(crossed: bool) -> None:
-    """Else the leader would not come to rest: clients go back to multicasting one by one."""
+def test_requests_sent_only_to_the_leader_do_not_count_as_another_order(crossed: bool) -> None:
+    """Otherwise the slow path would not end, since clients return to multicasting one by one."""
     stage, replicas = stage_of(3)
     one, two, three = open_sessions(stage, 3)
     replicas[0].slow_path.need()
@@ -132,12 +132,12 @@ def test_what_went_to_the_leader_alone_is_no_other_order(crossed: bool) -> None:
     for flight in [*(flight for flight in requests if flight.destination == 0), *(reversed(at_followers) if crossed else at_followers)]:
         stage.deliver_one(flight)
     stage.deliver(Prepare)
-    told = [cast(PrepareOk, flight.message).diverged for flight in stage.waiting(PrepareOk)]
-    assert told
-    assert any(told) == crossed
+    diverged = [cast(PrepareOk, flight.message).diverged for flight in stage.waiting(PrepareOk)]
+    assert diverged
+    assert any(diverged) == crossed
 
 
-def test_clients_have_gone_back_to_multicasting_before_the_leader_rests() -> None:
+def test_clients_multicast_again_before_the_slow_path_ends() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     slow_path = replicas[0].slow_path
@@ -153,7 +153,7 @@ def test_clients_have_gone_back_to_multicasting_before_the_leader_rests() -> Non
     assert slow_path.activations == activations
 
 
-def test_followers_that_have_confirmed_complete_a_call_without_an_answer_of_the_leader() -> None:
+def test_matched_answers_of_followers_complete_a_call_without_the_leaders_answer() -> None:
     stage, _ = stage_of(3)
     handles = cross(stage)
     stage.deliver(Conflict)
@@ -165,7 +165,7 @@ def test_followers_that_have_confirmed_complete_a_call_without_an_answer_of_the_
     assert all(stage.results[handle] == b"" for handle in handles)
 
 
-def test_who_sends_a_request_again_needs_the_leaders_log() -> None:
+def test_a_retransmitted_request_activates_the_slow_path() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     handle = stage.call(client, b"x")
@@ -179,7 +179,7 @@ def test_who_sends_a_request_again_needs_the_leaders_log() -> None:
     assert replicas[0].slow_path.activations == 1
 
 
-def test_what_was_lost_at_the_leader_is_forwarded() -> None:
+def test_a_request_that_the_leader_lost_is_forwarded() -> None:
     stage, replicas = stage_of(3)
     one, two, three = open_sessions(stage, 3)
     stage.crash(2)
@@ -195,7 +195,8 @@ def test_what_was_lost_at_the_leader_is_forwarded() -> None:
 
 
 def test_superseded_operation() -> None:
-    """(s,1) at the followers alone, (s,2) at the leader: to put (s,1) behind it would be to forget (s,2), and run it twice."""
+    """(s,1) is only at the followers, (s,2) at the leader. If (s,1) followed (s,2), the session would forget (s,2) and could run it
+    twice."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     first = replicas[0].state.log.last + 1
@@ -215,7 +216,7 @@ def test_superseded_operation() -> None:
     assert logs(replicas, first) == [[b"2"]] * 3
 
 
-def test_it_rests_again_and_waits_longer_if_that_was_too_soon() -> None:
+def test_the_fast_path_returns_and_the_quiet_interval_grows_if_that_was_too_soon() -> None:
     stage, replicas = stage_of(3)
     open_sessions(stage, 1)
     slow_path = replicas[0].slow_path
@@ -230,14 +231,14 @@ def test_it_rests_again_and_waits_longer_if_that_was_too_soon() -> None:
         return elapsed
 
     short, longer = active_ms(), active_ms()
-    assert longer >= short + 20  # twice the calm
+    assert longer >= short + 20  # twice the quiet interval
     stage.run(1_000 * MS)
     assert active_ms() <= short + 1
     assert slow_path.activations == 3
 
 
 @pytest.mark.parametrize("slow", [True, False])
-def test_what_has_completed_survives_the_leader(slow: bool) -> None:
+def test_completed_operations_survive_the_leader(slow: bool) -> None:
     stage, replicas = stage_of(3)
     if slow:
         cross(stage)
@@ -260,7 +261,7 @@ def test_what_has_completed_survives_the_leader(slow: bool) -> None:
     assert replicas[1].view > 0
 
 
-def test_what_is_confirmed_survives_a_restart() -> None:
+def test_a_matched_position_survives_a_restart() -> None:
     stage, replicas = stage_of(3, durable=True)
     cross(stage)
     stage.deliver(Conflict)
@@ -272,7 +273,7 @@ def test_what_is_confirmed_survives_a_restart() -> None:
     assert cast(AdaptiveReplica, stage.restart(1)).matched_in_last_view() == matched
 
 
-def test_a_confirmation_of_an_older_view_commits_nothing() -> None:
+def test_a_prepare_ok_of_an_older_view_commits_nothing() -> None:
     stage, replicas = stage_of(3)
     cross(stage)
     stage.deliver(Conflict)
@@ -289,8 +290,8 @@ def test_a_confirmation_of_an_older_view_commits_nothing() -> None:
     assert (replicas[0].state.committed, replicas[0].leader_log.acknowledged) == (committed, acknowledged)
 
 
-def test_what_came_meanwhile_is_not_transferred() -> None:
-    """A transfer would take away what stands behind it, which may have completed with our answer."""
+def test_entries_that_arrived_meanwhile_are_not_transferred() -> None:
+    """A transfer would drop the entries after it, which may have completed with our answer."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.call(client, b"x")
@@ -320,8 +321,8 @@ def test_a_follower_that_repairs_its_log_does_not_suspect_a_leader_that_lives() 
     assert follower.group.status is Status.REPAIRING
 
 
-def test_what_a_heartbeat_confirmed_is_answered_when_a_prepare_has_it() -> None:
-    """Matched by the heartbeat without a word to the client, and by the commit to nobody: the Prepare is the last that can tell it."""
+def test_entries_matched_by_a_heartbeat_are_answered_when_a_prepare_has_them() -> None:
+    """Neither the heartbeat that matches them nor the commit makes the follower answer. The Prepare is the last occasion to do so."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(2)
@@ -337,8 +338,9 @@ def test_what_a_heartbeat_confirmed_is_answered_when_a_prepare_has_it() -> None:
     assert stage.results[handle] == b""
 
 
-def test_confirmed_in_an_older_view_is_not_so_in_a_later_one() -> None:
-    """One of five has matched what only the dead leader had too. The next view starts without it, and it is the follower's own again."""
+def test_a_matched_position_of_an_older_view_does_not_count_in_a_later_one() -> None:
+    """One of five has matched an entry that only the dead leader had too. The next view starts without it, so it is not matched any
+    more."""
     stage, replicas = stage_of(5)
     (client,) = open_sessions(stage, 1)
     before = replicas[0].state.log.last
@@ -359,8 +361,8 @@ def test_confirmed_in_an_older_view_is_not_so_in_a_later_one() -> None:
     assert operations(replicas[4], before + 1) == [b"x"]
 
 
-def test_what_a_view_started_with_is_not_answered_again_when_its_leader_begins_to_order() -> None:
-    """It was answered when the view was entered. With thousands of operations, to do so again would keep the leader from what is urgent."""
+def test_the_log_a_view_started_with_is_not_answered_again_on_the_slow_path() -> None:
+    """It was answered when the view was entered. Answering thousands of operations again would delay urgent work of the leader."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     for _ in range(5):

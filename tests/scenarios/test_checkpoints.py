@@ -1,4 +1,4 @@
-"""Checkpoints: memory stays bounded, and whoever lacks entries that were given up gets the state they led to."""
+"""Checkpoints: memory stays bounded, and a replica that lacks compacted entries gets a checkpoint instead."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def put(stage: Stage, client: Client, count: int, keep: Any = lambda flight: Tru
         assert isinstance(stage.results[handle], bytes)
 
 
-def test_entries_give_way_to_checkpoints() -> None:
+def test_checkpoints_compact_the_log() -> None:
     stage, replicas, client = stage_of(3)
     put(stage, client, 8 * INTERVAL)
     for replica in replicas:
@@ -52,7 +52,7 @@ def test_entries_give_way_to_checkpoints() -> None:
         assert replica.state.replayed_on(machine()) == replica.state.snapshot()
 
 
-def test_a_large_state_is_kept_less_often() -> None:
+def test_a_large_state_is_checkpointed_less_often() -> None:
     stage, (r0, *_), client = stage_of(3)
     handle = stage.call(client, KV.encode("put", (b"large", b"x" * 20_000)))
     stage.run(20 * MS)
@@ -62,7 +62,7 @@ def test_a_large_state_is_kept_less_often() -> None:
     assert r0.state.checkpoint.position == INTERVAL
 
 
-def test_one_that_was_away_for_long_gets_a_checkpoint_while_the_others_go_on() -> None:
+def test_a_replica_that_was_down_for_long_gets_a_checkpoint_while_the_others_go_on() -> None:
     stage, (r0, _, r2), client = stage_of(3)
     stage.crash(2)
     stage.run(200 * MS)
@@ -76,7 +76,7 @@ def test_one_that_was_away_for_long_gets_a_checkpoint_while_the_others_go_on() -
 
 
 def test_a_follower_that_missed_much_in_its_view_repairs_by_checkpoint() -> None:
-    """n = 5, where the superquorum does not need it: no reconciliation."""
+    """Of five replicas, the superquorum does not need this follower, so there is no reconciliation."""
     stage, (r0, *_, r4), client = stage_of(5)
     put(stage, client, 5 * INTERVAL, lambda flight: flight.destination != 4)
     assert r4.state.log.last < INTERVAL
@@ -88,7 +88,7 @@ def test_a_follower_that_missed_much_in_its_view_repairs_by_checkpoint() -> None
 
 
 def lagging() -> tuple[Stage, SpeculativeReplica]:
-    """A replica that recovers and needs a checkpoint of many pieces; nothing of it has arrived."""
+    """A replica that recovers and needs a checkpoint of many chunks. None has arrived yet."""
     stage, _, client = stage_of(3)
     stage.crash(2)
     stage.run(200 * MS)
@@ -104,7 +104,7 @@ def test_a_download_goes_on_at_another_replica() -> None:
     offsets: list[int] = []
 
     def from_each_in_turn(flight: InFlight) -> bool:
-        """Each of the two others falls silent after two pieces."""
+        """Each of the two others stops answering after two chunks."""
         if isinstance(flight.message, CheckpointChunk):
             if len(offsets) in (2, 5):
                 offsets.append(-1)
@@ -120,7 +120,7 @@ def test_a_download_goes_on_at_another_replica() -> None:
 
 
 @pytest.mark.parametrize("change", ["data", "size", "digest"])
-def test_a_checkpoint_that_is_not_what_it_says_is_not_installed(change: str) -> None:
+def test_a_checkpoint_with_a_wrong_digest_is_not_installed(change: str) -> None:
     stage, r2 = lagging()
     transfer = r2.transfer.current
     assert transfer is not None
@@ -128,13 +128,13 @@ def test_a_checkpoint_that_is_not_what_it_says_is_not_installed(change: str) -> 
 
     def spoil(flight: InFlight) -> bool:
         nonlocal spoiled
-        piece = flight.message
-        if isinstance(piece, CheckpointChunk) and piece.offset == 0 and not spoiled:
+        chunk = flight.message
+        if isinstance(chunk, CheckpointChunk) and chunk.offset == 0 and not spoiled:
             spoiled += 1
-            fields = {name: getattr(piece, name) for name in piece.__struct_fields__}
-            fields |= {"data": b"?" * len(piece.data)} if change == "data" else {}
-            fields |= {"size": len(piece.data), "digest": b"?" * 16} if change == "digest" else {}
-            fields |= {"size": piece.size + 7} if change == "size" else {}
+            fields = {name: getattr(chunk, name) for name in chunk.__struct_fields__}
+            fields |= {"data": b"?" * len(chunk.data)} if change == "data" else {}
+            fields |= {"size": len(chunk.data), "digest": b"?" * 16} if change == "digest" else {}
+            fields |= {"size": chunk.size + 7} if change == "size" else {}
             r2.on_message(flight.source, CheckpointChunk(**fields))
             return False
         return True
@@ -154,12 +154,12 @@ def test_a_checkpoint_that_is_gone_is_answered_with_the_newest() -> None:
     newest = r0.state.checkpoint
     assert newest is not None
     r0.on_message(1, FetchCheckpoint(former.position, b"?" * 16, 40))
-    (piece,) = (flight.message for flight in stage.waiting(CheckpointChunk))
-    assert isinstance(piece, CheckpointChunk)
-    assert (piece.position, piece.offset, piece.data) == (newest.position, 0, newest.state[:40])
+    (chunk,) = (flight.message for flight in stage.waiting(CheckpointChunk))
+    assert isinstance(chunk, CheckpointChunk)
+    assert (chunk.position, chunk.offset, chunk.data) == (newest.position, 0, newest.state[:40])
 
 
-def test_questions_that_make_no_sense_are_ignored() -> None:
+def test_senseless_requests_for_checkpoints_are_ignored() -> None:
     stage, (r0, *_), client = stage_of(3)
     r0.on_message(1, FetchCheckpoint(3, b"", 0))
     put(stage, client, 3 * INTERVAL)
@@ -173,7 +173,7 @@ def test_questions_that_make_no_sense_are_ignored() -> None:
 
 
 def test_a_checkpoint_that_our_log_agrees_with_is_not_installed() -> None:
-    """It would take away, until they have been fetched, entries behind it that the view started with or that have completed."""
+    """It would drop, until they are fetched again, entries after it with which the view started or that have completed."""
     stage, (r0, *_, r4), client = stage_of(5)
     first = r4.state.committed
 
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_our_log_agrees_with_is_not_installed() -> None:
     assert r4.state.log.hash_at(r4.state.log.last) == r0.state.log.hash_at(r0.state.log.last)
 
 
-def test_what_is_speculative_is_given_to_nobody() -> None:
+def test_speculative_entries_are_not_sent_in_a_transfer() -> None:
     stage, (r0, *_), client = stage_of(3)
     put(stage, client, 2)
     stage.call(client, KV.encode("put", (b"key", b"x")))
@@ -202,6 +202,6 @@ def test_what_is_speculative_is_given_to_nobody() -> None:
     r0.on_message(1, Fetch(r0.state.log.last, r0.state.log.last))
     assert not stage.waiting(Entries)
     r0.on_message(1, Fetch(r0.state.committed, r0.state.log.last))
-    (piece,) = stage.waiting(Entries)
-    assert isinstance(piece.message, Entries)
-    assert len(piece.message.entries) == 1
+    (chunk,) = stage.waiting(Entries)
+    assert isinstance(chunk.message, Entries)
+    assert len(chunk.message.entries) == 1

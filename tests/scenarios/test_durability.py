@@ -1,4 +1,4 @@
-"""Replicas with a disk: a crash is a pause in which messages are lost, and may strike all of them at once."""
+"""Replicas with disks: a crash is only a pause in which messages are lost, and all replicas may crash at once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_all_lose_power_at_once() -> None:
     assert all(operations(replica, len(before) + 1) == [b"d"] for replica in replicas)
 
 
-def test_it_keeps_its_incarnation() -> None:
+def test_a_restarted_replica_keeps_its_incarnation() -> None:
     stage, (r0, r1, _), _ = stage_of(3)
     incarnations = r1.group.incarnations
     stage.crash(1)
@@ -89,7 +89,7 @@ def test_speculative_entries_are_there_and_can_still_be_undone() -> None:
 
 
 def test_a_leader_that_comes_back_does_not_commit_what_its_view_did_not_start_with() -> None:
-    """It is in its view again with speculative entries behind the view's own; a majority in the view says nothing of these."""
+    """It is in its view again, with speculative entries after those of the view's start. A majority in the view commits only the latter."""
     stage, _, client = stage_of(3)
     stage.replicas[0].view_change.start(3, "scenario")  # type: ignore[attr-defined]
     stage.settle()
@@ -108,7 +108,7 @@ def test_a_leader_that_comes_back_does_not_commit_what_its_view_did_not_start_wi
     assert r0.state.committed == committed
 
 
-def test_it_goes_on_to_the_view_that_it_had_promised() -> None:
+def test_a_restarted_replica_continues_to_the_view_that_it_had_promised() -> None:
     stage, (_, r1, r2), _ = stage_of(3)
     r2.view_change.start(4, "scenario")
     stage.lose()
@@ -121,8 +121,8 @@ def test_it_goes_on_to_the_view_that_it_had_promised() -> None:
     assert r1.view == r2.view >= 4
 
 
-def test_a_view_and_the_log_it_starts_with_are_one_promise() -> None:
-    """The last view that it was in, and what that started with, are those of before; so is the message that tells of it."""
+def test_a_view_and_the_log_it_starts_with_are_persisted_together() -> None:
+    """After the crash, the last view and the log with which it started are those from before, and so is the StartView."""
     stage, (_, r1, r2), client = stage_of(3)
     complete(stage, client, b"a")
     stage.call(client, b"b")
@@ -171,7 +171,7 @@ def test_a_replica_that_lost_its_disk_recovers_from_the_others() -> None:
     assert restart(stage, 2).group.in_service
 
 
-def test_one_that_crashes_while_it_recovers_begins_again() -> None:
+def test_a_replica_that_crashes_while_it_recovers_begins_again() -> None:
     stage, (r0, *_), client = stage_of(3, checkpoint_operations=10)
     for number in range(25):
         complete(stage, client, b"%d" % number)
@@ -186,14 +186,14 @@ def test_one_that_crashes_while_it_recovers_begins_again() -> None:
     assert not r2.group.in_service
     stage.crash(2)
     r2 = restart(stage, 2)
-    assert not r2.group.in_service, "it has never been in service since it lost its memory"
+    assert not r2.group.in_service, "it has not been in service since it lost its state"
     assert r2.state.committed > 0, "but what was committed is here already"
     stage.run(500 * MS)
     assert (r2.group.in_service, r2.state.log.last_hash) == (True, r0.state.log.last_hash)
 
 
-def test_a_first_start_that_was_cut_off_goes_on() -> None:
-    """Nothing was lost with it: the first life is the same, and nobody else's."""
+def test_an_interrupted_first_start_continues() -> None:
+    """Nothing was lost, so the replica keeps its first incarnation."""
     stage, *_ = stage_of(3)
     for index in range(3):
         stage.crash(index)
@@ -212,8 +212,8 @@ def test_a_first_start_that_was_cut_off_goes_on() -> None:
     assert [replica.group.incarnation for replica in replicas_of(stage)] == incarnations
 
 
-def test_who_asked_for_an_incarnation_is_no_first_life() -> None:
-    """What it heard of itself is that of an earlier life; crashing then, it recovers and does not bootstrap."""
+def test_a_replica_that_asked_for_an_incarnation_is_not_in_its_first_one() -> None:
+    """It has learnt the number of an earlier incarnation. If it crashes then, it recovers and does not bootstrap."""
     stage, *_ = stage_of(3)
     stage.crash(2)
     stage.ports[2].records = []
@@ -225,8 +225,8 @@ def test_who_asked_for_an_incarnation_is_no_first_life() -> None:
     assert restart(stage, 2).metrics()["status"] == "lost state"
 
 
-def test_who_was_started_as_if_for_the_first_time_recovers_when_started_as_it_should_be() -> None:
-    """The mistake is on its disk. It is refused once, and not for ever."""
+def test_a_replica_that_was_bootstrapped_by_mistake_recovers_when_started_correctly() -> None:
+    """The mistake is recorded on its disk, but the replica is refused only once."""
     stage, *_ = stage_of(3)
     stage.crash(2)
     stage.ports[2].records = []
@@ -241,8 +241,8 @@ def test_who_was_started_as_if_for_the_first_time_recovers_when_started_as_it_sh
     assert [start_number(incarnation) for incarnation in r2.group.incarnations] == [1, 1, 2]
 
 
-def test_the_incarnation_that_it_then_takes_is_no_first_one_either() -> None:
-    """Everyone knows it by that incarnation, as everyone knows one that starts for the first time: it is still without memory."""
+def test_an_incarnation_taken_after_a_mistaken_bootstrap_is_not_a_first_one() -> None:
+    """All replicas know it in that incarnation, as they would after a first start. But it has still lost its state."""
     stage, *_ = stage_of(3)
     stage.crash(2)
     stage.ports[2].records = []
@@ -265,7 +265,7 @@ def test_the_incarnation_that_it_then_takes_is_no_first_one_either() -> None:
     assert r2.group.in_service
 
 
-def test_what_takes_the_place_of_all_records_tells_of_the_view_that_was_left() -> None:
+def test_compacted_records_include_the_view_that_was_left() -> None:
     stage, (_, _, r2), _ = stage_of(3)
     r2.view_change.start(4, "scenario")
     stage.lose()

@@ -1,4 +1,4 @@
-"""Schedules of Fast Paxos, by name: collisions, classic rounds, what survives its leader, what a disk keeps."""
+"""Schedules of Fast Paxos: collisions, classic rounds, what survives the leader, what a disk keeps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stage_of(n: int, *, durable: bool = False, limits: Limits | None = None) -> 
 
 
 def place(stage: Stage, clients: Sequence[Client], orders: Sequence[Sequence[int]]) -> list[int]:
-    """Each client begins a call, named by its number; they arrive at each replica in an order of its own, or not at all."""
+    """Each client begins a call, named by its number. The requests arrive at each replica in the given order, or not at all."""
     handles = [stage.call(client, b"%d" % number) for number, client in enumerate(clients)]
     arrivals = {(flight.destination, cast(Request, flight.message).operation): flight for flight in stage.waiting(Request)}
     for replica, order in enumerate(orders):
@@ -37,7 +37,7 @@ def place(stage: Stage, clients: Sequence[Client], orders: Sequence[Sequence[int
 
 
 def survive_without_the_leader(stage: Stage, first: int, expected: list[bytes], committed: bool = True) -> None:
-    """The leader is gone. The others go on, and have these operations in these places."""
+    """The leader crashes. The others continue, and have these operations at these positions."""
     stage.crash(0)
     stage.lose()
     stage.run(200 * MS)
@@ -49,7 +49,7 @@ def survive_without_the_leader(stage: Stage, first: int, expected: list[bytes], 
 
 
 @pytest.mark.parametrize(("n", "needed"), [(3, 2), (5, 3)])
-def test_three_delays_when_a_superquorum_has_placed_it_alike(n: int, needed: int) -> None:
+def test_three_delays_when_a_superquorum_agrees(n: int, needed: int) -> None:
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 1)
     first = replicas[0].state.log.last + 1
@@ -64,7 +64,7 @@ def test_three_delays_when_a_superquorum_has_placed_it_alike(n: int, needed: int
     assert stage.results[handle] == b""
 
 
-def test_what_was_accepted_before_the_leader_has_it_counts_then() -> None:
+def test_an_accepted_that_comes_before_the_request_counts_later() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.call(client, b"x")
@@ -94,7 +94,7 @@ def test_a_collision_of_three_ends_in_a_classic_round() -> None:
     assert [stage.results[handle] for handle in handles] == [b"", b""]
 
 
-def test_of_five_one_that_differs_needs_no_classic_round() -> None:
+def test_one_of_five_that_differs_needs_no_classic_round() -> None:
     stage, replicas = stage_of(5)
     clients = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -107,8 +107,8 @@ def test_of_five_one_that_differs_needs_no_classic_round() -> None:
     assert {replica.state.committed for replica in replicas} == {first + 1}
 
 
-def test_a_prepare_whose_hash_matches_confirms_what_is_before_it() -> None:
-    """The follower does not need what came before: it has it, and now knows that it is the leader's."""
+def test_a_prepare_whose_hash_matches_also_matches_the_entries_before_it() -> None:
+    """The follower has the earlier entries already, and now knows that they are the leader's."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
     follower, first = replicas[1], replicas[0].state.log.last + 1
@@ -145,8 +145,8 @@ def test_a_dead_follower_of_three_leads_to_classic_rounds() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_what_was_committed_fast_survives_the_leader(n: int) -> None:
-    """Of five, one has placed it otherwise; it is one of the three that are merged."""
+def test_entries_committed_on_the_fast_path_survive_the_leader(n: int) -> None:
+    """One of five has it at another position, and its log is one of the three that are merged."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -157,8 +157,8 @@ def test_what_was_committed_fast_survives_the_leader(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_what_was_committed_in_a_classic_round_survives_the_leader(n: int) -> None:
-    """All others agree on another order; but those who confirmed know better."""
+def test_entries_committed_in_a_classic_round_survive_the_leader(n: int) -> None:
+    """All others agree on another order, but the followers of the round have matched the leader's."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -171,8 +171,8 @@ def test_what_was_committed_in_a_classic_round_survives_the_leader(n: int) -> No
     survive_without_the_leader(stage, first, [b"0", b"1"])
 
 
-def test_a_leader_votes_for_all_that_it_has() -> None:
-    """What it committed with a follower that is gone is in its own log alone, which was never confirmed to it by anyone."""
+def test_a_former_leaders_vote_has_its_whole_log_matched() -> None:
+    """An entry that it committed with a follower that has crashed is only in its own log, which it never had to match."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -186,8 +186,8 @@ def test_a_leader_votes_for_all_that_it_has() -> None:
     assert all(operations(replica, first) == [b"0", b"1"] for replica in replicas)
 
 
-def test_what_is_confirmed_outlives_a_follower() -> None:
-    """A round has committed it with this follower, which comes back; the other one has never heard of the leader's order."""
+def test_matched_entries_survive_the_restart_of_a_follower() -> None:
+    """A round has committed them with this follower, which restarts. The other follower never heard of the leader's order."""
     stage, replicas = stage_of(3, durable=True)
     clients = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -204,7 +204,7 @@ def test_what_is_confirmed_outlives_a_follower() -> None:
 
 
 def test_a_follower_that_ends_between_a_checkpoint_and_what_follows_comes_back() -> None:
-    """The checkpoint is committed, and so all before it is confirmed."""
+    """The checkpoint is committed, so all entries before it are matched."""
     stage, replicas = stage_of(3, durable=True, limits=Limits(checkpoint_operations=8, max_transfer_bytes=100))
     (client,) = open_sessions(stage, 1)
     stage.crash(2)
@@ -229,7 +229,7 @@ def test_a_follower_that_ends_between_a_checkpoint_and_what_follows_comes_back()
     assert follower.state.log.hash_at(follower.state.committed) == replicas[0].state.log.hash_at(follower.state.committed)
 
 
-def test_a_request_that_the_leader_lost_is_forwarded_when_it_was_displaced_twice() -> None:
+def test_a_request_that_the_leader_lost_is_forwarded_when_it_was_unordered_twice() -> None:
     stage, replicas = stage_of(3)
     one, two, three = open_sessions(stage, 3)
     first = replicas[0].state.log.last + 1

@@ -1,4 +1,4 @@
-"""Schedules of Multi-Paxos, by name: Prepares that are lost or overtake each other, followers that are late, leaders that change."""
+"""Schedules of Multi-Paxos: Prepares that are lost or out of order, followers that lag, leaders that change."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def stage_of(
 
 
 def sizes(stage: Stage, to: int) -> list[int]:
-    """How many operations each Prepare has that is on its way to a follower."""
+    """The number of operations in each Prepare that is in flight to a follower."""
     return [len(cast(Prepare, flight.message).entries) for flight in stage.waiting(Prepare, to=to)]
 
 
 def settle_all_but(stage: Stage, *away: int) -> None:
-    """Everything arrives that neither comes from nor goes to these."""
+    """Deliver all messages that neither come from nor go to these replicas."""
     stage.settle(keep=lambda flight: not {flight.source, flight.destination} & set(away))
 
 
@@ -53,21 +53,21 @@ def test_four_delays_and_an_answer_when_a_majority_has_it(n: int) -> None:
     assert stage.results[handle] == b""
 
 
-def test_a_request_that_comes_again_is_answered_when_it_is_committed() -> None:
+def test_a_retransmitted_request_is_answered_when_it_is_committed() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.call(client, b"x")
     (flight,) = stage.waiting(Request)
     stage.deliver_one(flight, again=True)
     stage.deliver_one(flight, again=True)
-    tip = replicas[0].state.log.last
+    last = replicas[0].state.log.last
     assert not stage.waiting(Reply)
     stage.deliver(Prepare)
     stage.deliver(PrepareOk)
     assert len(stage.waiting(Reply)) == 1
     stage.deliver_one(flight)
     assert len(stage.waiting(Reply)) == 2
-    assert replicas[0].state.log.last == tip
+    assert replicas[0].state.log.last == last
 
 
 def test_a_lost_prepare_is_noticed_by_the_heartbeat() -> None:
@@ -89,7 +89,7 @@ def test_a_lost_prepare_is_noticed_by_the_heartbeat() -> None:
     assert replicas[2].state.committed == first
 
 
-def test_prepares_that_overtake_each_other_wait() -> None:
+def test_prepares_out_of_order_wait() -> None:
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 3)
     first = replicas[0].state.log.last + 1
@@ -124,8 +124,8 @@ def test_a_follower_that_is_late_by_more_than_the_log_gets_a_checkpoint() -> Non
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_what_one_follower_has_survives_the_leader(n: int) -> None:
-    """It is not committed, but may be: the follower's is the longest log. It is committed by the next view, and executed once."""
+def test_an_entry_that_one_follower_has_survives_the_leader(n: int) -> None:
+    """The entry may be committed. The follower's log is the longest, so the next view commits the entry; it is executed once."""
     stage, replicas = stage_of(n)
     (client,) = open_sessions(stage, 1)
     first = replicas[0].state.log.last + 1
@@ -142,7 +142,7 @@ def test_what_one_follower_has_survives_the_leader(n: int) -> None:
         assert replica.group.status is Status.NORMAL
 
 
-def test_what_the_leader_alone_had_gives_way_to_the_next_view() -> None:
+def test_an_entry_that_only_the_leader_had_is_dropped_by_the_next_view() -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -160,8 +160,8 @@ def test_what_the_leader_alone_had_gives_way_to_the_next_view() -> None:
     assert len({replica.state.log.hash_at(first + 1) for replica in replicas}) == 1
 
 
-def test_what_was_acknowledged_before_a_loss_of_memory_counts_for_nothing() -> None:
-    """A majority has said that it has the entry; one of it has lost it, and the leader knows."""
+def test_an_acknowledgement_from_before_a_loss_of_state_does_not_count() -> None:
+    """A majority has acknowledged the entry, but one of its members has lost its state since, and the leader knows that."""
     stage, replicas = stage_of(5)
     (client,) = open_sessions(stage, 1)
     leader, first = replicas[0], replicas[0].state.log.last + 1
@@ -176,7 +176,7 @@ def test_what_was_acknowledged_before_a_loss_of_memory_counts_for_nothing() -> N
     assert leader.state.committed == first
 
 
-def test_a_leader_with_a_disk_goes_on_in_its_view() -> None:
+def test_a_restarted_leader_with_a_disk_continues_in_its_view() -> None:
     stage, replicas = stage_of(3, durable=True)
     (client,) = open_sessions(stage, 1)
     first = replicas[0].state.log.last + 1
@@ -191,7 +191,7 @@ def test_a_leader_with_a_disk_goes_on_in_its_view() -> None:
     assert all(operations(cast(MultiPaxosReplica, replica), first) == [b"x"] for replica in stage.replicas)
 
 
-def test_batches_are_no_larger_and_no_more_than_allowed() -> None:
+def test_the_size_and_number_of_batches_are_limited() -> None:
     stage, _ = stage_of(3, batched=True, limits=Limits(batch_size=3, pipeline=2))
     clients = open_sessions(stage, 10)
     handles: Iterator[int] = (stage.call(client, b"x") for client in clients)
@@ -208,8 +208,8 @@ def test_batches_are_no_larger_and_no_more_than_allowed() -> None:
     assert [stage.results[handle] for handle in called] == [b""] * 10
 
 
-def test_batches_of_a_view_that_was_left_do_not_fill_the_next() -> None:
-    """A view that the leader slept through has not had its operation; when it leads again, that goes out once more."""
+def test_batches_of_an_earlier_view_do_not_fill_the_pipeline_of_a_later_one() -> None:
+    """A view that the leader missed did not have its operation. When it leads again, it sends that once more."""
     stage, replicas = stage_of(3, batched=True, limits=Limits(batch_size=1, pipeline=1))
     (client,) = open_sessions(stage, 1)
     handle = stage.call(client, b"x")

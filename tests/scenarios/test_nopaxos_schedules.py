@@ -1,4 +1,4 @@
-"""Schedules of NOPaxos, by name: what is lost on the way, sequencers that die, leaders that change."""
+"""Schedules of NOPaxos: lost messages, sequencers that fail, leaders that change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stretto.testing.stage import InFlight, Stage
 
 
 def stage_of(n: int, *, durable: bool = False) -> tuple[Stage, list[NoPaxosReplica]]:
-    """A stage with `n` replicas of NOPaxos and two sequencers, of which the first serves, and the replicas."""
+    """A stage with `n` replicas of NOPaxos and two sequencers, and the replicas. The first sequencer serves the view."""
     stage = Stage(NOPAXOS, n, NullMachine, durable=durable)
     replicas = cast(list[NoPaxosReplica], stage.replicas)
     assert {(replica.session.sequencer, replica.view) for replica in replicas} == {(0, 0)}
@@ -34,7 +34,7 @@ def stage_of(n: int, *, durable: bool = False) -> tuple[Stage, list[NoPaxosRepli
 
 
 def stamp(stage: Stage, client: Client, operation: bytes) -> int:
-    """Begin a call, whose request gets its number. The handle of the call; the stamps are in flight."""
+    """Begin a call, and let its request get its number. Returns the call's handle; the stamps are in flight."""
     handle = stage.call(client, operation)
     stage.deliver(Request, to=stage.config.n)
     return handle
@@ -46,7 +46,7 @@ def logs(replicas: list[NoPaxosReplica], first: int) -> list[list[bytes]]:
 
 
 def test_two_delays_and_a_sequencer() -> None:
-    """The leader's answer and one equal to it; without the leader's, two are nothing."""
+    """The leader's answer and one equal to it complete the call; two answers without the leader's do not."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     handle = stamp(stage, client, b"x")
@@ -74,7 +74,7 @@ def test_stamps_out_of_order_wait_for_each_other() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_a_follower_that_missed_a_stamp_has_it_from_the_leader(n: int) -> None:
+def test_a_follower_that_missed_a_stamp_gets_it_from_the_leader(n: int) -> None:
     stage, replicas = stage_of(n)
     one, two = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -91,8 +91,8 @@ def test_a_follower_that_missed_a_stamp_has_it_from_the_leader(n: int) -> None:
     assert replicas[1].state.rolled_back_operations == 0
 
 
-def test_what_was_missed_long_before_is_asked_for_at_once() -> None:
-    """The first gap took its time, and the second has waited as long."""
+def test_a_second_gap_is_asked_for_at_once() -> None:
+    """While the replica waited for the first gap, it has also waited long enough for the second."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 4)
     first = replicas[0].state.log.last + 1
@@ -107,8 +107,8 @@ def test_what_was_missed_long_before_is_asked_for_at_once() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_a_leader_that_missed_a_stamp_has_it_from_a_follower(n: int) -> None:
-    """Also from one that keeps it behind a gap of its own."""
+def test_a_leader_that_missed_a_stamp_gets_it_from_a_follower(n: int) -> None:
+    """Also from a follower that keeps the request after a gap of its own."""
     stage, replicas = stage_of(n)
     one, two, three = open_sessions(stage, 3)
     first = replicas[0].state.log.last + 1
@@ -124,7 +124,7 @@ def test_a_leader_that_missed_a_stamp_has_it_from_a_follower(n: int) -> None:
     assert replicas[0].ordering.no_ops == 0
 
 
-def test_what_nobody_has_becomes_a_no_op_and_its_retransmission_runs() -> None:
+def test_a_request_that_no_replica_has_becomes_a_no_op_and_its_retransmission_runs() -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
@@ -143,7 +143,7 @@ def test_what_nobody_has_becomes_a_no_op_and_its_retransmission_runs() -> None:
     assert logs(replicas, first) == [[b"", b"later", b"lost"]] * 3
 
 
-def test_the_last_stamp_before_a_silence_is_missed_too() -> None:
+def test_the_loss_of_the_last_stamp_before_a_silence_is_noticed() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stamp(stage, client, b"x")
@@ -153,8 +153,8 @@ def test_the_last_stamp_before_a_silence_is_missed_too() -> None:
     assert replicas[0].state.log.entry_at(replicas[0].state.log.last).operation == b"x"
 
 
-def leader_gives_up(stage: Stage, one: Client, two: Client) -> list[int]:
-    """The stamp of the first call reaches r2 alone, the leader does not hear of that, and lets a no-op stand; that reaches r1 alone."""
+def leader_appends_a_no_op(stage: Stage, one: Client, two: Client) -> list[int]:
+    """The first call's stamp reaches only r2. The leader does not learn of it, and appends a no-op, which reaches only r1."""
     handles = [stamp(stage, one, b"lost")]
     stage.lose(Stamped, to=0)
     stage.lose(Stamped, to=1)
@@ -167,12 +167,12 @@ def leader_gives_up(stage: Stage, one: Client, two: Client) -> list[int]:
     return handles
 
 
-def test_a_follower_gives_up_what_the_leader_has_given_up() -> None:
-    """What is stamped behind it keeps its place, and is answered anew: its hash has changed."""
+def test_a_follower_replaces_a_request_by_the_leaders_no_op() -> None:
+    """Later requests keep their positions and are answered again, since their hashes have changed."""
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
-    lost, later = leader_gives_up(stage, one, two)
+    lost, later = leader_appends_a_no_op(stage, one, two)
     assert logs(replicas, first) == [[b"", b"later"], [b"", b"later"], [b"lost", b"later"]]
     stage.lose(NoPaxosReply, source=1)
     stage.deliver(NoPaxosReply)
@@ -191,18 +191,18 @@ def test_a_follower_that_missed_the_no_op_learns_it_by_the_hash() -> None:
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
-    leader_gives_up(stage, one, two)
+    leader_appends_a_no_op(stage, one, two)
     stage.lose()
     stage.run(15 * MS, lambda flight: not isinstance(flight.message, Request))
     assert logs(replicas, first) == [[b"", b"later"]] * 3
 
 
-def test_a_no_op_in_one_log_outlives_the_leader() -> None:
-    """The call behind it was answered by the leader and one follower; the other follower has the request where they have a no-op."""
+def test_a_no_op_in_one_log_survives_the_leader() -> None:
+    """The leader and one follower have answered the call after it. The other follower has the request where they have a no-op."""
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     first = replicas[0].state.log.last + 1
-    lost, later = leader_gives_up(stage, one, two)
+    lost, later = leader_appends_a_no_op(stage, one, two)
     stage.lose(NoPaxosReply, source=2)
     stage.deliver(NoPaxosReply)
     assert stage.results[later] == b""
@@ -229,17 +229,17 @@ def test_the_next_view_has_another_sequencer_and_the_same_leader_when_one_dies()
 
 
 def test_a_sequencer_that_was_started_again_stamps_for_no_view_that_it_stamped_for() -> None:
-    """It opens a session for an old OpenSession, under its new life; nobody takes part in that, and the next view begins."""
+    """It opens a session for an old OpenSession, in its new incarnation. No replica takes part in that, and the next view begins."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(3)
     stage.begin_sequencer(3)
     stage.deliver_one(_sent(stage, 0, 3, OpenSession(0)))
     assert stage.deliver(SessionOpened) == 1
-    tips = [replica.state.log.last for replica in replicas]
+    last = [replica.state.log.last for replica in replicas]
     handle = stamp(stage, client, b"x")
     assert stage.deliver(Stamped) == 3
-    assert [replica.state.log.last for replica in replicas] == tips
+    assert [replica.state.log.last for replica in replicas] == last
     stage.run(300 * MS)
     assert {replica.view for replica in replicas} == {3}
     assert stage.results[handle] == b""
@@ -252,7 +252,7 @@ def _sent(stage: Stage, source: int, destination: int, message: OpenSession) -> 
     return flight
 
 
-def test_one_replica_that_does_not_hear_the_sequencer_disturbs_nobody() -> None:
+def test_one_replica_that_does_not_hear_the_sequencer_starts_no_view() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
 
@@ -267,7 +267,7 @@ def test_one_replica_that_does_not_hear_the_sequencer_disturbs_nobody() -> None:
     assert {replica.state.committed for replica in replicas} == {replicas[0].state.log.last}
 
 
-def test_a_leader_that_finds_no_sequencer_makes_room_for_another() -> None:
+def test_a_leader_that_finds_no_sequencer_is_replaced() -> None:
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(3)
@@ -282,7 +282,7 @@ def test_a_leader_that_finds_no_sequencer_makes_room_for_another() -> None:
 
 
 def test_a_request_that_was_stamped_twice_runs_once() -> None:
-    """One follower misses the first number, and has the second before the gap is closed. All answer by the first place."""
+    """One follower misses the first number, and gets the second before the gap is closed. All answer with the first position."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     first = replicas[0].state.log.last + 1
@@ -307,7 +307,7 @@ def test_a_request_that_was_stamped_twice_runs_once() -> None:
     assert {replica.state.committed for replica in replicas} == {first + 1}
 
 
-def test_a_session_that_is_opened_twice_is_one() -> None:
+def test_a_session_is_opened_only_once() -> None:
     stage, replicas = stage_of(3)
     handle = stage.call(stage.client(), b"x")
     (request,) = stage.waiting(Request)
@@ -319,7 +319,7 @@ def test_a_session_that_is_opened_twice_is_one() -> None:
 
 
 def test_a_leader_that_was_started_again_from_its_disk_ends_its_view() -> None:
-    """It has forgotten which session was its view's, and must not open another."""
+    """It does not know its view's session any more, and must not open another."""
     stage, replicas = stage_of(3, durable=True)
     (client,) = open_sessions(stage, 1)
     handle = stamp(stage, client, b"x")
@@ -337,7 +337,7 @@ def test_a_leader_that_was_started_again_from_its_disk_ends_its_view() -> None:
     assert logs(cast(list[NoPaxosReplica], stage.replicas), replicas[1].state.log.last - 1) == [[b"x", b"y"]] * 3
 
 
-def test_a_follower_that_was_started_again_from_its_disk_goes_on_in_its_view() -> None:
+def test_a_follower_that_was_started_again_from_its_disk_continues_in_its_view() -> None:
     stage, replicas = stage_of(3, durable=True)
     (client,) = open_sessions(stage, 1)
     handle = stamp(stage, client, b"x")
@@ -351,8 +351,8 @@ def test_a_follower_that_was_started_again_from_its_disk_goes_on_in_its_view() -
     assert {replica.state.committed for replica in stage.replicas} == {replicas[0].state.log.last}
 
 
-def test_an_opened_session_that_has_been_dropped_is_not_answered_as_if_it_were_refused() -> None:
-    """The opening had a result, whatever became of the session since."""
+def test_the_opening_of_a_dropped_session_is_not_answered_as_refused() -> None:
+    """The opening had a result, even if the session has been dropped since."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     opening = replicas[0].state.log.entry_at(1)

@@ -1,4 +1,4 @@
-"""Replicas that lose their memory and come back: schedules of single steps, each of which must be harmless."""
+"""Schedules of replicas that lose their state and recover."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from stretto.testing.stage import InFlight, Stage
 
 
 def restart(stage: Stage, index: int) -> SpeculativeReplica:
-    """Another life of a replica, as what it is."""
+    """The next incarnation of a replica."""
     replica = stage.restart(index)
     assert isinstance(replica, SpeculativeReplica)
     return replica
 
 
 def learn_an_incarnation(stage: Stage, index: int) -> None:
-    """Let a restarted replica ask which incarnation it may take, and nothing else happen."""
+    """Let a restarted replica take an incarnation, and deliver no other messages."""
     stage.deliver(GetIncarnations, source=index)
     stage.deliver(IncarnationsReply, to=index)
 
 
 def first_start() -> Stage:
-    """Three replicas that have just begun for the first time; nothing has arrived anywhere."""
+    """Three replicas that have just started for the first time. No message has arrived."""
     stage, _ = stage_of(3)
     for index in range(3):
         stage.crash(index)
@@ -53,7 +53,7 @@ def complete(stage: Stage, client: Client, operation: bytes) -> None:
     assert stage.results[handle] == b""
 
 
-def test_a_replica_without_memory_comes_back_with_the_log_and_a_new_incarnation() -> None:
+def test_a_replica_with_lost_state_comes_back_with_the_log_and_a_new_incarnation() -> None:
     stage, (r0, r1, r2) = stage_of(3)
     (client,) = open_sessions(stage, 1)
     complete(stage, client, b"a")
@@ -71,7 +71,7 @@ def test_a_replica_without_memory_comes_back_with_the_log_and_a_new_incarnation(
     assert r0.view == r1.view == r2.view == view, "with all three back, the fast path is"
 
 
-def test_it_answers_nothing_before() -> None:
+def test_a_replica_with_lost_state_answers_nothing_before_it_has_recovered() -> None:
     stage, _ = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(2)
@@ -89,7 +89,7 @@ def test_it_answers_nothing_before() -> None:
     assert r2.group.in_service
 
 
-def test_f_at_once_again_and_again() -> None:
+def test_f_replicas_lose_their_state_at_once_repeatedly() -> None:
     stage, _ = stage_of(5)
     (client,) = open_sessions(stage, 1)
     for turn in range(6):
@@ -118,8 +118,9 @@ def test_a_leader_that_recovers_does_not_lead() -> None:
     assert r1.view == r0.view
 
 
-def test_late_vote_early_recovery() -> None:
-    """A vote of before its sender knew of a loss is merged below a view in which the one who lost his memory had a part."""
+def test_late_vote_quick_recovery() -> None:
+    """A vote whose sender did not know of a loss of state is merged into a view. That view is lower than one in which the replica that lost
+    its state took part."""
     stage, (r0, r1, r2) = stage_of(3)
     one, two = open_sessions(stage, 2)
     first = r0.state.log.last + 1
@@ -163,20 +164,21 @@ def test_late_vote_early_recovery() -> None:
 
 
 def test_incarnation_used_twice() -> None:
-    """Whoever has been in service is known to f+1 others in that incarnation, so no f+1 replies let it take the same one again."""
+    """At least f+1 others know the incarnation of a replica that has been in service, so it cannot take the same one again after f+1
+    replies."""
     stage, replicas = stage_of(5)
     open_sessions(stage, 1)
     stage.crash(4)
     r4 = restart(stage, 4)
     learn_an_incarnation(stage, 4)
     taken = r4.group.incarnation
-    # Its Recover reaches the leader alone, which starts a view; those who vote for it do not all know.
+    # Its Recover reaches only the leader, which starts a view. Not all voters of that view know of the loss.
     stage.lose(Recover, to=3)
     stage.lose(Recover, to=2)
     stage.lose(Recover, to=1)
     stage.deliver(Recover, to=0)
     stage.lose(StartViewChange, to=3)
-    # One who learns of it only by the leader's message votes knowing it.
+    # A replica that learns of the loss by the leader's message knows of it when it votes.
     stage.settle(lambda flight: 3 not in (flight.source, flight.destination))
     assert r4.group.in_service
     know = [index for index, replica in enumerate(replicas[:4]) if replica.group.incarnations[4] == taken]
@@ -195,7 +197,7 @@ def test_incarnation_used_twice() -> None:
     assert start_number(r4.group.incarnation) > start_number(taken)
 
 
-def test_answers_to_an_earlier_life_do_not_count() -> None:
+def test_answers_to_an_earlier_incarnation_do_not_count() -> None:
     stage, _ = stage_of(3)
     stage.crash(2)
     restart(stage, 2)
@@ -210,8 +212,8 @@ def test_answers_to_an_earlier_life_do_not_count() -> None:
     assert r2.group.ignored["answer to an earlier question"] == 2
 
 
-def test_a_view_that_knows_an_earlier_life_admits_nobody() -> None:
-    """Asked who it was, a peer tells of the life before. That is not the present one, and a StartView of its time no admission."""
+def test_a_view_whose_voters_knew_an_earlier_incarnation_does_not_admit_the_replica() -> None:
+    """A peer names the earlier incarnation. It is not the present one, so a StartView that admits it does not admit this replica."""
     stage, (r0, *_) = stage_of(3)
     open_sessions(stage, 1)
     stage.crash(2)
@@ -227,8 +229,9 @@ def test_a_view_that_knows_an_earlier_life_admits_nobody() -> None:
     assert r2.group.in_service
 
 
-def test_quorum_gone_stale() -> None:
-    """Two replicas vote for a later view, lose their memory and come back below it: what they complete there is not in their old votes."""
+def test_stale_quorum() -> None:
+    """Two replicas vote for a view, lose their state, and recover in a lower view. Their old votes lack the operations that complete
+    there."""
     stage, (r0, r1, r2, r3, r4) = stage_of(5)
     (client,) = open_sessions(stage, 1)
     first = r0.state.log.last + 1
@@ -236,7 +239,9 @@ def test_quorum_gone_stale() -> None:
 
     def vote_for_22(replica: SpeculativeReplica) -> InFlight:
         replica.view_change.start(22, "scenario")
-        replica.view_change.joined |= {peer: replica.group.incarnations[peer] for peer in (0, 1)}  # as if two others had tried, too
+        replica.view_change.joined |= {
+            peer: replica.group.incarnations[peer] for peer in (0, 1)
+        }  # as if two others had left the lower views too
         replica.view_change._vote_with_majority()
         (vote,) = stage.waiting(DoViewChange, source=replica.group.index, to=cut_off)
         stage.in_flight = [vote]
@@ -272,7 +277,7 @@ def test_quorum_gone_stale() -> None:
     assert all(operations(replica, first) == [b"a"] for replica in (r0, r1, r2, r3, r4))
 
 
-def test_a_vote_of_an_earlier_life_is_not_counted() -> None:
+def test_a_vote_of_an_earlier_incarnation_is_not_counted() -> None:
     stage, (_, r1, r2) = stage_of(3)
     open_sessions(stage, 1)
     stage.lose()
@@ -294,7 +299,7 @@ def test_a_vote_of_an_earlier_life_is_not_counted() -> None:
 
 
 def test_a_majority_that_has_lost_a_member_commits_nothing() -> None:
-    """ViewEntered of before a loss, and the answer of one other, are not a majority any more when they are counted."""
+    """A ViewEntered from before a loss of state, together with another replica's answer, is no majority any more."""
     stage, (r0, _, r2, *_) = stage_of(5)
     (client,) = open_sessions(stage, 1)
     stage.call(client, b"a")
@@ -314,8 +319,8 @@ def test_a_majority_that_has_lost_a_member_commits_nothing() -> None:
     assert r0.state.committed > committed
 
 
-def test_only_one_process_of_a_replica_goes_on() -> None:
-    """One that was thought dead and was paused finds that it has been replaced."""
+def test_an_older_process_of_a_replica_stops() -> None:
+    """A paused process that seemed to have ended learns that its replica has been started again."""
     stage, (_, r1, _) = stage_of(3)
     open_sessions(stage, 1)
     later = tuple(incarnation + (1 << 32) * (index == 1) for index, incarnation in enumerate(r1.group.incarnations))
@@ -324,8 +329,8 @@ def test_only_one_process_of_a_replica_goes_on() -> None:
     assert stage.reports[-1][1] == "stopped"
 
 
-def test_a_life_that_never_came_back_silences_nobody() -> None:
-    """Two lives took the same number. The first told one peer alone and was over; its random bits are higher than those of the second."""
+def test_an_incarnation_that_never_came_into_service_blocks_no_later_one() -> None:
+    """Two incarnations took the same number. Only one peer knows the first, which is over; its random bits are higher than the second's."""
     stage, (r0, r1, _) = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(1)
@@ -342,8 +347,8 @@ def test_a_life_that_never_came_back_silences_nobody() -> None:
     assert r1.state.log.hash_at(r1.state.committed) == r0.state.log.hash_at(r0.state.committed)
 
 
-def test_with_all_others_lost_the_next_view_is_our_own() -> None:
-    """Also if we have had to take a later incarnation than our view knows."""
+def test_with_the_state_of_all_others_lost_the_next_view_is_our_own() -> None:
+    """Also if the replica had to take a later incarnation than its view admits."""
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
     r0.group.learn(tuple(incarnation + (1 << 32) for incarnation in r0.group.incarnations))
@@ -364,7 +369,7 @@ def test_bootstrap_waits_for_all() -> None:
 
 
 def test_a_first_start_is_completed_though_another_has_died() -> None:
-    """All others serve, since they have this one's replies; one of them dies before it has sent its own."""
+    """The others are in service, since they have this replica's replies. One of them crashes before it has sent its own reply."""
     stage = first_start()
     stage.settle(lambda flight: not (isinstance(flight.message, BootstrapReply) and flight.destination == 1))
     assert [replica.metrics()["status"] for replica in stage.replicas] == ["normal", "bootstrapping", "normal"]
@@ -375,7 +380,7 @@ def test_a_first_start_is_completed_though_another_has_died() -> None:
     assert stage.results[handle] == b""
 
 
-def test_bootstrap_of_one_that_is_known_is_refused() -> None:
+def test_bootstrap_of_a_known_replica_is_refused() -> None:
     stage, _ = stage_of(3)
     stage.crash(1)
     stage.bootstrap(1)
@@ -387,8 +392,8 @@ def test_bootstrap_of_one_that_is_known_is_refused() -> None:
     assert "knows replica 1 from an earlier start" in details["reason"]
 
 
-def test_a_crash_during_the_first_start_is_survived() -> None:
-    """The one that was restarted recovers among others that are still starting."""
+def test_a_replica_that_crashes_during_the_first_start_recovers() -> None:
+    """It recovers among others that are still starting."""
     stage, _ = stage_of(3)
     for index in range(3):
         stage.crash(index)
@@ -406,8 +411,8 @@ def test_a_crash_during_the_first_start_is_survived() -> None:
     complete(stage, client, b"a")
 
 
-def test_a_life_that_others_know_under_its_number_is_outdone_by_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two lives take the same number, and the one that is over has the higher random bits: what the other asks for is ignored."""
+def test_an_incarnation_with_the_same_number_is_superseded_when_a_peer_tells_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two incarnations have the same number, and the one that is over has the higher random bits, so peers ignore the other's requests."""
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
     stage.crash(2)

@@ -1,4 +1,4 @@
-"""One rule a test: what each forbids would lose an accepted result, or leave a client waiting."""
+"""One rule per test. Breaking the rule would lose an accepted result, or leave a client waiting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stretto.testing.stage import InFlight
 
 
 def test_answers_of_different_views_never_count_together() -> None:
-    """The same position and hash, but some of those who gave it may have promised to forget it since."""
+    """Position and hash are equal, but some of the replicas may have left the older view since."""
     stage, _ = stage_of(3)
     client = cast(SpeculativeClient, open_sessions(stage, 1)[0])
     handle = stage.call(client, b"x")
@@ -35,30 +35,31 @@ def test_answers_of_different_views_never_count_together() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_a_vote_carries_everything_that_is_not_committed(n: int) -> None:
-    """However long that is: what a majority held in one order stays where it was."""
+def test_a_vote_has_all_uncommitted_entries(n: int) -> None:
+    """However many they are, entries that a majority has in one order keep their positions."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 100)
     first = replicas[0].state.log.last + 1
     handles = [stage.call(client, b"%d" % number) for number, client in enumerate(clients)]
-    absent = range(n // 2 + 1, n)
-    for index in absent:
+    silent = range(n // 2 + 1, n)
+    for index in silent:
         stage.lose(to=index)
     stage.deliver(Request)
     stage.lose()
     before = replicas[0].state.log.last_hash
     replicas[0].view_change.start(n, "scenario")
-    stage.settle(lambda flight: flight.destination not in absent)
+    stage.settle(lambda flight: flight.destination not in silent)
     assert replicas[0].view == n
-    assert {replica.state.log.last_hash for replica in replicas if replica.group.index not in absent} == {before}
+    assert {replica.state.log.last_hash for replica in replicas if replica.group.index not in silent} == {before}
     assert operations(replicas[0], first) == [b"%d" % number for number in range(100)]
     assert replicas[0].state.rolled_back_operations == 0
     assert all(stage.results[handle] == b"" for handle in handles)
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_who_has_not_entered_a_view_does_not_help_to_commit_in_it(n: int) -> None:
-    """One short of a majority is in the view. The others wait for its StartView, and their votes for the next one would not know of it."""
+def test_a_replica_that_has_not_entered_a_view_does_not_count_for_commits_in_it(n: int) -> None:
+    """One replica less than a majority is in the view. The others wait for its StartView, and their votes for the next view lack its
+    log."""
     stage, replicas = stage_of(n)
     (client,) = open_sessions(stage, 1)
     r0 = replicas[0]
@@ -80,8 +81,8 @@ def test_who_has_not_entered_a_view_does_not_help_to_commit_in_it(n: int) -> Non
     assert stage.results[handle] == b""
 
 
-def test_having_entered_a_view_all_answer_for_what_they_had_already() -> None:
-    """A client whose answers of the old view were lost hears of its request from everyone, without asking and without any commit."""
+def test_all_replicas_answer_for_earlier_entries_when_they_enter_a_view() -> None:
+    """A client whose answers in the old view were lost gets answers from all replicas, without a retransmission and without a commit."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     handle = stage.call(client, b"x")
@@ -101,8 +102,8 @@ def test_having_entered_a_view_all_answer_for_what_they_had_already() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_what_is_on_its_way_is_waited_for(n: int) -> None:
-    """A request that comes a little after the question about it, or after its commit, costs neither a reconciliation nor a repair."""
+def test_a_replica_waits_for_requests_in_flight(n: int) -> None:
+    """A request that comes a little after the Sync, or after its Commit, causes neither a reconciliation nor a repair."""
     stage, replicas = stage_of(n)
     (client,) = open_sessions(stage, 1)
     stage.call(client, b"x")
@@ -120,8 +121,8 @@ def test_what_is_on_its_way_is_waited_for(n: int) -> None:
     assert sum(replica.transfer.repairs + replica.view_change.reconciliations for replica in replicas) == 0
 
 
-def test_a_lost_request_costs_three_replicas_a_little_patience_and_no_timeout() -> None:
-    """Whoever lacks it says so, so that the leader need not wait to learn that there is no superquorum."""
+def test_a_lost_request_delays_three_replicas_without_a_timeout() -> None:
+    """A replica that lacks it answers so, and the leader learns without a timeout that there is no superquorum."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     handle = stage.call(client, b"x")
@@ -132,8 +133,8 @@ def test_a_lost_request_costs_three_replicas_a_little_patience_and_no_timeout() 
 
 
 @pytest.mark.parametrize("lost", [Sync, SyncReply, Commit, StartViewChange, DoViewChange, StartView, ViewEntered])
-def test_whatever_is_lost_once_is_said_again(lost: type) -> None:
-    """Any one kind of message may be lost everywhere: everything commits before a view is given up, or a leader suspected."""
+def test_every_kind_of_message_may_be_lost_once(lost: type) -> None:
+    """All messages of one kind are lost once. Everything still commits before a view change times out or a leader is suspected."""
     stage, replicas = stage_of(3)
     one, two = open_sessions(stage, 2)
     if lost not in (Sync, SyncReply, Commit):
@@ -155,8 +156,8 @@ def test_whatever_is_lost_once_is_said_again(lost: type) -> None:
 
 
 @pytest.mark.parametrize("dead", [1, 2])
-def test_with_one_of_three_dead_an_operation_waits_for_no_timer(dead: int) -> None:
-    """Once the leader knows who is absent, every operation begins its own synchronisation and reconciliation."""
+def test_with_one_of_three_dead_operations_wait_for_no_timer(dead: int) -> None:
+    """Once the leader knows which replica does not respond, every operation begins a synchronisation and a reconciliation."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.crash(dead)
@@ -171,8 +172,8 @@ def test_with_one_of_three_dead_an_operation_waits_for_no_timer(dead: int) -> No
     assert stage.now_ns == before
 
 
-def test_a_replica_that_goes_deaf_while_reconciling_moves_the_others_at_most_once() -> None:
-    """It knew of a majority that had tried its view, but knows of none that tries the next."""
+def test_a_replica_that_stops_receiving_while_reconciling_starts_at_most_one_view() -> None:
+    """It knew of a majority that had joined its view, but knows of none that joins the next."""
     stage, replicas = stage_of(3)
     clients = open_sessions(stage, 2)
     replicas[0].view_change.start(3, "scenario")
@@ -183,8 +184,8 @@ def test_a_replica_that_goes_deaf_while_reconciling_moves_the_others_at_most_onc
     assert max(replica.view_change.view_changes for replica in replicas) <= 1
 
 
-def test_who_hears_everyone_but_the_leader_finds_its_view() -> None:
-    """Suspecting a leader whose view has passed, a replica is told of the present one by whoever is in that."""
+def test_a_replica_that_does_not_hear_the_leader_learns_the_view_from_another() -> None:
+    """It suspects the leader of a view that is over, and a replica in the present view sends it the StartView."""
     stage, replicas = stage_of(3)
     open_sessions(stage, 1)
     replicas[1].view_change.start(1, "scenario")
@@ -196,7 +197,7 @@ def test_who_hears_everyone_but_the_leader_finds_its_view() -> None:
 
 
 def test_the_last_request_before_a_silence_is_committed_though_the_leader_lost_it() -> None:
-    """A superquorum without the leader completes the call; then nothing comes that would show the leader what it lacks."""
+    """A superquorum without the leader completes the call. After that, no other request shows the leader that it lacks one."""
     stage, replicas = stage_of(5)
     (client,) = open_sessions(stage, 1)
     handle = stage.call(client, b"last")

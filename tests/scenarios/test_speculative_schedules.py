@@ -1,4 +1,4 @@
-"""Schedules of single steps that broke earlier versions of the rules, or other implementations; each must be harmless for ever."""
+"""Schedules of single steps that broke earlier versions of the rules, or other implementations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stretto.testing.stage import InFlight
 
 
 def test_empty_view() -> None:
-    """A view that starts and receives nothing still counts as the last one of those who were in it."""
+    """A view in which nothing is appended still counts as the last normal view of the replicas that entered it."""
     stage, (r0, r1, r2) = stage_of(3)
     one, two = open_sessions(stage, 2)
     first = r0.state.log.last + 1
@@ -53,7 +53,7 @@ def test_empty_view() -> None:
 
 
 def test_old_view_entered_from_below() -> None:
-    """Who has promised a view does not enter an older one."""
+    """A replica that has voted for a view does not enter an older one."""
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
     r1.view_change.start(1, "scenario")
@@ -70,8 +70,8 @@ def test_old_view_entered_from_below() -> None:
     assert r0.group.ignored["of an older view"] >= 1
 
 
-def test_old_view_entered_as_it_has_grown() -> None:
-    """What a view started with stays the same message, however much the log has grown since."""
+def test_start_view_does_not_grow() -> None:
+    """A view's StartView stays the same, however much the log has grown since."""
     stage, (r0, r1, r2) = stage_of(3)
     (client,) = open_sessions(stage, 1)
     r1.view_change.start(1, "scenario")
@@ -92,7 +92,8 @@ def test_old_view_entered_as_it_has_grown() -> None:
 
 
 def test_superseded_operation() -> None:
-    """The client gave up on a request that only one follower holds, and the next one is committed: the old one must not come behind it."""
+    """The client's call timed out with the request at only one follower, and its next request is committed: the old one must not follow
+    it."""
     stage, replicas = stage_of(5)
     (client,) = open_sessions(stage, 1)
     first = replicas[0].state.log.last + 1
@@ -112,7 +113,7 @@ def test_superseded_operation() -> None:
 
 
 def test_repair_under_load() -> None:
-    """One replica loses one packet while 32 sessions keep the cluster busy: one repair, no view change, and it stays with the others."""
+    """One replica loses one packet while 32 sessions keep the cluster busy. It repairs its log once, without a view change."""
     stage, replicas = stage_of(5)
     clients = open_sessions(stage, 32)
     answered = 0
@@ -151,8 +152,8 @@ def test_repair_under_load() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_deaf_replica(n: int) -> None:
-    """A follower that sends but hears nothing must not keep the others from serving, nor move the leader."""
+def test_a_follower_that_receives_nothing(n: int) -> None:
+    """A follower that sends but receives nothing must neither stop the others from serving nor force a view change."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 4)
 
@@ -169,8 +170,8 @@ def test_deaf_replica(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-def test_deaf_leader(n: int) -> None:
-    """A leader that sends but hears nothing must stop looking alive, and be replaced."""
+def test_a_leader_that_receives_nothing(n: int) -> None:
+    """A leader that sends but receives nothing must stop sending signs of life, and be replaced."""
     stage, replicas = stage_of(n)
     clients = open_sessions(stage, 4)
 
@@ -186,8 +187,8 @@ def test_deaf_leader(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5, 7])
-def test_dead_next_leader_costs_one_timeout(n: int) -> None:
-    """Leader and next leader dead at once (f permitting): the one after takes over."""
+def test_a_dead_next_leader_costs_one_timeout(n: int) -> None:
+    """If the leader and the next leader crash at once (at most f replicas), the one after them takes over."""
     stage, replicas = stage_of(n)
     (client,) = open_sessions(stage, 1)
     dead = [0, 1] if n > 3 else [0]
@@ -199,8 +200,8 @@ def test_dead_next_leader_costs_one_timeout(n: int) -> None:
     assert replicas[-1].leader == len(dead)
 
 
-def test_leader_that_differs_from_the_superquorum_repairs_itself() -> None:
-    """The leader alone missed a request: it commits what the others agree on, not its own."""
+def test_a_leader_that_differs_from_the_superquorum_repairs_itself() -> None:
+    """Only the leader missed a request. It commits the log on which the others agree, not its own."""
     stage, replicas = stage_of(5)
     clients = open_sessions(stage, 3)
     handles = [stage.call(client, b"%d" % number) for number, client in enumerate(clients)]
@@ -219,7 +220,7 @@ def test_leader_that_differs_from_the_superquorum_repairs_itself() -> None:
 
 
 def test_conflict_is_resolved_long_before_any_timeout() -> None:
-    """Two requests in two orders: the client says so, and the leader reconciles at once."""
+    """Two requests arrive in two orders. The client reports the conflict, and the leader reconciles at once."""
     stage, (r0, r1, r2) = stage_of(3)
     one, two = open_sessions(stage, 2)
     handles = [stage.call(one, b"a"), stage.call(two, b"b")]

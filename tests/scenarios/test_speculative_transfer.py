@@ -1,4 +1,4 @@
-"""Schedules of replicas that lack committed entries: they get there, and harm nobody meanwhile."""
+"""Schedules of replicas that lack committed entries: they fetch them, and do not disturb the others meanwhile."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from stretto.replication.messages import DoViewChange, Entries, Request, StartVi
 from stretto.testing.stage import InFlight
 
 
-def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
-    """What is fetched for one view may be given by nobody any more; the next view, which begins lower, is entered all the same."""
+def test_the_only_replica_that_knew_of_a_commit_crashes_during_the_transfer() -> None:
+    """No replica may be left that has the entries which are fetched for one view. The next view has a lower commit base and is entered."""
     stage, (r0, r1, r2) = stage_of(3)
     (client,) = open_sessions(stage, 1)
     stage.call(client, b"a")
@@ -44,8 +44,8 @@ def test_who_alone_knew_of_a_commit_crashes_while_it_is_fetched() -> None:
     assert operations(r0, r0.state.committed - 1) == [b"a", b"b"]
 
 
-def test_a_replica_that_is_slow_to_fetch_leaves_the_others_in_their_view() -> None:
-    """Having voted for a view, it cannot enter it before it has what was committed before; that is no reason to start another."""
+def test_a_slow_transfer_starts_no_view() -> None:
+    """It has voted for a view and cannot enter it before it has the committed entries. It must not start another view because of that."""
     stage, replicas = stage_of(3)
     (client,) = open_sessions(stage, 1)
     missed = stage.call(client, b"missed by r2")
@@ -63,8 +63,8 @@ def test_a_replica_that_is_slow_to_fetch_leaves_the_others_in_their_view() -> No
     assert len({replica.state.log.last_hash for replica in replicas}) == 1
 
 
-def test_what_has_been_fetched_outlives_the_views_that_pass_meanwhile() -> None:
-    """The others start a view for each piece that comes; a replica that began anew with each would never arrive."""
+def test_a_transfer_continues_over_view_changes() -> None:
+    """The others start a view for each chunk that comes. A replica that began again with each view would never complete the transfer."""
     stage, (r0, r1, r2) = stage_of(3)
     clients = open_sessions(stage, 64)
     for client in clients:

@@ -12,15 +12,15 @@ COSTS = Costs(receive_datagram_ns=15_000, receive_message_ns=20_000, send_datagr
 
 
 def test_a_paused_replica_of_three_catches_up_while_the_load_goes_on() -> None:
-    """Without it, every commit is a reconciliation, every few ms; it must close the gap all the same, and the fast path come back."""
+    """Without it, every commit needs a reconciliation, every few ms. It must catch up nevertheless, and the fast path must return."""
     spec = SimulationSpec("speculative", sessions=32, clients=2, operations=1_000_000, checks=False, costs=COSTS, fault_ns=1_000 * MS)
     simulation = Simulation(spec, SPECULATIVE)
     world = simulation.world
     paused, replicas = world.machines[2], [world.machines[index].node for index in range(3)]
     behind = []
-    life: list[int] = []
-    world.at(100 * MS, lambda *_: life.append(paused.hold()))
-    world.at(250 * MS, lambda *_: paused.release(life[0]))
+    held: list[int] = []
+    world.at(100 * MS, lambda *_: held.append(paused.hold()))
+    world.at(250 * MS, lambda *_: paused.release(held[0]))
     world.at(250 * MS, lambda *_: behind.append(replicas[0].state.committed - replicas[2].state.committed))
     world.at(900 * MS, lambda *_: behind.append(replicas[0].state.log.last - replicas[2].state.log.last))
     world.at(900 * MS, lambda *_: behind.append(replicas[0].metrics()["reconciliations"]))

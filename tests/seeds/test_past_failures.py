@@ -1,7 +1,7 @@
-"""Every run that once found a violation, replayed for ever.
+"""Runs that once found a violation are replayed.
 
-A file is one run, as `stretto fuzz --corpus` writes them: `comment`, what it found; and `spec`, what ran. Drawing from a seed may change
-over time; a specification does not.
+A file is one run, as `stretto fuzz --corpus` writes it: `comment`, what it found, and `spec`, its specification. A seed may later draw
+another run; a specification always gives the same one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run has reached: events by kind, after which other, under which fault."""
+"""The coverage of a run: events by kind, by the event before, and by fault."""
 
 from __future__ import annotations
 

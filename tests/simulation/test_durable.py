@@ -1,4 +1,4 @@
-"""A machine with a disk: what leaves it rests on what is on the disk."""
+"""A machine with a disk: messages leave only after the records that they depend on are on the disk."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Keeper:
 
 
 class Asker:
-    """Writes down what comes back, and when."""
+    """Records the answers and their times."""
 
     def __init__(self, port: Port) -> None:
         self.port = port
@@ -83,7 +83,7 @@ class Pair:
         return [record.number for record in self.keeper.recall()]  # type: ignore[attr-defined]
 
 
-def test_it_sends_when_what_it_persisted_is_on_the_disk_and_does_nothing_meanwhile() -> None:
+def test_messages_leave_when_the_records_are_on_the_disk() -> None:
     pair = Pair()
     pair.ask(1)
     pair.wait(1_500)
@@ -97,7 +97,7 @@ def test_it_sends_when_what_it_persisted_is_on_the_disk_and_does_nothing_meanwhi
     assert pair.keeper.served
 
 
-def test_a_crash_before_that_takes_back_what_it_would_have_said() -> None:
+def test_a_crash_before_the_sync_loses_the_bursts_messages() -> None:
     found = set()
     for seed in range(30):
         pair = Pair(seed)
@@ -112,7 +112,7 @@ def test_a_crash_before_that_takes_back_what_it_would_have_said() -> None:
     assert found == {(2,), (2, 4)}
 
 
-def test_what_was_compacted_stands_for_what_was_before_it_sooner_or_later() -> None:
+def test_a_compaction_replaces_the_earlier_records_later() -> None:
     pair = Pair()
     for number in (2, 4, 10):
         pair.ask(number)
@@ -126,7 +126,7 @@ def test_what_was_compacted_stands_for_what_was_before_it_sooner_or_later() -> N
     assert pair.recalled() == [10, 12]
 
 
-def test_a_crash_ends_the_compaction_that_was_under_way() -> None:
+def test_a_crash_ends_a_compaction_in_progress() -> None:
     pair = Pair()
     pair.ask(2, 10)
     pair.wait(30_000)
@@ -138,7 +138,7 @@ def test_a_crash_ends_the_compaction_that_was_under_way() -> None:
     assert pair.keeper.disk.names() == names
 
 
-def test_a_disk_that_fails_ends_it() -> None:
+def test_a_disk_failure_crashes_the_machine() -> None:
     for name, reason in (("full", "no space left on device"), ("failing", "input/output error")):
         pair = Pair()
         setattr(pair.keeper.disk, name, True)

@@ -60,7 +60,7 @@ def test_every_receiver_gets_one_copy_and_the_sender_none() -> None:
     assert len({network.hosts[node] for node in (0, 1, 2, *CLIENTS)}) == 5
 
 
-def test_a_large_datagram_is_there_when_its_last_packet_is() -> None:
+def test_a_large_datagram_arrives_with_its_last_packet() -> None:
     small, large = [], []
     network, world = network_and_world(Fabric("testbed"))
     network.carry(0, 0, 1, 1_000, lambda _, at: small.append(at))
@@ -72,7 +72,7 @@ def test_a_large_datagram_is_there_when_its_last_packet_is() -> None:
     assert large[0] - small[0] > at_1_gbit_s_ns
 
 
-def test_what_a_full_buffer_drops_never_arrives() -> None:
+def test_packets_dropped_by_a_full_buffer_never_arrive() -> None:
     network, world = network_and_world(Fabric("testbed", "plain"))
     arrived: list[int] = []
     for _ in range(2_000):
@@ -92,6 +92,6 @@ def test_what_a_full_buffer_drops_never_arrives() -> None:
         (Fabric("testbed", jitter_us=-1), "jitter"),
     ],
 )
-def test_a_fabric_that_makes_no_sense_is_refused_by_name(fabric: Fabric, key: str) -> None:
+def test_wrong_fabric_settings_are_refused_by_name(fabric: Fabric, key: str) -> None:
     with pytest.raises(ConfigurationError, match=key):
         SimulationSpec("speculative", fabric=fabric).validate()

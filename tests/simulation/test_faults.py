@@ -34,7 +34,7 @@ class Beat(Message, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class Beacon:
-    """Multicasts a number every 500 us, persists it before if it can, and goes on from there.
+    """Multicasts a number every 500 us, persists it before if it has a disk, and continues from it after a restart.
 
     With lost state it takes 3 ms to begin.
     """
@@ -150,7 +150,7 @@ class Stricter:
 
 
 def overtaken(run: Stricter) -> int:
-    """Deliveries of a number that is lower than one before it, of the same sender at the same receiver."""
+    """Deliveries of a number that is lower than an earlier one from the same sender at the same receiver."""
     highest: Counter[tuple[Address, Address]] = Counter()
     count = 0
     for record in run.of(Delivered):
@@ -195,7 +195,7 @@ def test_every_fault_strikes_and_is_healed(name: str) -> None:
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_no_mix_of_faults_takes_the_state_of_more_than_f_replicas(durable: bool) -> None:
+def test_no_mix_of_faults_makes_more_than_f_replicas_lose_their_state(durable: bool) -> None:
     """The assertion is in `Stricter`."""
     names = faults_for("disk" if durable else "memory")
     struck = Counter[str]()
@@ -225,7 +225,7 @@ def test_reordering() -> None:
 
 @pytest.mark.parametrize("name", ["partition", "one_way_partition"])
 def test_partition(name: str) -> None:
-    """Between its beginning and its end, nothing crosses from one side to the other; the other way depends on the kind."""
+    """Between its beginning and its end, nothing goes from one side to the other. The other direction depends on the kind."""
     run = Stricter(name)
     side: set[Address] | None = None
     crossings = Counter[str]()
@@ -271,7 +271,7 @@ def test_restart_loses_all_state_and_may_strike_again_before_it_has_recovered(du
 
 
 def kept_states(run: Stricter) -> Counter[bool]:
-    """How many incarnations kept their state, and how many lost it. One that kept it knows all that others heard from it."""
+    """How many incarnations kept their state, and how many lost it. One that kept it knows everything that others have received from it."""
     forgot_ns = Counter[Address]()
     for time_ns, address, numbers, kept_state in run.begun:
         if kept_state:
@@ -284,7 +284,7 @@ def kept_states(run: Stricter) -> Counter[bool]:
 
 
 @pytest.mark.parametrize("name", ["kill", "power_cut", "disk_full", "failing_sync"])
-def test_what_a_message_rested_on_is_remembered(name: str) -> None:
+def test_records_that_a_message_depended_on_survive(name: str) -> None:
     """Only a replica that has never persisted anything begins with lost state."""
     found = sum((kept_states(Stricter(name, seed=seed, strength=Strength(frequency=5))) for seed in range(3)), Counter[bool]())
     assert found[True] > 10 * found[False]
@@ -306,7 +306,7 @@ def test_a_disk_that_fails_ends_the_replica_until_it_works_again(name: str) -> N
     assert {time_ns for time_ns, *_ in run.begun} <= ends
 
 
-def test_a_flipped_bit_is_found_out_or_harmless() -> None:
+def test_a_flipped_bit_is_detected_or_harmless() -> None:
     found = Counter[bool]()
     for seed in range(10):
         run = Stricter("bit_flip", seed=seed, strength=Strength(frequency=5))
@@ -334,7 +334,7 @@ def test_pause() -> None:
     assert {record.reason for record in run.of(Dropped)} <= {"queue full"}
 
 
-def test_strengths_say_how_often_how_long_and_how_hard() -> None:
+def test_strengths_set_frequency_duration_and_severity() -> None:
     often, seldom = (Stricter("loss", strength=Strength(frequency=frequency)).faults.struck["loss"] for frequency in (1, 0.01))
     assert often > 4 * seldom > 0
     briefly = Stricter("pause", strength=Strength(duration=0.01))
@@ -348,7 +348,7 @@ def test_slow() -> None:
     assert any(late)
 
 
-def test_many_strikes_follow_right_upon_a_report() -> None:
+def test_many_strikes_come_right_after_a_report() -> None:
     """Beacons report every 10 ms, so a tenth of all strikes would come within 1 ms by chance."""
     run = Stricter("slow", strength=Strength(duration=0.05))
     reported = [record.time_ns for record in run.reported("twenty")]
@@ -365,7 +365,7 @@ def test_the_same_seed_strikes_in_the_same_way(durability: str) -> None:
     assert Stricter(*names, seed=3).records != Stricter(*names, seed=4).records
 
 
-def test_names_that_cannot_be_are_refused() -> None:
+def test_impossible_faults_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="'losses' is not a fault; there are loss, "):
         check_names(["loss", "losses"], "memory")
     with pytest.raises(ConfigurationError, match="'power_cut' strikes disks, and there are none with durability 'memory'"):

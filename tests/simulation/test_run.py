@@ -1,4 +1,4 @@
-"""Whole runs: an honest protocol passes, each broken one is found out by name, and a seed decides everything."""
+"""Whole runs: a correct protocol passes, each broken one is detected, and a seed decides everything."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Forgetful(Server):
 
 
 class Liar(Server):
-    """Answers one request with something else than its result."""
+    """Answers one request with a wrong result."""
 
     def accept(self, request: Request) -> None:
         if self.state.log.last == 20:
@@ -110,7 +110,7 @@ class Meddler(Server):
 
 
 class Sleeper(Server):
-    """Falls silent."""
+    """Stops answering."""
 
     def accept(self, request: Request) -> None:
         if self.state.log.last < 20:
@@ -118,7 +118,7 @@ class Sleeper(Server):
 
 
 class Raiser(Server):
-    """Lets an error out."""
+    """Raises an error."""
 
     def accept(self, request: Request) -> None:
         super().accept(request)
@@ -134,7 +134,7 @@ class Contradiction(Server):
 
 
 class Lagging(Server):
-    """Commits only so much."""
+    """Stops committing at some position."""
 
     def accept(self, request: Request) -> None:
         result = self.state.append(request)
@@ -177,7 +177,7 @@ def test_an_honest_run_gives_all_its_figures() -> None:
         (Contradiction, "invariant broken"),
     ],
 )
-def test_a_broken_protocol_is_found_out(server: Callable[..., Any], kind: str) -> None:
+def test_a_broken_protocol_is_detected(server: Callable[..., Any], kind: str) -> None:
     violation = simulate(ONE, broken(server), Tape).violation
     assert violation is not None
     assert violation.kind in kind.split("|")
@@ -186,7 +186,7 @@ def test_a_broken_protocol_is_found_out(server: Callable[..., Any], kind: str) -
     assert violation.time_ns > 0
 
 
-def test_replicas_that_disagree_are_found_out() -> None:
+def test_replicas_that_disagree_are_detected() -> None:
     messages: tuple[type[Message], ...] = (Request, Reply, *PEER_MESSAGES)
     chaos = ProtocolDefinition("chaos", messages, RECORDS, Unagreed, partial(LeaderClient, to_all=True))
     spec = msgspec.structs.replace(ONE, replicas=3, clients=3, links=Links(skew=Delay("uniform", 0, 10_000)))
@@ -195,7 +195,7 @@ def test_replicas_that_disagree_are_found_out() -> None:
     assert violation.kind in ("commits differ", "wrong result", "accepted result lost")
 
 
-def test_without_checks_nobody_looks() -> None:
+def test_without_checks_violations_are_not_detected() -> None:
     spec = msgspec.structs.replace(ONE, checks=False)
     simulation = Simulation(spec, broken(Meddler), Tape)
     assert simulation.run().violation is None
@@ -235,7 +235,7 @@ def test_the_same_seed_gives_the_same_trace_to_the_byte(everything: SimulationSp
     assert b"".join(map(to_line, records)) == once
 
 
-def test_watching_changes_nothing(everything: SimulationSpec) -> None:
+def test_checks_do_not_change_a_run(everything: SimulationSpec) -> None:
     _, watched = traced(everything)
     unwatched = simulate(msgspec.structs.replace(everything, checks=False), SPECULATIVE)
     for figure in ("operations", "latency_us", "virtual_seconds", "reconciliations", "rolled_back_operations", "committed", "recoveries"):
@@ -259,7 +259,7 @@ RESTARTS = SimulationSpec(
 )
 
 
-def test_replicas_that_are_to_be_dead_stop_when_all_have_come_into_service() -> None:
+def test_dead_replicas_stop_when_all_have_come_into_service() -> None:
     result = simulate(SimulationSpec("adaptive", replicas=5, operations=300, dead=2), ADAPTIVE)
     assert result.violation is None
     assert result.crashed == [3, 4]
@@ -267,16 +267,16 @@ def test_replicas_that_are_to_be_dead_stop_when_all_have_come_into_service() -> 
     assert result.view_changes == 0
 
 
-def test_a_replica_that_is_to_be_slow_holds_up_who_waits_for_it() -> None:
-    """A superquorum of three is everyone."""
+def test_a_slow_replica_delays_calls_that_need_it() -> None:
+    """A superquorum of three replicas has all of them."""
     fast, slow = (simulate(SimulationSpec("speculative", operations=100, slow_ns=slow_ns), SPECULATIVE) for slow_ns in (0, 300_000))
     assert fast.latency_us is not None
     assert slow.latency_us is not None
     assert slow.latency_us.p50 > 300 > 2 * fast.latency_us.p50
 
 
-def test_replicas_that_lose_their_memory_come_back() -> None:
-    """In the end all are there, have everything, and what they have is right: that is what a run checks."""
+def test_replicas_that_lose_their_state_come_back() -> None:
+    """The run checks that at the end all replicas are in service and have every committed operation."""
     result = simulate(RESTARTS, SPECULATIVE, Tape)
     assert result.violation is None
     assert result.restarts > result.recoveries > 3
@@ -286,8 +286,8 @@ def test_replicas_that_lose_their_memory_come_back() -> None:
     assert any(event.startswith("view change: replica N recovers") for event in result.events)
 
 
-def test_a_replica_without_memory_that_is_started_as_if_for_the_first_time_refuses() -> None:
-    """Whoever started it so must start it again, as it should be; it recovers, and nothing is lost."""
+def test_a_replica_with_lost_state_refuses_a_mistaken_bootstrap() -> None:
+    """It must be started again correctly. Then it recovers, and nothing is lost."""
     spec = msgspec.structs.replace(RESTARTS, faults=("false_bootstrap",), strengths={"false_bootstrap": Strength(5, 0.1)})
     result = simulate(spec, SPECULATIVE, Tape)
     assert result.violation is None
@@ -324,7 +324,7 @@ class Forgetting:
 
 
 @pytest.mark.parametrize("kind", [Request, RolledBack, Committed, StartViewChange])
-def test_a_replica_that_forgets_to_persist_is_found_out(kind: type[Message]) -> None:
+def test_a_replica_that_forgets_to_persist_is_detected(kind: type[Message]) -> None:
     def forgetful(port: Port, *arguments: Any) -> Replica:
         return SPECULATIVE.replica(cast(Port, Forgetting(port, kind)), *arguments)
 
@@ -335,7 +335,7 @@ def test_a_replica_that_forgets_to_persist_is_found_out(kind: type[Message]) -> 
     assert violation.kind in ("lost state", "invariant broken", "no progress")
 
 
-def test_a_node_that_stops_itself_is_found_out() -> None:
+def test_a_node_that_stops_itself_is_detected() -> None:
     class Tired(Server):
         def accept(self, request: Request) -> None:
             super().accept(request)
@@ -347,7 +347,7 @@ def test_a_node_that_stops_itself_is_found_out() -> None:
     assert (violation.kind, violation.description) == ("node stopped", "replica 0 says: twenty is enough")
 
 
-def test_load_shares_datagrams_and_meets_the_limit_of_the_server() -> None:
+def test_datagrams_are_shared_under_load_up_to_the_limit_of_the_server() -> None:
     """One operation costs 1 us for its messages, and up to 9 us for datagrams, which many share under load."""
     costs = Costs(receive_datagram_ns=4_000, receive_message_ns=500, send_datagram_ns=5_000, send_message_ns=500)
     base = SimulationSpec("unreplicated", replicas=1, clients=16, costs=costs, checks=False)
@@ -395,8 +395,8 @@ class WrongModel(KeyValueModel):
         return result, state if operation[0] == "delete" else after
 
 
-def test_the_history_is_checked_in_the_end() -> None:
-    """Here by a model that is wrong, since the observers would see what is wrong with a history before."""
+def test_the_history_is_checked_at_the_end() -> None:
+    """The test uses a wrong model, since the observers would detect a wrong history earlier."""
     spec = SimulationSpec("speculative", clients=3, sessions=10, operations=300, faults=("loss", "pause"))
     workload = partial(kv_workload.workload, keys=5)
     machine = partial(ServiceMachine, KeyValueStore)

@@ -1,4 +1,4 @@
-"""The simulated disk: what was synced stays, what was not may be there in part, and a crash stops a burst anywhere."""
+"""The simulated disk: synced data stays, any part of unsynced data may survive, and a crash stops a burst at any point."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def disk_with(seed: int, *files: str) -> Disk:
     return disk
 
 
-def test_it_holds_what_was_written() -> None:
+def test_written_data_can_be_read() -> None:
     disk = disk_with(0, "a", "b")
     disk.append("a", b" and more")
     assert disk.read("a") == OLD + b" and more"
@@ -35,7 +35,7 @@ def test_it_holds_what_was_written() -> None:
         disk.read("b")
 
 
-def test_what_is_settled_outlives_a_crash() -> None:
+def test_synced_data_survives_a_crash() -> None:
     for seed in range(50):
         disk = disk_with(seed, "a")
         disk.append("a", NEW)
@@ -46,7 +46,7 @@ def test_what_is_settled_outlives_a_crash() -> None:
         assert (disk.read("a"), disk.read("b")) == (OLD + NEW, NEW)
 
 
-def test_of_what_was_not_synced_any_part_is_there() -> None:
+def test_any_part_of_unsynced_data_may_survive() -> None:
     kinds = Counter[str]()
     for seed in range(200):
         disk = disk_with(seed, "a")
@@ -73,7 +73,7 @@ def test_a_crash_stops_a_burst_anywhere_and_in_order() -> None:
     assert set(found) == {(False, False, False), (True, False, False), (True, True, False), (True, True, True)}
 
 
-def test_a_removed_file_may_be_there_again_until_the_directory_was_synced() -> None:
+def test_a_removed_file_may_exist_again_until_the_directory_was_synced() -> None:
     back = Counter[bool]()
     for seed in range(50):
         disk = disk_with(seed, "a", "b")
@@ -101,7 +101,7 @@ def test_syncs_take_time() -> None:
     assert (disk.take_spent_ns(), disk.take_spent_ns()) == (6_000, 0)
 
 
-def test_a_full_disk_takes_a_part_at_most() -> None:
+def test_a_full_disk_takes_at_most_a_part() -> None:
     disk = disk_with(3, "a")
     disk.full = True
     with pytest.raises(StorageFailure, match="disk/a: no space left"):
@@ -113,7 +113,7 @@ def test_a_full_disk_takes_a_part_at_most() -> None:
     assert len(disk.read("a")) < len(OLD + NEW)
 
 
-def test_a_sync_that_fails_leaves_what_was_written_in_doubt() -> None:
+def test_after_a_failed_sync_the_written_data_is_uncertain() -> None:
     contents = set()
     for seed in range(50):
         disk = disk_with(seed, "a")
@@ -133,7 +133,7 @@ def test_a_flipped_bit_is_one_bit() -> None:
     assert (before ^ after).bit_count() == 1
 
 
-def test_the_end_of_a_process_alone_loses_nothing() -> None:
+def test_a_crash_of_only_the_process_loses_nothing() -> None:
     for seed in range(20):
         disk = disk_with(seed, "a", "b")
         disk.append("a", NEW)

@@ -26,7 +26,7 @@ class Ping(Message, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class Recorder:
-    """A node that writes down when what happened to it, and answers nothing."""
+    """A node that records what happens to it, and when, and answers nothing."""
 
     def __init__(self, port: Port) -> None:
         self.port = port
@@ -99,7 +99,7 @@ def test_costs_keep_a_machine_busy_and_bursts_share_them() -> None:
     assert two.node.seen == [(1_055, 1), (11_055, 2), (11_165, 3)]
 
 
-def test_what_waits_is_handled_in_bursts() -> None:
+def test_queued_input_is_handled_in_bursts() -> None:
     world, (one, two) = world_of([FREE, Costs(receive_datagram_ns=100, burst=2, queue=4)])
     for number in range(6):
         send(one, 1, number)
@@ -146,8 +146,8 @@ def test_a_crashed_machine_does_nothing_more() -> None:
     assert two.datagrams_dropped == 1
 
 
-def test_the_next_life_has_nothing_of_the_one_before() -> None:
-    """Not its timers, not what waited, not a burst or a pause that was under way; but what is in flight arrives."""
+def test_the_next_incarnation_keeps_nothing_of_the_one_before() -> None:
+    """Timers, queued input, a burst in progress and a pause end with it. Datagrams in flight arrive."""
     world, (one, two) = world_of([FREE, Costs(receive_datagram_ns=500)])
     send(one, 1, 1)
     world.run(1_000, 100)
@@ -228,7 +228,7 @@ def test_time_stops_at_the_end_and_at_a_stop() -> None:
     assert world.now_ns == 1_000
 
 
-def test_nodes_that_never_rest_are_found() -> None:
+def test_nodes_that_send_without_end_are_detected() -> None:
     world, (one, two) = world_of([FREE, FREE])
     one.node.on_message = lambda *_: one.send(1, Ping(1))
     two.node.on_message = lambda *_: two.send(0, Ping(2))
@@ -237,7 +237,7 @@ def test_nodes_that_never_rest_are_found() -> None:
         world.run(1_000_000_000, 1_000)
 
 
-def test_delays_are_what_they_say() -> None:
+def test_delays_have_their_distribution() -> None:
     for delay, least, median in (
         (Delay("constant", 100, 20), 120, 120),
         (Delay("uniform", 100, 20), 100, 120),
@@ -251,7 +251,7 @@ def test_delays_are_what_they_say() -> None:
 
 
 def test_multicasts_are_seen_in_mostly_one_order() -> None:
-    """Copies differ by the skew alone, so what is sent further apart than that keeps its order at all."""
+    """The delays of copies differ only by the skew, so multicasts that are sent further apart keep their order at all receivers."""
     group = range(3)
     network = DirectNetwork(Links(Delay("uniform", 1_000, 500), Delay("uniform", 0, 10)), group, Random(1))
     orders: list[list[tuple[int, int]]] = [[] for _ in group]
@@ -268,7 +268,7 @@ def test_multicasts_are_seen_in_mostly_one_order() -> None:
 
 
 def copies_of(network: Network, destination: Address, datagrams: int = 10_000) -> list[tuple[int, Address, int]]:
-    """What arrives of datagrams that leave 1 us apart: number, receiver, and how long it took."""
+    """The copies of datagrams that leave 1 us apart: number, receiver, and travel time."""
     arrived: list[tuple[int, Address, int]] = []
     for number in range(datagrams):
         sent_ns = number * 1_000
@@ -290,7 +290,7 @@ def test_loss_is_exact_and_strikes_every_copy_for_itself() -> None:
     assert {1, 2, 3} <= set(copies.values())
 
 
-def test_only_multicasts_are_held_back() -> None:
+def test_only_multicasts_are_delayed() -> None:
     links = Links(reorder=0.01, reorder_delay=Delay("constant", 5_000))
     network = DisturbedNetwork(DirectNetwork(EXACT, range(3), Random(1)), links, Random(2))
     took = Counter(took for _, _, took in copies_of(network, GROUP))
@@ -299,7 +299,7 @@ def test_only_multicasts_are_held_back() -> None:
     assert {took for _, _, took in copies_of(network, 1)} == {1_000}
 
 
-def test_what_is_bad_in_spells_is_good_between_them() -> None:
+def test_disturbances_in_spells_end_between_them() -> None:
     links = Links(loss=0.5, spell_ns=2_000_000)
     network = DisturbedNetwork(DirectNetwork(EXACT, range(3), Random(1)), links, Random(2))
     arrived = Counter(number // 2_000 for number, _, _ in copies_of(network, 1))
@@ -307,14 +307,14 @@ def test_what_is_bad_in_spells_is_good_between_them() -> None:
     assert arrived[1] + arrived[3] == pytest.approx(2_000, rel=0.1)
 
 
-def test_disturbing_draws_nothing_from_the_network_below() -> None:
+def test_disturbances_have_their_own_random_source() -> None:
     links = Links()
     plain = copies_of(DirectNetwork(links, range(3), Random(1)), GROUP)
     disturbed = DisturbedNetwork(DirectNetwork(links, range(3), Random(1)), Links(loss=0.2), Random(2))
     assert set(copies_of(disturbed, GROUP)) < set(plain)
 
 
-def test_what_a_machine_executes_is_charged_to_its_burst() -> None:
+def test_executed_operations_are_charged_to_the_burst() -> None:
     world, (one, two) = world_of([FREE, Costs(receive_message_ns=10, execute_ns=700)])
     replicated = MeteredMachine(NullMachine(), two)
     two.node.on_message = lambda source, message: (two.node.seen.append(two.now_ns), replicated.execute(b"", 0, 0))
@@ -330,7 +330,7 @@ def test_what_a_machine_executes_is_charged_to_its_burst() -> None:
     assert (one.datagrams_sent, one.messages_sent) == (3, 4)
 
 
-def test_a_machine_takes_what_arrives_while_it_wakes_up() -> None:
+def test_input_that_arrives_while_a_machine_wakes_up_belongs_to_the_burst() -> None:
     world, (one, two) = world_of([FREE, Costs(receive_message_ns=10, burst_ns=300, send_datagram_ns=5)])
     for delay_ns, number in ((0, 1), (200, 2), (305, 3)):
         world.at(delay_ns, lambda number, _: send(one, 1, number), number)

@@ -60,7 +60,7 @@ def test_a_message_to_several_is_one_line_with_short_hashes_and_numbers() -> Non
     assert f"incarnations=[1, 1, 1] view=0 position=2 hash=#{summary}\n" in str(transcript)
 
 
-def test_a_call_that_fails_is_told() -> None:
+def test_a_failed_call_is_in_the_transcript() -> None:
     stage = Stage(UNREPLICATED, 1, NullMachine)
     transcript = Transcript(stage)
     handle = stage.call(stage.client(), bytes(100_000))
