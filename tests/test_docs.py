@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stretto.runtime.local_cluster import LocalCluster, loopback_config
 pytestmark = pytest.mark.xdist_group("processes")
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "stretto"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
@@ -96,6 +98,51 @@ def test_links_lead_somewhere(document: Path) -> None:
     prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     targets = re.findall(r"\]\(([^)#]+)", prose)
     assert [target for target in targets if "://" not in target and not (document.parent / target).exists()] == []
+
+
+SOURCES = sorted(path for folder in ("src", "examples") for path in (ROOT / folder).rglob("*.py"))
+PAGES = sorted(
+    [*(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+)
+
+
+def test_files_and_tests_that_are_named_exist() -> None:
+    """In documents, docstrings and comments: paths from the repository's root or the package, and names of tests."""
+    tests = {test for path in (ROOT / "tests").rglob("*.py") for test in re.findall(r"\bdef (test_\w+)|$", path.read_text("utf-8"))}
+    tests |= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for page in [*PAGES, *SOURCES]:
+        text = page.read_text(encoding="utf-8")
+        paths = re.findall(r"(?<![\w/.-])((?:src|tests|docs|examples|\w+)/[\w./-]*\.(?:py|md))\b", text)
+        missing += [
+            f"{page.name}: {path}"
+            for path in paths
+            if not any((base / path).exists() for base in (ROOT, PACKAGE, page.parent, ROOT / "examples"))
+        ]
+        if page.suffix == ".md":
+            missing += [f"{page.name}: {test}" for test in re.findall(r"`(test_\w+)`", text) if test not in tests]
+    assert missing == []
+
+
+def test_names_of_the_package_exist() -> None:
+    """Dotted names from `stretto` on, in documents, docstrings and comments."""
+    names = {name for page in [*PAGES, *SOURCES] for name in re.findall(r"`(stretto(?:\.\w+)+)", page.read_text(encoding="utf-8"))}
+    assert [name for name in sorted(names) if not _exists(name)] == []
+
+
+def _exists(name: str) -> bool:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:end]))
+        except ImportError:
+            continue
+        for attribute in parts[end:]:
+            if not hasattr(found, attribute):
+                return False
+            found = getattr(found, attribute)
+        return True
+    return False
 
 
 def _quoted(text: str) -> str:
