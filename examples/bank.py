@@ -1,7 +1,7 @@
 """A bank: transfers that happen as a whole or not at all.
 
-An operation that raises an ApplicationError changes nothing, whatever it had changed before it raised. So `transfer` may take the money
-first and look afterwards whether it may. The caller gets the error, with its text.
+If an operation raises an ApplicationError, all its changes are undone. So `transfer` may take the money first and check the balance
+afterwards. The caller gets the error, with its text.
 
 Run it, in this folder:
 
@@ -53,7 +53,7 @@ class Bank(Service):
 
     @operation
     def deposit(self, name: str, amount: Amount) -> int:
-        """Pay in; the new balance. Raises NoAccount."""
+        """Pay in. Returns the new balance. Raises NoAccount."""
         return self._add(name, amount)
 
     @operation
@@ -77,7 +77,7 @@ class Bank(Service):
 
 
 def main() -> None:
-    """Some transfers, one of which is possible."""
+    """Try three transfers; one is possible."""
     # As a script this module is not the module "bank" that the cluster loads, so its Overdrawn is another class: catch the base.
     with stretto.connect("cluster.toml") as cluster:
         bank = cluster.service(Bank)

@@ -1,4 +1,4 @@
-"""A job queue: several containers that change together, and work that is not lost when a worker is.
+"""A job queue: several containers that change together, and jobs that are not lost when a worker crashes.
 
 A worker takes a job for some seconds. If it has not finished the job by then, because it crashed or is slow, another worker gets it. So a
 job is done at least once; the number of the attempt tells the queue which worker's result counts.
@@ -62,7 +62,7 @@ class JobQueue(Service):
 
     @operation
     def submit(self, task: str) -> int:
-        """Add a job; its number."""
+        """Add a job. Returns its number."""
         self.submitted.value += 1
         number = self.submitted.value
         self.jobs[number] = Job(number, task)

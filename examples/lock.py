@@ -1,8 +1,9 @@
-"""A lock with a lease and a fencing token: state that depends on time, and errors of its own.
+"""A lock with a lease and a fencing token: state that depends on time, and errors of the service.
 
-A lease ends by itself, so that a crashed owner cannot hold the lock for ever. The owner may not notice that its lease has ended (its
-process may have been paused), so the lock alone protects nothing. Each `acquire` therefore returns a greater token. The owner sends it
-with each request to the resource that the lock guards, and the resource refuses a token that is less than the greatest it has seen.
+A lease ends by itself, so a crashed owner cannot hold the lock for ever. The owner may not notice that its lease has ended (its
+process may have been paused), so the lock alone does not protect the resource. Each `acquire` therefore returns a greater token. The owner
+sends it with each request to the resource that the lock guards, and the resource refuses a token that is less than the greatest it has
+seen.
 
 `self.now_ns` is the time by the clock of the client that calls. Leases should be much longer than these clocks differ.
 
@@ -50,7 +51,7 @@ class Lock(Service):
 
     @operation
     def acquire(self, owner: str, seconds: Seconds) -> int:
-        """Take the lock for so many seconds; the token of the lease. Raises Held."""
+        """Take the lock for so many seconds. Returns the token of the lease. Raises Held."""
         holder = self.holder()
         if holder is not None:
             raise Held(f"{holder} holds the lock")

@@ -1,4 +1,4 @@
-"""Chain replication: a protocol of one's own, on real sockets, in the simulator, and in the exhaustive explorer.
+"""Chain replication: a protocol of your own, on real sockets, in the simulator, and in the exhaustive explorer.
 
     client          r0 (head)       r1              r2 (tail)
       |---Request---->|               |               |     append, execute
@@ -8,11 +8,11 @@
       |               |               |<---Stored-----|     commit
       |               |<---Stored-----|               |     commit
 
-Each log is a prefix of the log before it in the chain, and what the tail has, all have. So the tail may answer at once.
+Each log is a prefix of the log before it in the chain, so all replicas have every entry that the tail has. The tail may commit at once.
 
-The chain here never changes. While a replica is down, calls wait until it is back, with what it has on disk; a replica that has lost its
-disk cannot take part again. (With a master that repairs the chain: van Renesse and Schneider, "Chain Replication for Supporting High
-Throughput and Availability", OSDI 2004.)
+The chain here never changes. While a replica is down, calls wait until it has restarted from its disk. A replica that has lost its disk
+cannot take part again. (Van Renesse and Schneider, "Chain Replication for Supporting High Throughput and Availability", OSDI 2004, add a
+master that repairs the chain.)
 
 - `messages.py`: what the replicas send to each other; `replica.py`: the rules. The client is one that comes with Stretto.
 - `__main__.py`: the three ways to run it. All three run the same objects.

@@ -1,11 +1,11 @@
-"""The messages of chain replication, beside a client's Request and its Reply."""
+"""The messages of chain replication, besides a client's Request and its Reply."""
 
 from stretto.core.node import Message
 from stretto.replication.messages import Position, Reply, Request
 
 
 class Append(Message, frozen=True, array_like=True, tag=32, gc=False):
-    """A replica to the next one in the chain: this request stands at `position` of my log."""
+    """A replica to the next one in the chain: this request is at `position` of my log."""
 
     position: Position
     request: Request

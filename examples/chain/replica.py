@@ -18,9 +18,9 @@ MAX_RESENT = 100
 
 
 class ChainReplica:
-    """One replica. What it has appended stays; it is committed when the tail has it.
+    """One replica. Its log only grows, and an entry is committed when the tail has it.
 
-    `state` has the log and what executing it left. The timer "resend" is set while something is not committed.
+    `state` has the log and the state after executing it. The timer "resend" is set while an entry is not committed.
     """
 
     view = 0
@@ -67,7 +67,7 @@ class ChainReplica:
     # Down the chain
 
     def on_request(self, request: Request) -> None:
-        """The head gives a new request its place; it answers one that is committed already."""
+        """The head appends a new request. It answers a request that is committed already."""
         if self.index != 0:
             return self.ignore("not the head")
         record = self.state.sessions.record_for(request)
@@ -80,7 +80,7 @@ class ChainReplica:
         return self._reply(request, record.result)
 
     def on_append(self, source: Address, message: Append) -> None:
-        """Take over the next entry of the log before ours; say again what is stored if we have it."""
+        """Append the next entry of the log before ours in the chain. If we have it already, tell again what is stored."""
         if source != self.index - 1:
             return self.ignore("not from the replica before this one")
         if message.position > self.state.log.last + 1:
@@ -124,7 +124,7 @@ class ChainReplica:
         self.port.set_timer("resend", self._resend_ns)
 
     def on_timer(self, name: str) -> None:
-        """Send again what the tail may lack."""
+        """Send the entries again that the tail may lack."""
         first = self.state.committed + 1
         for position, request in enumerate(self.state.log.entries(first)[:MAX_RESENT], first):
             self.port.send(self.index + 1, Append(position, request))
@@ -143,6 +143,6 @@ class ChainReplica:
         return [self.state.committed, self.state.log.last, self.state.log.last_hash.hex(), self.state.snapshot()]
 
     def check_invariants(self) -> None:
-        """What the tail has is committed there."""
+        """All entries of the tail are committed there."""
         self.state.check_invariants()
         assert not self.is_tail or self.state.committed == self.state.log.last

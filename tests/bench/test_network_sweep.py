@@ -1,4 +1,4 @@
-"""A sweep of the network model gives the same rows, whoever does the work."""
+"""A sweep of the network model gives the same rows in one process, in several, and on Dask."""
 
 from __future__ import annotations
 

@@ -139,9 +139,9 @@ def test_memory_is_reported_at_1_2_and_5_times_powers_of_ten_and_at_the_end() ->
     seen = measurement([client_run([100])])
     counts = [0, 900, 1_000, 1_500, 2_100, 2_400, 30_000, 40_000, 60_000, 61_000]
     seen.memory.extend((count, [1_000_000 + count, None]) for count in counts)
-    told = figures_of(Plan(seconds=2), CONFIG, seen)["memory"]
-    assert [one["operations"] for one in told] == [1_000, 2_100, 30_000, 60_000, 61_000]
-    assert told[0]["rss_mb"] == [1.001, None]
+    reported = figures_of(Plan(seconds=2), CONFIG, seen)["memory"]
+    assert [one["operations"] for one in reported] == [1_000, 2_100, 30_000, 60_000, 61_000]
+    assert reported[0]["rss_mb"] == [1.001, None]
 
 
 def test_several_runs_become_their_medians() -> None:

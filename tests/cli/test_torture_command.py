@@ -150,7 +150,7 @@ def test_a_run_that_is_killed_is_cleaned_up_by_the_next(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--replicas", "1"], "--replicas: 1 replicas survive no fault; 3 or more"),
         (["--replicas", "4"], "4 replicas are listed; an odd number"),
@@ -162,8 +162,8 @@ def test_a_run_that_is_killed_is_cleaned_up_by_the_next(
         (["--rate", "1"], "--rate"),
     ],
 )
-def test_wrong_use_is_reported_in_one_line(capsys: pytest.CaptureFixture[str], place: Path, arguments: list[str], told: str) -> None:
+def test_wrong_use_is_reported_in_one_line(capsys: pytest.CaptureFixture[str], place: Path, arguments: list[str], message: str) -> None:
     assert run(["torture", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told in error
+    assert message in error
     check_nothing_is_left(place)

@@ -38,8 +38,8 @@ SMALL = ("--topology", "testbed", "--senders", "2", "--receivers", "3")
 def test_show_lists_every_path(tmp_path: Path) -> None:
     topology, group = lines("show", *SMALL, "--design", "serialised")
     assert topology["switches"] == 12
-    assert all(len(way) == 5 for ways in group["ways"].values() for way in ways.values())
-    picture, saved = tmp_path / "ways.png", tmp_path / "testbed.toml"
+    assert all(len(path) == 5 for paths in group["paths"].values() for path in paths.values())
+    picture, saved = tmp_path / "paths.png", tmp_path / "testbed.toml"
     assert invoke("show", *SMALL, "--plot", str(picture), "--save", str(saved)).exit_code == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert lines("show", "--topology", str(saved), "--senders", "1", "--receivers", "1")[0]["hosts"] == 16

@@ -34,8 +34,8 @@ def test_a_reproduction(tmp_path: Path, costs_file: Path, tiny: None, capsys: py
     out = tmp_path / "out"
     arguments = ["reproduce", "--quick", "--only", "messages", "--out", str(out), "--costs", str(costs_file), "--workers", "1"]
     assert run([*arguments, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    verdicts = {claim["claim"]: claim["verdict"] for claim in told["claims"]}
+    report = json.loads(capsys.readouterr().out)
+    verdicts = {claim["claim"]: claim["verdict"] for claim in report["claims"]}
     assert verdicts["two-delays"] == "reproduced"
     assert sorted(path.name for path in out.iterdir()) == ["messages.csv", "report.html", "results.json", "rows.jsonl"]
     page = (out / "report.html").read_text()

@@ -82,7 +82,7 @@ class Hostile:
 
 
 def size_without_log(metrics: dict[str, Any]) -> int:
-    """Resident memory, less a generous share for the log: a well-formed request is an entry of it, whoever sent it."""
+    """Resident memory, less a generous share for the log: every well-formed request becomes an entry of it."""
     return int(metrics["rss_bytes"]) - BYTES_AN_ENTRY * int(metrics["last_position"])
 
 

@@ -48,13 +48,13 @@ def test_slow_path(rewrite: bool) -> None:
     for follower in (1, 2):
         for flight in reversed(stage.waiting(Request, to=follower)):
             stage.deliver_one(flight)
-    transcript.note("The answers cannot become equal any more. Both clients see it and tell the leader.")
+    transcript.note("The answers can no longer agree. Both clients report the conflict to the leader.")
     stage.deliver(AdaptiveReply)
     assert not stage.results.keys() & set(handles)
     transcript.note("The leader takes the slow path: it sends its log. The followers undo their order and take over the leader's.")
     stage.deliver(Conflict)
     stage.deliver(Prepare)
-    transcript.note("The leader's answer and one follower's that says the same of the leader's log complete each call, in the same view.")
+    transcript.note("The leader's answer and one follower's matched answer complete each call, in the same view.")
     stage.deliver(AdaptiveReply)
     stage.settle()
     assert all(stage.results[handle] == b"" for handle in handles)
@@ -69,8 +69,10 @@ def test_view_change(rewrite: bool) -> None:
     stage.deliver(SpeculativeReply)
     assert stage.results[handle] == b""
     transcript = Transcript(stage)
-    transcript.note("Speculative Paxos, a view change. The replicas have executed x, the client has its result, x is not committed yet.")
-    transcript.note("The leader r0 crashes. Its followers suspect it when they have heard nothing of it for long enough.")
+    transcript.note(
+        "Speculative Paxos, a view change. The replicas have executed x and the client has its result, but x is not committed yet."
+    )
+    transcript.note("The leader r0 crashes. Its followers suspect it after they have received nothing from it for the leader timeout.")
     stage.crash(0)
     while not all(stage.waiting(Suspect, source=follower) for follower in (1, 2)):
         stage.fire(1, "leader")
@@ -79,9 +81,9 @@ def test_view_change(rewrite: bool) -> None:
     stage.deliver(Suspect)
     transcript.note("Each votes with its log, as soon as it knows that a majority has left the old view.")
     stage.deliver(StartViewChange)
-    transcript.note("r1 merges the logs of a majority. x must survive, since a superquorum may have answered it, and it does.")
+    transcript.note("r1 merges the logs of a majority. x must survive, since a superquorum may have answered it.")
     stage.deliver(DoViewChange)
-    transcript.note("When a majority is in the view, everything that the view started with is committed.")
+    transcript.note("When a majority has entered the view, the log with which it started is committed.")
     stage.settle()
     assert replicas[1].state.committed == replicas[2].state.committed == 3
     transcript.compare(FOLDER / "speculative-view-change.txt", rewrite=rewrite)

@@ -148,8 +148,8 @@ def test_a_disk_failure_crashes_the_machine() -> None:
         pair.ask(2)
         pair.wait(20_000)
         assert (pair.keeper.crashed, [number for _, number in pair.asker.node.seen]) == (True, [1])
-        ((event, told),) = pair.reports
-        assert (event, told.rpartition(": ")[2]) == ("disk failed", reason)
+        ((event, reported),) = pair.reports
+        assert (event, reported.rpartition(": ")[2]) == ("disk failed", reason)
 
 
 def test_a_damaged_disk_is_reported_and_set_aside() -> None:

@@ -1,4 +1,4 @@
-"""`stretto demo`: three replica processes under load, one of which is killed and comes back; then all protocols side by side."""
+"""`stretto demo`: three replica processes under load; one is killed and restarted; then all protocols side by side."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> int:
-    """Three replicas on this machine, under load; one is killed, service goes on, and it comes back.
+    """Run three replicas on this machine under load. One is killed, the service continues, and the killed replica is restarted.
 
     The replicas are processes that replicate a key-value store over UDP multicast on the loopback interface. Every session counts, and
     checks each answer. Then every protocol is measured for a second on this machine, as by stretto bench, with an operation that does
-    nothing. All processes that were started are ended. Exit status 1 if an answer was wrong, if service did not go on, if the killed
+    nothing. All processes that were started are ended. Exit status 1 if an answer was wrong, if the service did not continue, if the killed
     replica did not come back, or if a protocol could not be measured.
     """
     from stretto import catalog

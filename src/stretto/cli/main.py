@@ -17,7 +17,7 @@ from stretto.cli.output import INTERRUPTED
 from stretto.core.errors import ConfigurationError, StrettoError
 
 _COMMANDS = {
-    "demo": "Three replicas under load, one is killed and service goes on; then all protocols side by side.",
+    "demo": "Run three replicas under load and kill one; then measure all protocols side by side.",
     "cluster": "Set up, start, watch and end a cluster on this machine.",
     "replica": "Run one replica of a cluster.",
     "sequencer": "Run one sequencer, for a protocol that has them.",

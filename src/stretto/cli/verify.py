@@ -30,7 +30,9 @@ _MOST_CONFIGURATIONS = 3_000_000
 @click.option("--format", "history_format", type=click.Choice(["jepsen", "edn", "jsonl"]), default="jsonl", show_default=True)
 @click.option("--model", "model_name", type=click.Choice(catalog.model_names()), default="kv", show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="The budget for each file.")
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw what is not linearizable here, as an HTML page.")
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the histories that are not linearizable in this HTML page."
+)
 @click.option("--benchmark", is_flag=True, help="Measure the checker on generated histories instead.")
 @seed_option("Decides the benchmark's histories.", 0)
 @json_option

@@ -1,4 +1,4 @@
-"""The demonstration of `stretto demo`: replicas under load, of which one is killed and restarted.
+"""The demonstration of `stretto demo`: replicas under load; one of them is killed and restarted.
 
-`crash`: what happens, and what came of it. `load`: the callers, which check each answer. `display`: what is shown meanwhile and at the end.
+`crash`: the events and their results. `load`: the callers, which check each answer. `display`: the output during the run and at its end.
 """

@@ -1,4 +1,4 @@
-"""Replica processes under load, of which one is killed and restarted."""
+"""Replica processes under load; one of them is killed and restarted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Outcome:
         if self.back_ms is None:
             return f"Replica {self.killed} did not come back within {_BACK_WITHIN_SECONDS:g} s of its restart"
         if not self.ok:
-            return f"Service did not go on: {self.failures[-1] if self.failures else 'no call was answered'}"
+            return f"Service did not continue: {self.failures[-1] if self.failures else 'no call was answered'}"
         article = "the" if self.role == "leader" else "a"
         gap_ms = self.phases[1].row()["longest_gap_ms"]
         calls = f"{len(self.failures)} calls failed, the last one with: {self.failures[-1]}" if self.failures else "no call failed"

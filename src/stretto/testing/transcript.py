@@ -23,7 +23,7 @@ from stretto.testing.stage import Stage
 from stretto.testing.watching import Started, shown
 
 HIDDEN = ("time_ns", "entropy", "incarnations")
-"""The fields that a transcript leaves out unless it is told otherwise."""
+"""The fields that a transcript leaves out by default."""
 
 _LARGE = 1 << 32
 _INCARNATION_BITS = 32
@@ -98,7 +98,7 @@ class Transcript:
                 self._lines.append(f"  call {handle} fails: {error}")
 
     def _record_sent(self, record: Sent) -> None:
-        """Keep it until it is known who else is sent the same."""
+        """Keep the record until all destinations of the same message are known."""
         assert record.destination is not None
         if self._sending is not None and self._sending[:2] == (record.node, record.message):
             self._sending[2].append(record.destination)

@@ -1,4 +1,4 @@
-"""What a stage tells of its replicas beside what they send: that they were started, and what their state machines do."""
+"""The events of a stage's replicas besides their messages: starts, and what their state machines do."""
 
 from __future__ import annotations
 

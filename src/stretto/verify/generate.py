@@ -26,8 +26,8 @@ def concurrent_history(
 ) -> list[Operation]:
     """The history of `clients` callers that each make one call after the other. One `machine` executes each call at one instant.
 
-    Parameters: `workload` draws one operation; `operations` is their total number; `unanswered` is the share of calls without an answer,
-    of which half take effect, some of them long after their callers have made further calls; `lose_at` plants an error: after this many
+    Parameters: `workload` draws one operation; `operations` is their total number; `unanswered` is the share of calls without an answer;
+    half of these take effect, some of them long after their callers have made further calls; `lose_at` plants an error: after this many
     operations the machine loses its latest 20 changes.
     """
     history: list[Operation] = []

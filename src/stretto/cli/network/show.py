@@ -71,9 +71,9 @@ def _show_group(network: Topology, compiled: GroupRules, design: str, as_json: b
     address = compiled.group.address
     walks = {sender: walk(network, compiled.rules, address, sender) for sender in compiled.group.senders or ()}
     if as_json:
-        ways = {sender: dict(walked.arrivals) for sender, walked in walks.items()}
+        paths = {sender: dict(walked.arrivals) for sender, walked in walks.items()}
         print_json(
-            {"group": msgspec.to_builtins(compiled.group), "design": design, "roots": compiled.roots, "ways": ways, "cut": compiled.cut}
+            {"group": msgspec.to_builtins(compiled.group), "design": design, "roots": compiled.roots, "paths": paths, "cut": compiled.cut}
         )
         return
     tree = Tree(f"[bold]{address}[/] under {design}" + (f", roots {', '.join(compiled.roots)}" if compiled.roots else ""))
