@@ -215,7 +215,7 @@ def test_without_a_cluster_nothing_can_be_measured(monkeypatch: pytest.MonkeyPat
         measure(Plan(seconds=1), loopback_config(3, "speculative", NULL_SERVICE), None, lambda what, done: None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_everything(tmp_path: Path, number: signal.Signals, start_python: Callable[..., subprocess.Popen[str]]) -> None:
     process = start_python("-m", "stretto", "bench", "--seconds", "600", env=os.environ | {"TMPDIR": str(tmp_path)})
     wait_for(lambda: len(alive(tmp_path)) >= 5, "bench, three replicas and a client")

@@ -110,16 +110,40 @@ def test_a_corpus_that_is_none(content: str, message: str, tmp_path: Path, capsy
     assert message in printed
 
 
-def test_an_interrupt_ends_it_with_the_totals_so_far(tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]) -> None:
-    arguments = ["fuzz", "--seconds", "600", "--workers", "1", "--corpus", str(tmp_path), "--json"]
-    process = start_python("-m", "stretto", *arguments)
+def running(corpus: Path, start_python: Callable[..., subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    """A hunt that has begun. Its worker processes share its standard output, which therefore ends only with all of them."""
+    process = start_python("-m", "stretto", "fuzz", "--seconds", "600", "--workers", "2", "--corpus", str(corpus), "--json")
     deadline = monotonic() + 60
-    while not any(tmp_path.iterdir()) and monotonic() < deadline:
+    while not any(corpus.iterdir()) and monotonic() < deadline:
         sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_ends_it_with_the_totals_so_far(
+    number: signal.Signals, tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = running(tmp_path, start_python)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     totals = json.loads(out)
     assert totals["runs"] > 0
     assert "interrupted" in err
     assert "Traceback" not in err
     assert process.returncode == 130
+
+
+def test_a_second_interrupt_ends_it_at_once(tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]) -> None:
+    process = running(tmp_path, start_python)
+    process.send_signal(signal.SIGINT)
+    sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_no_worker_outlives_a_hunt_that_is_killed(tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]) -> None:
+    process = running(tmp_path, start_python)
+    process.kill()
+    process.communicate(timeout=60)

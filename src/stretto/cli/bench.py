@@ -59,7 +59,7 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     from stretto.bench.plan import Plan
     from stretto.bench.report import combined
     from stretto.bench.run import own_config, run
-    from stretto.cli.interrupts import ended_by_sigterm
+    from stretto.cli.interrupts import ended_by_signals
     from stretto.core.config import load_config
 
     plan = Plan(**{name: options[name] for name in OF_PLAN})
@@ -72,7 +72,7 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
             plan, options["protocol"], options["replicas"], durability=options["durability"]
         )
     plan.validate(new_config())
-    with ended_by_sigterm(), progress_line() as progress:
+    with ended_by_signals(), progress_line() as progress:
         runs = []
         for number in range(repeat):
             prefix = f"run {number + 1} of {repeat}: " if repeat > 1 else ""

@@ -45,7 +45,7 @@ def command(
     from stretto.calibration import costs
     from stretto.calibration.loads import loads_of
     from stretto.calibration.validation import loads_to_compare
-    from stretto.cli.interrupts import ended_by_sigterm
+    from stretto.cli.interrupts import ended_by_signals
 
     for name in protocols:
         catalog.protocol(name)
@@ -57,7 +57,7 @@ def command(
         raise ConfigurationError(f"cannot be written: there is no directory {out.parent}", file=out)
     loads = loads_of(names, quick) if known is None else loads_to_compare(names, quick)
     machine = measured_on()
-    with ended_by_sigterm():
+    with ended_by_signals():
         samples = _sample(loads, repeat, seconds)
         if known is not None:
             _report_validation(loads, samples, known, machine, as_json)

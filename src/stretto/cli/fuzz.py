@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stretto import catalog
+from stretto.cli.interrupts import ended_by_signals
 from stretto.cli.options import faults_option, json_option, seed_option, service_option, settings_option, workers_option
 from stretto.cli.output import exit_status, print_facts, print_json
 from stretto.cli.simulate import print_violation, simulation_of
@@ -94,7 +95,8 @@ def command(
     plan = Plan(protocols, service, totals.seed, runs, kept, common)
     began = monotonic()
     hunt = Hunt(plan, run_spec, workers, began + seconds, shrink)
-    interrupted = _run_all(totals, corpus.Keeper(plan, directory), hunt, seconds, runs, violations)
+    with ended_by_signals():
+        interrupted = _run_all(totals, corpus.Keeper(plan, directory), hunt, seconds, runs, violations)
     totals.seconds = round(monotonic() - began, 3)
     if as_json:
         print_json(totals)

@@ -9,14 +9,19 @@ from types import FrameType
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that everything which this process has started is ended before it ends itself."""
+def ended_by_signals() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C, so that everything which this process has started is ended before it ends itself.
+
+    SIGHUP comes when a terminal is closed. If it is ignored, as nohup does, it stays so.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    former = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -52,14 +52,14 @@ def command(
     from rich.console import Console
 
     from stretto.bench.machine import measured_on
-    from stretto.cli.interrupts import ended_by_sigterm
+    from stretto.cli.interrupts import ended_by_signals
     from stretto.reproduction import experiments, runner, steps
     from stretto.reproduction.experiment import Scope, protocols
     from stretto.reproduction.rows import RowFile
 
     chosen = [experiments.experiment(name) for name in only or experiments.NAMES]
     console, machine = Console(stderr=True), measured_on()
-    with closing(RowFile(out, fresh=not resume)) as file, ended_by_sigterm():
+    with closing(RowFile(out, fresh=not resume)) as file, ended_by_signals():
         with progress_line(console, "calibrating") as show:
             costs, costs_from = steps.costs_of(out, costs_file, not resume, lambda what, done: show(f"calibrating: {what}", done))
         scope = Scope(quick, seed, costs, protocols())

@@ -49,7 +49,7 @@ def command(
 
     from stretto.catalog import check
     from stretto.catalog import protocol as protocol_named
-    from stretto.cli.interrupts import ended_by_sigterm
+    from stretto.cli.interrupts import ended_by_signals
     from stretto.runtime.local_cluster import loopback_config
     from stretto.torture.leftovers import remove_leftovers
     from stretto.torture.run import Plan
@@ -59,7 +59,7 @@ def command(
     sequencers = protocol_named(protocol).usual_sequencers
     check(loopback_config(replicas, protocol, KEY_VALUE_STORE, sequencers=sequencers, durability=durability))
     console = Console(stderr=True, soft_wrap=True)
-    with ended_by_sigterm():
+    with ended_by_signals():
         for directory in remove_leftovers():
             console.print(f"removed what an earlier run left: {directory}")
         with progress_line(console) as progress:

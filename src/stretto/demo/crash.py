@@ -102,21 +102,21 @@ async def _run(cluster: LocalCluster, sessions: int, seconds: float, role: str) 
             load.enter(f"replica {victim} killed")
             await _watch(cluster, load, seconds / 3, display)
             load.enter(f"replica {victim} started again")
-            restarted = asyncio.create_task(asyncio.to_thread(_restart, cluster, victim))
+            restarted = asyncio.create_task(_restart(cluster, victim))
             await _watch(cluster, load, seconds / 3, display)
             load.end()
             back_ms = await restarted
     return Outcome(victim, role, load.phases, back_ms, load.failures, load.wrong)
 
 
-def _restart(cluster: LocalCluster, victim: int) -> float | None:
+async def _restart(cluster: LocalCluster, victim: int) -> float | None:
     """Restart a replica with lost state, and wait until it is in service: how many milliseconds that took; None if it is not."""
     began = time.monotonic()
-    cluster.restart(victim)
+    await asyncio.to_thread(cluster.restart, victim)
     while time.monotonic() < began + _BACK_WITHIN_SECONDS:
-        if is_normal(metrics_or_none(cluster.config, victim, _TICK_SECONDS)):
+        if is_normal(await asyncio.to_thread(metrics_or_none, cluster.config, victim, _TICK_SECONDS)):
             return round((time.monotonic() - began) * 1_000, 1)
-        time.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(_PAUSE_SECONDS)
     return None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.synchronize import Event
+from threading import Thread
 from time import monotonic
 from typing import TypeAlias
 
@@ -46,10 +48,19 @@ _interrupted: Event
 
 
 def _start_worker(interrupted: Event) -> None:
-    """Leave Ctrl-C to the parent, which sets the event."""
+    """Leave Ctrl-C to the parent, which sets the event; and do not outlive the parent."""
     global _interrupted
     _interrupted = interrupted
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """If the parent is killed, nothing else tells its workers: each of them holds both ends of the pipe from which it reads its tasks."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def shrink_spec(run: Run, spec: SimulationSpec, violation: FoundViolation, budget: int, deadline: float) -> Finding:
@@ -114,6 +125,11 @@ class Hunt:
             self._pending.add(self._executor.submit(shrink_spec, self._run, spec, violation, self._shrinking, deadline))
 
     def end(self) -> None:
-        """End the worker processes, each after its current run."""
-        self._interrupted.set()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """End the worker processes, each after its current run; or at once, if Ctrl-C comes meanwhile."""
+        try:
+            self._interrupted.set()
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        except KeyboardInterrupt:
+            for worker in active_children():
+                worker.kill()
+            raise

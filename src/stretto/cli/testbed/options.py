@@ -33,12 +33,12 @@ testbed_options = together(
 
 @contextmanager
 def ready(name: str, topology: str | None, scale: float | None) -> Iterator[tuple[Fabric, ControllerClient, Progress]]:
-    """The testbed of that name, brought up if it is not, and a line that shows progress. SIGTERM ends what is in here, as Ctrl-C does."""
-    from stretto.cli.interrupts import ended_by_sigterm
+    """The testbed of that name, brought up if it is not, and a line that shows progress. SIGTERM and SIGHUP end it as Ctrl-C does."""
+    from stretto.cli.interrupts import ended_by_signals
     from stretto.cli.output import progress_line
     from stretto.testbed.session import running
 
-    with ended_by_sigterm(), progress_line() as progress, running(name, topology, scale, lambda what: progress(what, None)) as testbed:
+    with ended_by_signals(), progress_line() as progress, running(name, topology, scale, lambda what: progress(what, None)) as testbed:
         yield *testbed, progress
 
 
