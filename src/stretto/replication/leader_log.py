@@ -196,7 +196,7 @@ class LeaderLog(Part):
         """Note the follower's position, and commit what a majority has."""
         assert self.group.is_leader
         if message.position > self.state.log.last:
-            return self.group.ignore("confirms what is not here")
+            return self.group.ignore("acknowledges entries that are not here")
         self._spoken[source] = message.incarnations[source]
         if message.position > self.acknowledged.get(source, -1):
             self.acknowledged[source] = message.position

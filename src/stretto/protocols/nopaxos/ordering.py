@@ -224,7 +224,7 @@ class Ordering(Part):
     def on_stamp_request(self, source: Address, message: StampRequest) -> None:
         """Send the leader the stamped requests that it lacks."""
         if not self.session.is_open:
-            return self.group.ignore("before the leader has told of a session")
+            return self.group.ignore("before the leader has announced a session")
         log = self.state.log
         for position in range(max(message.first, self.origin + 1, log.start + 1), min(message.last, message.first + _MOST_AT_ONCE) + 1):
             request = log.entry_at(position) if position <= log.last else self.out_of_order.get(position)
