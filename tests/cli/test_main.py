@@ -39,6 +39,15 @@ def test_it_is_a_module_too() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "part"),
     [
+        ([], 2, "stretto: Missing command, one of demo, cluster, "),
+        (["cluster"], 2, "stretto cluster: Missing command, one of down, init, status, up."),
+        (["kv", "incr", "a", "9223372036854775808"], 2, "is not in the range"),
+        (["kv", "scan", "--limit", "9223372036854775808"], 2, "is not in the range"),
+        (["fuzz", "--seconds", "nan"], 2, "stretto fuzz: Invalid value for '--seconds': 'nan' is not a number"),
+        (["cluster", "init", "--replicas", "99999"], 2, "stretto: replicas: this machine has no ports for 99999 of them"),
+        (["torture", "--keep", "/dev/null/kept"], 2, "stretto: /dev/null/kept: cannot be written: Not a directory"),
+        (["explore", "--save", "nowhere/schedule"], 2, "cannot be written: there is no directory"),
+        (["calibrate", "--out", "."], 2, "stretto: .: cannot be written: Is a directory"),
         (["nosuch"], 2, "stretto: No such command 'nosuch'"),
         (["cluster", "upp"], 2, "stretto cluster: No such command 'upp'"),
         (["cluster", "up", "--nosuch"], 2, "No such option"),
@@ -64,6 +73,8 @@ def test_wrong_use_is_one_line(
         (ConfigurationError("is wrong", key="replicas", file="c.toml"), 2, "stretto: c.toml: replicas: is wrong\n"),
         (RequestTimeout("no quorum\nanswered"), 1, "stretto: no quorum answered\n"),
         (click.ClickException("failed"), 1, "stretto: failed\n"),
+        (OSError(28, "No space left on device"), 1, "stretto: No space left on device\n"),
+        (OSError(2, "No such file", "a/b"), 1, "stretto: a/b: No such file\n"),
         (KeyboardInterrupt(), 130, "\n"),
     ],
 )

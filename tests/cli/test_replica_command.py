@@ -85,7 +85,7 @@ def test_a_log_that_cannot_be_written(config: ClusterConfig, tmp_path: Path, cap
         ('protocol = "speculative"', 'protocol = "raft"', "cluster.toml: protocol: 'raft' is not a protocol"),
         ("stretto.core.state_machine:NullMachine", "nosuch:Class", "cluster.toml: service: cannot import 'nosuch'"),
         ('protocol = "speculative"', 'protocol = "unreplicated"', "cluster.toml: replicas: 3 replicas are listed"),
-        ('protocol = "speculative"', 'color = "red"', "cluster.toml: Object contains unknown field `color`"),
+        ('protocol = "speculative"', 'color = "red"', "cluster.toml: color: there is no such key; there are protocol"),
     ],
 )
 def test_a_wrong_configuration(

@@ -73,8 +73,14 @@ def test_what_is_written_is_read_back(tmp_path: Path, config: ClusterConfig) -> 
 @pytest.mark.parametrize(
     ("old", "new", "key", "reason"),
     [
-        ("sync_interval_ms", "sync_interval", "timeouts", "unknown field `sync_interval`"),
-        ('protocol = "speculative"', "protokoll = 3", None, "unknown field `protokoll`"),
+        (
+            "sync_interval_ms",
+            "sync_interval",
+            "timeouts.sync_interval",
+            "no such key; there are sync_interval_ms, ",
+        ),
+        ('protocol = "speculative"', "protokoll = 3", "protokoll", "there is no such key; there are protocol"),
+        ("ten-three", 'ten-three"\nindex = "2', "replicas[2].index", "there is no such key; there are host, port"),
         ("port = 7100", 'port = "seven"', "multicast.port", "Expected `int`, got `str`"),
         ("[multicast]", "[[multicast]]", "multicast", "Expected `object"),
         ('host = "ten-three"\nport = 7000', 'host = "ten-three"', "replicas[2]", "missing required field `port`"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from math import nan
 from typing import Any, cast
 
 import msgspec
@@ -368,6 +369,7 @@ def test_wrong_specifications_are_refused_by_name() -> None:
         ({"faults": ("kill",)}, "faults: 'kill' strikes disks"),
         ({"strengths": {"loss": Strength()}}, "strengths: 'loss' is not among the faults of this run"),
         ({"faults": ("loss",), "strengths": {"loss": Strength(severity=2)}}, "strengths.loss.severity: 2.* is outside 0 to 1"),
+        ({"faults": ("loss",), "strengths": {"loss": Strength(frequency=nan)}}, "strengths.loss.frequency: nan is not a finite number"),
         ({"faults": ("loss",), "strengths": {"loss": Strength(frequency=0)}}, "strengths.loss: frequency and duration are more than 0"),
         ({"costs": Costs(burst=0)}, "costs: burst"),
         ({"links": Links(Delay("uniform", -5))}, "links.transit.base_ns: -5 is too small"),

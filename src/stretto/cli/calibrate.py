@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stretto import catalog
-from stretto.cli.options import json_option
+from stretto.cli.options import NumberRange, json_option
 from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("costs.json"), show_default=True, help="Where costs are written.")
 @click.option("--check", "check_file", type=click.Path(path_type=Path), help="Compare simulation by this file to measurement.")
 @click.option("--protocol", "protocols", multiple=True, help="Put this protocol under load; may be given several times.  [default: all]")
-@click.option("--seconds", type=click.FloatRange(0, 3_600, min_open=True), help="For each load.  [default: 1, or 0.5 with --quick]")
+@click.option("--seconds", type=NumberRange(0, 3_600, min_open=True), help="For each load.  [default: 1, or 0.5 with --quick]")
 @click.option("--repeat", type=click.IntRange(1, 100), help="How often to measure each.  [default: 3, or 1 with --quick]")
 @click.option("--quick", is_flag=True, help="Fewer loads, less often, for less time: figures are within about 25%.")
 @json_option
@@ -55,6 +55,8 @@ def command(
     known = None if check_file is None else costs.load(check_file)
     if known is None and not out.parent.is_dir():
         raise ConfigurationError(f"cannot be written: there is no directory {out.parent}", file=out)
+    if known is None and out.is_dir():
+        raise ConfigurationError("cannot be written: Is a directory", file=out)
     loads = loads_of(names, quick) if known is None else loads_to_compare(names, quick)
     machine = measured_on()
     with ended_by_signals():

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from stretto.cli.options import durability_option, json_option, multicast_option, protocol_option, service_option
-from stretto.cli.output import print_json
+from stretto.cli.output import console, print_json
 from stretto.core.config import FILE_NAME, Durability
 
 directory_argument = click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="[DIR]")
@@ -97,14 +97,13 @@ def _count(replicas: int, sequencers: int = 0) -> str:
 
 
 def _print_table(kind: str, members: list[dict[str, Any]], shown: tuple[str, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
     for title in (kind, "address", "state", "pid", *shown):
-        table.add_column(title, justify="left" if title in ("address", "state") else "right")
+        table.add_column(title, justify="left" if title in ("address", "state") else "right", overflow="fold")
     for member in members:
         metrics = member["metrics"] or {}
         known = [metrics.get(name, "-") for name in shown]
         table.add_row(*map(str, [member["index"], member["address"], member["state"], member["pid"] or "-", *known]))
-    Console().print(table)
+    console().print(table)

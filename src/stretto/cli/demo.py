@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from stretto.cli.options import KEY_VALUE_STORE, json_option, multicast_option, plot_option, protocol_option
+from stretto.cli.options import KEY_VALUE_STORE, NumberRange, json_option, multicast_option, plot_option, protocol_option
 from stretto.cli.output import print_json, progress_line
 from stretto.core.errors import ConfigurationError
 
@@ -19,7 +19,7 @@ _COMPARED_SECONDS, _COMPARED_WARM_UP_S = 1.0, 0.3
 @protocol_option
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(min=3), help="How many replica processes.")
 @click.option(
-    "--seconds", default=8.0, show_default=True, type=click.FloatRange(min=1), help="Length of the load: a third each before, killed, back."
+    "--seconds", default=8.0, show_default=True, type=NumberRange(min=1), help="Length of the load: a third each before, killed, back."
 )
 @click.option("--sessions", default=32, show_default=True, type=click.IntRange(min=1), help="How many calls are outstanding at any time.")
 @click.option("--kill", type=click.Choice(["leader", "follower"]), default="leader", show_default=True, help="Which replica is killed.")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stretto import catalog
-from stretto.cli.options import durability_option, json_option, protocol_option, seed_option
+from stretto.cli.options import NumberRange, durability_option, json_option, protocol_option, seed_option
 from stretto.cli.output import exit_status, print_facts, print_json, writing
 from stretto.core.errors import ConfigurationError
 from stretto.exploration.bounds import Bounds, parse_bounds
@@ -26,7 +26,7 @@ from stretto.exploration.world import World
 @protocol_option
 @click.option("--bounds", "text", default="", help=f"Bounds that differ from {Bounds()}, as in views=2,timers=2.")
 @durability_option
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="How long to search.")
+@click.option("--seconds", type=NumberRange(min=0, min_open=True), default=60.0, show_default=True, help="How long to search.")
 @click.option(
     "--max-states",
     type=click.IntRange(min=1),
@@ -58,6 +58,8 @@ def command(
     """
     if replay is not None:
         return _replay(replay, as_json)
+    if save is not None and not save.absolute().parent.is_dir():
+        raise ConfigurationError(f"cannot be written: there is no directory {save.absolute().parent}", file=save)
     bounds = parse_bounds(text)
     if catalog.protocol(protocol).sequencer is not None and not bounds.sequencers:
         bounds = msgspec.structs.replace(bounds, sequencers=1)

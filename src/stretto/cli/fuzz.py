@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stretto import catalog
 from stretto.cli.interrupts import ended_by_signals
-from stretto.cli.options import faults_option, json_option, seed_option, service_option, settings_option, workers_option
+from stretto.cli.options import NumberRange, faults_option, json_option, seed_option, service_option, settings_option, workers_option
 from stretto.cli.output import exit_status, print_facts, print_json
 from stretto.cli.simulate import print_violation, simulation_of
 from stretto.core.config import DEFAULT_PROTOCOL
@@ -40,9 +40,7 @@ def run_spec(spec: SimulationSpec) -> SimulationResult:
     help=f"One of {', '.join(catalog.protocol_names())}, or all; may be given several times.",
 )
 @service_option()
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), help="For how long to start runs.  [default: 60; with --runs no limit]"
-)
+@click.option("--seconds", type=NumberRange(min=0, min_open=True), help="For how long to start runs.  [default: 60; with --runs no limit]")
 @click.option("--runs", type=click.IntRange(min=1), help="How many runs at most.")
 @seed_option("The seed of the first run; the other runs have the seeds after it.")
 @workers_option

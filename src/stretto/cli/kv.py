@@ -13,6 +13,9 @@ from stretto.cli.options import config_option, json_option
 from stretto.cli.output import print_json
 from stretto.core.errors import ConfigurationError
 
+INTEGER = click.IntRange(-(1 << 63), (1 << 63) - 1)
+"""What a call can carry."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -146,7 +149,7 @@ def cas(store: Store, key: str, values: tuple[str, ...], absent: bool) -> int:
 
 @command.command(context_settings={"ignore_unknown_options": True})
 @click.argument("key")
-@click.argument("amount", type=int, default=1)
+@click.argument("amount", type=INTEGER, default=1)
 @_options
 def incr(store: Store, key: str, amount: int) -> None:
     """Add AMOUNT, or 1, to the decimal number that KEY has; prints the new number."""
@@ -156,7 +159,7 @@ def incr(store: Store, key: str, amount: int) -> None:
 
 @command.command()
 @click.argument("prefix", default="")
-@click.option("--limit", default=100, show_default=True, help="Print at most this many.")
+@click.option("--limit", type=INTEGER, default=100, show_default=True, help="Print at most this many.")
 @_options
 def scan(store: Store, prefix: str, limit: int) -> None:
     """Print the keys that begin with PREFIX, in order, each with a tab and its value."""

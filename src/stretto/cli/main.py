@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
         status: Any = stretto.main(arguments, prog_name="stretto", standalone_mode=False)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "stretto"
-        return _fail(f"{path}: {error.format_message()} (see {path} --help)", 2)
+        return _fail(f"{path}: {_reason(error)} (see {path} --help)", 2)
     except click.ClickException as error:
         return _fail(f"stretto: {error.format_message()}", error.exit_code)
     except click.Abort:
@@ -64,6 +64,9 @@ def run(arguments: list[str]) -> int:
         if (line := remedy(error)) is None:
             raise
         return _fail(f"stretto: {line}", 2)
+    except OSError as error:  # such as a full disk: the system says no, and the command has no better words for it
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"stretto: {place}{error.strerror or error}", 1)
     return status if isinstance(status, int) else 0
 
 
@@ -72,6 +75,14 @@ def main() -> None:
     # A service of one's own is found in the directory where the command is run, as with `python -m`.
     sys.path.append(os.getcwd())
     sys.exit(run(sys.argv[1:]))
+
+
+def _reason(error: click.UsageError) -> str:
+    """What is wrong, in a line. For a group without a command click would say the whole help."""
+    group = None if error.ctx is None else error.ctx.command
+    if error.ctx is None or not isinstance(group, click.Group) or error.message != error.ctx.get_help():
+        return error.format_message()
+    return f"Missing command, one of {', '.join(group.list_commands(error.ctx))}."
 
 
 def _fail(line: str, status: int) -> int:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from stretto.cli.options import json_option
+from stretto.cli.options import NumberRange, json_option
+from stretto.cli.output import console as stdout_console
 from stretto.cli.output import exit_status, print_json
 from stretto.core.errors import ConfigurationError
 from stretto.mutants.hunting import Finding, hunt, mutated
@@ -28,7 +29,7 @@ def _chosen(_context: click.Context, _parameter: click.Parameter, names: Sequenc
 
 @click.command("mutants")
 @click.option("--only", "mutants", multiple=True, callback=_chosen, metavar="NAME", help="This mutant; may be given several times.")
-@click.option("--budget", type=click.FloatRange(min=0, min_open=True), help="Seconds for each mutant.  [default: its own]")
+@click.option("--budget", type=NumberRange(min=0, min_open=True), help="Seconds for each mutant.  [default: its own]")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="How many hunts run at a time.")
 @click.option("--list", "only_list", is_flag=True, help="List the mutants, and hunt none.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
@@ -57,10 +58,12 @@ def _print_list(mutants: Sequence[Mutant], as_json: bool) -> None:
     if as_json:
         print_json([{"mutant": mutant.name, "rule": mutant.rule, "hunter": str(mutant.hunter)} for mutant in mutants])
         return
-    table = Table("mutant", "rule", "found by", "within s", box=None)
+    table = Table(box=None)
+    for title in ("mutant", "rule", "found by", "within s"):
+        table.add_column(title, overflow="fold")
     for mutant in mutants:
         table.add_row(mutant.name, mutant.rule, str(mutant.hunter), f"{mutant.hunter.seconds:g}")
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def _hunt_all(mutants: Sequence[Mutant], budget: float | None, jobs: int) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from math import isnan
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, TypeVar
@@ -43,6 +44,17 @@ class CommaSeparated(click.ParamType[Any]):
             except ValueError:
                 self.fail(f"{part!r} is not a {self._kind.__name__}", param, ctx)
         return tuple(parts)
+
+
+class NumberRange(click.FloatRange):
+    """The type of an option that takes a number of a range. It refuses "nan", which a comparison with the ends of the range lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Fails, as click does, for one that is wrong."""
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 def together(*options: Option[Any]) -> Option[Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from stretto.bench.measure import Progress
 
+_FILE_WIDTH = 180
+
 INTERRUPTED = 130
 """The exit status of a command that Ctrl-C ended."""
 
@@ -32,11 +34,18 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
+def console() -> Console:
+    """What prints tables on stdout. What is not a terminal has no width that a table must fit."""
+    from rich.console import Console
+
+    printer = Console(soft_wrap=True)
+    if not printer.is_terminal:
+        printer.width = _FILE_WIDTH
+    return printer
+
+
 def print_table(lines: Sequence[dict[str, Any]]) -> None:
     """Rows of one kind as a table on stdout."""
-    import sys
-
-    from rich.console import Console
     from rich.table import Table
 
     if not lines:
@@ -47,8 +56,7 @@ def print_table(lines: Sequence[dict[str, Any]]) -> None:
         table.add_column(key.replace("_", " "), overflow="fold")
     for line in lines:
         table.add_row(*("-" if value is None else str(value) for value in line.values()))
-    # What is not a terminal has no width that a table must fit.
-    Console(width=None if sys.stdout.isatty() else 180).print(table)
+    console().print(table)
 
 
 def print_rows(lines: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -62,15 +70,14 @@ def print_rows(lines: Sequence[dict[str, Any]], as_json: bool) -> None:
 
 def print_facts(facts: Iterable[tuple[str, str]], title: str | None = None) -> None:
     """Names in bold and texts on stdout, one pair a line. The texts may have the markup of rich."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False, title=title, title_justify="left")
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in facts:
         table.add_row(name, text)
-    Console(soft_wrap=True).print(table)
+    console().print(table)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from stretto.cli.options import KEY_VALUE_STORE, durability_option, faults_option, json_option, protocol_option, seed_option
-from stretto.cli.output import print_facts, print_json, progress_line
+from stretto.cli.options import KEY_VALUE_STORE, NumberRange, durability_option, faults_option, json_option, protocol_option, seed_option
+from stretto.cli.output import print_facts, print_json, progress_line, writing
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @protocol_option
 @click.option("--replicas", default=3, show_default=True, help="How many replica processes: an odd number from 3.")
-@click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(1, 86_400), help="For how long faults strike.")
+@click.option("--seconds", default=30.0, show_default=True, type=NumberRange(1, 86_400), help="For how long faults strike.")
 @seed_option("Decides which fault strikes when, and which replica.")
 @durability_option
 @click.option("--rate", default=2_000, show_default=True, type=click.IntRange(300, 20_000), help="Operations a second, if they are served.")
@@ -58,6 +58,9 @@ def command(
         raise ConfigurationError(f"{replicas} replicas survive no fault; 3 or more", key="--replicas")
     sequencers = protocol_named(protocol).usual_sequencers
     check(loopback_config(replicas, protocol, KEY_VALUE_STORE, sequencers=sequencers, durability=durability))
+    if keep is not None:
+        with writing(keep):  # now, since a result that cannot be kept is lost
+            keep.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, soft_wrap=True)
     with ended_by_signals():
         for directory in remove_leftovers():

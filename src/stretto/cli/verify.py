@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stretto import catalog
-from stretto.cli.options import json_option, seed_option
+from stretto.cli.options import NumberRange, json_option, seed_option
 from stretto.cli.output import exit_status, print_json, writing
 from stretto.core.model import Model
 from stretto.verify import files as files_of_histories
@@ -29,7 +29,7 @@ _MOST_CONFIGURATIONS = 3_000_000
 @click.argument("files", nargs=-1, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--format", "history_format", type=click.Choice(["jepsen", "edn", "jsonl"]), default="jsonl", show_default=True)
 @click.option("--model", "model_name", type=click.Choice(catalog.model_names()), default="kv", show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="The budget for each file.")
+@click.option("--seconds", type=NumberRange(min=0, min_open=True), default=60.0, show_default=True, help="The budget for each file.")
 @click.option(
     "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the histories that are not linearizable in this HTML page."
 )

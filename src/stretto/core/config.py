@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -237,8 +239,20 @@ def parse(table: dict[str, Any]) -> ClusterConfig:
         config = msgspec.convert(table, ClusterConfig)
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$")
-        raise ConfigurationError(reason, key=where.rstrip("`").lstrip(".") or None) from None
+        key = where.rstrip("`").lstrip(".")
+        if (unknown := _UNKNOWN.fullmatch(reason)) is not None:
+            known = _TABLES[key.partition("[")[0]].__struct_fields__
+            near = get_close_matches(unknown[1], known, n=3, cutoff=0.3) or known[:3]
+            others = " and others" if len(near) < len(known) else ""
+            key = f"{key}.{unknown[1]}" if key else unknown[1]
+            reason = f"there is no such key; there are {', '.join(near)}{others}"
+        raise ConfigurationError(reason, key=key or None) from None
     return config.validate()
+
+
+_UNKNOWN = re.compile("Object contains unknown field `(.*)`")
+_TABLES = {"": ClusterConfig, "replicas": Member, "sequencers": Member, "multicast": Multicast, "timeouts": Timeouts, "limits": Limits}
+"""What a table of the file holds, by its key."""
 
 
 def _check_members(config: ClusterConfig) -> None:

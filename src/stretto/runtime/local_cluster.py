@@ -53,7 +53,10 @@ def loopback_config(
 
     Raises ConfigurationError if the values are invalid.
     """
-    *ports, group_port = _free_ports(max(replicas, 0) + sequencers + 1)
+    try:
+        *ports, group_port = _free_ports(max(replicas, 0) + sequencers + 1)
+    except OSError as error:
+        raise ConfigurationError(f"this machine has no ports for {replicas} of them: {error.strerror}", key="replicas") from None
     members = tuple(Member(LOOPBACK, port) for port in ports)
     return ClusterConfig(
         members[: len(members) - sequencers],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Literal
 
 import msgspec
@@ -82,6 +83,9 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def validate(self) -> SimulationSpec:
         """Check this specification and return it. Raises ConfigurationError with the key and what would be right."""
+        for name, value in self._settings():
+            if isinstance(value, float) and not isfinite(value):
+                raise ConfigurationError(f"{value} is not a finite number", key=name)
         for name in ("replicas", "clients", "sessions", "operations", "keys", "fault_ns", "settle_ns"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{getattr(self, name)} is too small; 1 or more", key=name)

@@ -72,7 +72,8 @@ def command(
 def _print_openflow(controller: Controller, switches: list[str]) -> None:
     from stretto.testbed.flow_text import bundle_of
 
+    lines = []
     for switch in switches:
-        click.echo(f"# {switch}")
-        for line in bundle_of(controller, switch):
-            click.echo(line)
+        lines += [f"# {switch}", *bundle_of(controller, switch)]
+    for line in lines:  # all of them or none, since a part of a network's rules is worse than none
+        click.echo(line)

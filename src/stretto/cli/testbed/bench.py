@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stretto.cli.network.options import designs_option, merge_option
-from stretto.cli.options import CommaSeparated, bench_load_options, json_option, plot_option, repeat_option, seed_option
+from stretto.cli.options import CommaSeparated, NumberRange, bench_load_options, json_option, plot_option, repeat_option, seed_option
 from stretto.cli.output import print_json, print_table
 from stretto.cli.testbed.options import ready, testbed_options
 
@@ -25,7 +25,7 @@ _DEFAULT_PROTOCOLS = "adaptive,speculative,multipaxos-batched"
 @merge_option
 @click.option("--replicas", default=3, show_default=True, help="How many replicas, each on a host of its own.")
 @bench_load_options(client_processes=3, sessions=12, seconds=4.0)
-@click.option("--background", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True, help="Load by other traffic.")
+@click.option("--background", type=NumberRange(0, 1, max_open=True), default=0.0, show_default=True, help="Load by other traffic.")
 @click.option("--kill-root", is_flag=True, help="Half-way, the root switch that most multicasts pass loses its power.")
 @repeat_option
 @seed_option("Decides places, hashes, and the load.", 1)
