@@ -37,8 +37,10 @@ def processes(tmp_path: Path) -> Iterator[Callable[..., Processes]]:
         cluster.end()
 
 
-# The tests interrupt commands as Ctrl-C does. A background job inherits an ignored SIGINT, and its children would ignore it too.
+# The tests end commands as Ctrl-C and a closed terminal do. A background job inherits an ignored SIGINT, and one under nohup an ignored
+# SIGHUP; their children would ignore these too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _END_SECONDS = 30.0
 
