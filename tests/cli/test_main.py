@@ -44,7 +44,11 @@ def test_it_is_a_module_too() -> None:
         (["kv", "incr", "a", "9223372036854775808"], 2, "is not in the range"),
         (["kv", "scan", "--limit", "9223372036854775808"], 2, "is not in the range"),
         (["fuzz", "--seconds", "nan"], 2, "stretto fuzz: Invalid value for '--seconds': 'nan' is not a number"),
-        (["cluster", "init", "--replicas", "99999"], 2, "stretto: replicas: this machine has no ports for 99999 of them"),
+        (
+            ["cluster", "init", "--replicas", "99999"],
+            2,
+            "stretto: replicas: 99999 are too many for one machine; at most 99 can be set up here",
+        ),
         (["torture", "--keep", "/dev/null/kept"], 2, "stretto: /dev/null/kept: cannot be written: Not a directory"),
         (["explore", "--save", "nowhere/schedule"], 2, "cannot be written: there is no directory"),
         (["calibrate", "--out", "."], 2, "stretto: .: cannot be written: Is a directory"),

@@ -173,6 +173,8 @@ class Gate:
         self._do = do
         self._accept = do.accept
         rule = rules.get(Request)
+        assert rule is None or (rule.senders, rule.otherwise) == (FROM_CLIENT, Action.KEEP), "`on_message` treats requests only so"
+        assert all(rule.otherwise is not Action.KEEP for kind, rule in rules.items() if kind is not Request), "only requests are kept"
         self._request_statuses = () if rule is None else rule.statuses
         self._requests_to_leader = rule is not None and rule.to_leader
         self._entries = {kind: (rule, handlers[kind], issubclass(kind, PeerMessage)) for kind, rule in rules.items() if kind is not Request}

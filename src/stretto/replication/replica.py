@@ -66,7 +66,7 @@ class Replica(ABC):
         self.parts: list[Part] = []
         self.startup = self.add(Startup(group, config, self._on_first_start))
         self.transfer = self.add(StateTransfer(group, self.state, self.pending, config, self._on_transferred))
-        events = ViewHooks(
+        hooks = ViewHooks(
             merge=self.merge,
             matched=self.matched_in_last_view,
             left=self._leave_view,
@@ -75,7 +75,7 @@ class Replica(ABC):
             placed=self.on_placed,
             committed=self.on_committed,
         )
-        self.view_change = self.add(ViewChange(group, self.state, self.pending, self.transfer, self.startup, config, events))
+        self.view_change = self.add(ViewChange(group, self.state, self.pending, self.transfer, self.startup, config, hooks))
         self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader))
 
     def add(self, part: P) -> P:

@@ -29,6 +29,7 @@ LOOPBACK_DATAGRAM_BYTES = 16_384
 """The loopback interface carries up to 65,536 bytes per packet, Ethernet only 1,500, so larger datagrams save work here. They are not as
 large as possible, because a socket's receive buffer must hold many."""
 
+MOST_REPLICAS = 99
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 PROBE_SECONDS = 0.5
@@ -53,10 +54,9 @@ def loopback_config(
 
     Raises ConfigurationError if the values are invalid.
     """
-    try:
-        *ports, group_port = _free_ports(max(replicas, 0) + sequencers + 1)
-    except OSError as error:
-        raise ConfigurationError(f"this machine has no ports for {replicas} of them: {error.strerror}", key="replicas") from None
+    if replicas > MOST_REPLICAS:  # before ports are looked for: that would take them from all other programs meanwhile
+        raise ConfigurationError(f"{replicas} are too many for one machine; at most {MOST_REPLICAS} can be set up here", key="replicas")
+    *ports, group_port = _free_ports(max(replicas, 0) + sequencers + 1)
     members = tuple(Member(LOOPBACK, port) for port in ports)
     return ClusterConfig(
         members[: len(members) - sequencers],
