@@ -21,6 +21,8 @@ which no MessagePack value begins, and then the array [error name, text].
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence
 from functools import reduce
 from operator import or_
@@ -33,6 +35,7 @@ from stretto.core.errors import ApplicationError, OperationFailed
 from stretto.core.state_machine import Undo, encode
 from stretto.services.journal import Container, Journal, roll_back
 from stretto.services.signatures import Method, methods_of
+from stretto.services.stack import on_own_stack, with_reserve
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -139,8 +142,9 @@ class ServiceMachine:
     """A service as a StateMachine.
 
     Every operation ends the same way on every replica: with its result; with its ApplicationError, after its changes are undone; or, if it
-    raises any other exception, with OperationFailed, after its changes are undone. Only MemoryError is raised again, since its cause is
-    this replica and not the operation.
+    raises anything else, with OperationFailed, after its changes are undone. That includes MemoryError, SystemExit and every other
+    BaseException: whatever one call raises must not end a replica, since it would end all of them. What recurses too deep is taken back
+    and run once more on a stack of its own; see `stretto.services.stack`.
     """
 
     def __init__(self, service_class: type[Service]) -> None:
@@ -148,6 +152,7 @@ class ServiceMachine:
         self.service = service_class()
         self._context = context = self.service.__stretto_context__
         self._journal = context.journal
+        self._is_deep = False
         context.sealed = True
         context.journal.clear()
         self._decode = _call_decoder(methods)
@@ -162,6 +167,8 @@ class ServiceMachine:
         """See StateMachine."""
         try:
             call = self._decode(operation)
+        except RecursionError:
+            return self._execute_deep(operation, time_ns, entropy)
         except Exception:
             return self._refusal, None
         context = self._context
@@ -171,17 +178,32 @@ class ServiceMachine:
         journal = self._journal
         try:
             result = self._run[type(call)](self.service, call)
-        except Exception as error:
+        except BaseException as error:
             roll_back(journal[::-1])
             journal.clear()
-            if isinstance(error, MemoryError):
+            if _is_interrupt(error):
                 raise
-            return _failure(error, self.service.errors), None
+            try:
+                if not isinstance(error, RecursionError):
+                    return _failure(error, self.service.errors), None
+            except RecursionError:
+                pass  # the text of the error needs a deeper stack
+            return self._execute_deep(operation, time_ns, entropy)
         if not journal:
             return result, None
         steps = journal[::-1]
         journal.clear()
         return result, steps
+
+    def _execute_deep(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
+        """Execute on a stack of its own what recurses too deep here. If it is too deep for that too, it has failed, at every replica."""
+        if self._is_deep:
+            return _TOO_DEEP, None
+        self._is_deep = True
+        try:
+            return on_own_stack(with_reserve, self.execute, operation, time_ns, entropy)
+        finally:
+            self._is_deep = False
 
     def undo(self, undo: Undo) -> None:
         """See StateMachine."""
@@ -190,11 +212,18 @@ class ServiceMachine:
 
     def snapshot(self) -> bytes:
         """See StateMachine. It holds the contents of all containers, by name."""
-        return encode({name: container.state() for name, container in self._containers.items()})
+        state = {name: container.state() for name, container in self._containers.items()}
+        try:
+            return encode(state)
+        except RecursionError:
+            return on_own_stack(encode, state)
 
     def restore(self, snapshot: bytes) -> None:
         """See StateMachine. Raises msgspec.DecodeError and changes nothing if the bytes are no snapshot of this service."""
-        state = self._decode_state(snapshot)
+        try:
+            state = self._decode_state(snapshot)
+        except RecursionError:
+            state = on_own_stack(self._decode_state, snapshot)
         for name, container in self._containers.items():
             container.restore(getattr(state, name))
 
@@ -228,8 +257,12 @@ class ServiceCodec:
         """Decode the result of a call of `method`: return what it returned, or raise the ApplicationError with which it failed."""
         if result.startswith(_FAILURE):
             raise self._error(result)
+        decode = self._method(method).decode_result
         try:
-            return self._method(method).decode_result(result)
+            try:
+                return decode(result)
+            except RecursionError:
+                return on_own_stack(decode, result)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise OperationFailed(f"{self.name}.{method} gave a result that is not of its annotated type: {error}") from None
 
@@ -272,11 +305,31 @@ def _guarded(method: Method) -> Callable[[Service, Any], bytes]:
     return run_query
 
 
-def _failure(error: Exception, declared: Sequence[type[ApplicationError]]) -> bytes:
-    """The result of an operation that raised `error`. It must be equal on every replica, so addresses of objects are left out."""
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether a person has interrupted the process, and not the operation itself raised this.
+
+    A replica's process takes SIGINT through its event loop, so no method is ever interrupted there. Where a program or a test runs a
+    service in its main thread, Python raises KeyboardInterrupt in whatever runs, and that must end the program.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+
+
+def _failure(error: BaseException, declared: Sequence[type[ApplicationError]]) -> bytes:
+    """The result of an operation that raised `error`. It must be equal on every replica, so addresses of objects are left out.
+
+    Raises RecursionError if the text needs a deeper stack.
+    """
     try:
         text = str(error)
-    except Exception:
+    except RecursionError:
+        raise
+    except BaseException as unprintable:
+        if _is_interrupt(unprintable):
+            raise
         text = ""
     if isinstance(error, ApplicationError):
         name = next((kind.__name__ for kind in type(error).__mro__ if kind in declared), "ApplicationError")
@@ -284,3 +337,6 @@ def _failure(error: Exception, declared: Sequence[type[ApplicationError]]) -> by
         name = "OperationFailed"
         text = f"{type(error).__name__}: {_ADDRESS.sub('0x...', text)}"
     return _FAILURE + encode((name, text.encode("utf-8", "backslashreplace").decode()))
+
+
+_TOO_DEEP = _failure(RecursionError("the operation recurses deeper than a stack of its own allows"), ())

@@ -80,7 +80,7 @@ class ValueType:
                 return kept
         except msgspec.ValidationError:
             pass
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             reason = f" ({error})"
         raise TypeError(f"{self._where}: {self._role} must be {type_name(self.declared)}, not {type(value).__name__}{reason}")
 
