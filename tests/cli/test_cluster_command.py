@@ -157,7 +157,7 @@ def test_what_is_on_disk_outlives_all_replicas(directory: Path, capsys: pytest.C
     assert run(["cluster", "up", str(directory)]) == 0
     assert store(directory, capsys, "scan") == "a\t1\nb\t2\n"
     incarnations = [replica["metrics"]["incarnations"] for replica in cluster.status()]
-    assert [incarnation >> 32 for incarnation in incarnations[0]] == [1, 1, 1]  # they went on, and did not recover
+    assert [incarnation >> 40 for incarnation in incarnations[0]] == [1, 1, 1]  # they went on, and did not recover
     assert run(["replica", "--config", str(cluster.file), "--index", "0", "--data", str(cluster.data[0])]) == 2
     assert "replica-0.data: is in use by another replica process" in capsys.readouterr().err
 

@@ -114,7 +114,7 @@ The replicas before the last step (committed | speculative):
 
 
 def test_messages_are_abbreviated() -> None:
-    assert described_message(Sync((1 << 32, 2), 3, 4, 4, bytes(range(16)))) == (
+    assert described_message(Sync((1 << 40, 2), 3, 4, 4, bytes(range(16)))) == (
         "Sync(incarnations=[1:0 2], view=3, position=4, committed=4, committed_hash=0001)"
     )
 

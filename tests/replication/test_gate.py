@@ -12,7 +12,7 @@ from stretto.core.node import Address, Message
 from stretto.protocols.nopaxos.messages import SessionOpened, Stamped
 from stretto.protocols.nopaxos.replica import NoPaxosReplica
 from stretto.replication.gate import LEADER_LOG_RULES, LEADER_REQUEST_RULES, PEER_RULES, REQUEST_RULES, Actions, Gate, Rules
-from stretto.replication.group import Group, Status
+from stretto.replication.group import Group, Status, life_of, new_incarnation
 from stretto.replication.messages import (
     BootstrapReply,
     DoViewChange,
@@ -34,6 +34,14 @@ N, INDEX, VIEW = 3, 1, 4
 SEQUENCER, CLIENT = 3, 1 << 20
 CONFIG = ClusterConfig(tuple(Member("127.0.0.1", 7000 + index) for index in range(N)), sequencers=(Member("127.0.0.1", 7009),))
 KNOWN = (5, 6, 7)
+LIFE = life_of(KNOWN)
+
+
+def later(incarnations: tuple[int, ...], member: int, random_bits: int = 0) -> tuple[int, ...]:
+    """The same, with a later start of one member."""
+    return tuple(new_incarnation(2, LIFE, random_bits) if index == member else known for index, known in enumerate(incarnations))
+
+
 NEEDED = (Status.NORMAL, Status.REPAIRING)
 
 
@@ -43,7 +51,7 @@ class Recorder:
     def __init__(self, rules: Rules, status: Status = Status.NORMAL, view: int = VIEW, index: int = INDEX) -> None:
         self.group = Group(RecordingPort(index, replicas=N), CONFIG, index)
         self.group.restore_view(view, was_entered=True)
-        self.group.restore_incarnations(KNOWN)
+        self.group.restore_members(KNOWN, KNOWN)
         self.group.status = status
         self.done: list[str] = []
         handlers = {kind: self.handle for kind in rules if kind is not Request}
@@ -151,25 +159,39 @@ def test_a_start_view_is_for_replicas_that_are_not_in_its_view() -> None:
 @pytest.mark.parametrize("status", [Status.BOOTSTRAPPING, Status.LOST_STATE, Status.RECOVERING])
 def test_a_replica_that_is_not_in_service_takes_no_part(status: Status) -> None:
     gate = Recorder(PEER_RULES | LEADER_LOG_RULES, status)
-    later = (5, 6, 8)
+    known = later(KNOWN, 2)
     learned = ["learn"] if status is Status.RECOVERING else "not in service"
-    for message in (PrepareOk(later, VIEW, 1, False), Suspect(later, VIEW + 3), StartViewChange(later, VIEW + 3)):
+    for message in (PrepareOk(known, VIEW, 1, False), Suspect(known, VIEW + 3), StartViewChange(known, VIEW + 3)):
         assert gate.take(2, message) == learned
     assert gate.take(2, Fetch(1, 2)) == "not in service"
     assert gate.take(2, Entries(1, [])) == ["handle"]
-    assert (gate.take(2, BootstrapReply(1, 1)) == ["handle"]) == (status is Status.BOOTSTRAPPING)
+    assert (gate.take(2, BootstrapReply(1, KNOWN, KNOWN)) == ["handle"]) == (status is Status.BOOTSTRAPPING)
 
 
 def test_incarnations() -> None:
     gate = Recorder(LEADER_LOG_RULES)
-    ok = {known: PrepareOk(known, VIEW, 1, False) for known in ((5, 6, 6), (5, 6, 8), (5, 7, 8), (5, 6), (5, 6, 7, 8))}
-    assert gate.take(2, ok[5, 6, 6]) == ["learn"], "of an earlier incarnation"
+    second = later(KNOWN, 2, random_bits=1)
+
+    def ok(known: tuple[int, ...]) -> PrepareOk:
+        return PrepareOk(known, VIEW, 1, False)
+
+    assert gate.take(2, ok(second)) == ["learn", "hear 2", "handle"]
+    assert gate.take(2, ok(KNOWN)) == ["learn"], "it has lost its state since"
     assert gate.group.ignored == {"of an earlier incarnation": 1}
-    assert gate.take(2, ok[5, 6, 8]) == ["learn", "hear 2", "handle"]
-    assert gate.take(2, PrepareOk(KNOWN, VIEW, 1, False)) == ["learn"], "it has lost its state since"
-    assert gate.take(2, ok[5, 7, 8]) == ["learn"], "it knows a later incarnation of this replica"
-    for wrong in ((5, 6), (5, 6, 7, 8)):
-        assert gate.take(2, ok[wrong]) == "of a group of another size"
+    assert gate.take(2, ok(later(KNOWN, 2))) == ["learn"], "of an earlier incarnation"
+    assert gate.take(2, ok(later(second, 1))) == ["learn"], "it knows a later incarnation of this replica"
+    for wrong in (KNOWN[:2], (*KNOWN, 8)):
+        assert gate.take(2, ok(wrong)) == "of a group of another size"
+
+
+def test_a_message_of_another_life_of_the_cluster_teaches_nothing() -> None:
+    gate = Recorder(LEADER_LOG_RULES)
+    other_life = new_incarnation(2, life_of((5, 6, 8)), 0)
+    for known in ((5, 6, 8), (5, 6, 6), (5, 6, other_life)):
+        assert gate.take(2, PrepareOk(known, VIEW, 1, False)) == "of another life of the cluster"
+    assert gate.group.incarnations == KNOWN
+    gate.group.restore_members((0, 6, 0), (0, 6, 0))
+    assert gate.take(2, PrepareOk(KNOWN, VIEW, 1, False)) == "of another life of the cluster", "as long as its own is not known"
 
 
 def test_messages_of_sequencers() -> None:

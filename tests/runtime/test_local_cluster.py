@@ -40,7 +40,7 @@ def test_one_replica_is_restarted(tmp_path: Path, durability: str) -> None:
         deadline = time.monotonic() + 60
         while not serves(cluster, 2):
             assert time.monotonic() < deadline
-        incarnations = [incarnation >> 32 for incarnation in cluster.status()[2]["metrics"]["incarnations"]]
+        incarnations = [incarnation >> 40 for incarnation in cluster.status()[2]["metrics"]["incarnations"]]
         assert incarnations == ([1, 1, 1] if durability == "disk" else [1, 1, 2])
     finally:
         cluster.stop()

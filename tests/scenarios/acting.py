@@ -8,6 +8,7 @@ from stretto.core.node import Client
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.protocols.speculative.replica import SpeculativeReplica
+from stretto.replication.group import new_incarnation, start_number
 from stretto.replication.replica import Replica
 from stretto.testing.stage import Stage
 
@@ -27,6 +28,15 @@ def open_sessions(stage: Stage, count: int) -> list[Client]:
         stage.call(client, b"begin")
     stage.run(50 * MS)
     return clients
+
+
+def later(replica: Replica, *members: int) -> tuple[int, ...]:
+    """The incarnations that a replica knows, but with a later start of these members."""
+    group = replica.group
+    return tuple(
+        new_incarnation(start_number(incarnation) + 1, group.life, 0) if member in members else incarnation
+        for member, incarnation in enumerate(group.incarnations)
+    )
 
 
 def operations(replica: Replica, first: int) -> list[bytes]:

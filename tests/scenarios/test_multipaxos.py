@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-from acting import MS, open_sessions, operations
+from acting import MS, later, open_sessions, operations
 
 from stretto.core.config import Limits
 from stretto.core.state_machine import NullMachine
@@ -169,7 +169,7 @@ def test_an_acknowledgement_from_before_a_loss_of_state_does_not_count() -> None
     stage.deliver(Request)
     stage.deliver(Prepare)
     stage.deliver(PrepareOk, source=1)
-    leader.group.learn_of(1, leader.group.incarnations[1] + (1 << 32))
+    leader.group.learn(later(leader, 1))
     stage.deliver(PrepareOk, source=2)
     assert leader.state.committed == first - 1
     stage.deliver(PrepareOk, source=3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from acting import MS, open_sessions, operations, stage_of
+from acting import MS, later, open_sessions, operations, stage_of
 
 from stretto.core.node import Client
 from stretto.protocols.speculative.replica import SpeculativeReplica
@@ -219,11 +219,10 @@ def test_a_view_whose_voters_knew_an_earlier_incarnation_does_not_admit_the_repl
     stage.crash(2)
     stage.lose()
     r2 = restart(stage, 2)
-    stage.deliver(GetIncarnations, to=0)
-    stage.deliver(IncarnationsReply)
+    learn_an_incarnation(stage, 2)
     r0.view_change.start(3, "scenario")
-    stage.settle(lambda flight: not isinstance(flight.message, GetIncarnations | IncarnationsReply))
-    assert r0.view_change.start_view.admitted_incarnations[2] == r2.group.incarnations[2]
+    stage.settle(lambda flight: flight.source != 2)
+    assert r2.group.first[2] == r0.view_change.start_view.admitted_incarnations[2] < r2.group.incarnation
     assert not r2.group.in_service
     stage.run(100 * MS)
     assert r2.group.in_service
@@ -311,11 +310,10 @@ def test_a_majority_that_has_lost_a_member_commits_nothing() -> None:
     assert r0.group.status is Status.NORMAL
     assert r0.view == 5
     r0.on_message(1, ViewEntered(r0.group.incarnations, 5))
-    known = list(r2.group.incarnations)
-    known[1] += 1 << 32
-    r0.on_message(2, ViewEntered(tuple(known), 5))
+    known = later(r2, 1)
+    r0.on_message(2, ViewEntered(known, 5))
     assert r0.state.committed == committed
-    r0.on_message(3, ViewEntered(tuple(known), 5))
+    r0.on_message(3, ViewEntered(known, 5))
     assert r0.state.committed > committed
 
 
@@ -323,8 +321,7 @@ def test_an_older_process_of_a_replica_stops() -> None:
     """A paused process that seemed to have ended learns that its replica has been started again."""
     stage, (_, r1, _) = stage_of(3)
     open_sessions(stage, 1)
-    later = tuple(incarnation + (1 << 32) * (index == 1) for index, incarnation in enumerate(r1.group.incarnations))
-    r1.on_message(0, StartViewChange(later, 3))
+    r1.on_message(0, StartViewChange(later(r1, 1), 3))
     assert 1 not in stage.nodes
     assert stage.reports[-1][1] == "stopped"
 
@@ -351,10 +348,10 @@ def test_with_the_state_of_all_others_lost_the_next_view_is_our_own() -> None:
     """Also if the replica had to take a later incarnation than its view admits."""
     stage, (r0, r1, _) = stage_of(3)
     open_sessions(stage, 1)
-    r0.group.learn(tuple(incarnation + (1 << 32) for incarnation in r0.group.incarnations))
+    r0.group.learn(later(r0, 0, 1, 2))
     r0.view_change.start_next("scenario")
     assert (r0.view, r0.leader) == (3, 0)
-    r1.group.learn(tuple(incarnation + (1 << 32) for incarnation in r1.group.incarnations))
+    r1.group.learn(later(r1, 0, 1, 2))
     r1.view_change.start_next("scenario")
     assert (r1.view, r1.leader) == (4, 1)
 
@@ -371,7 +368,7 @@ def test_bootstrap_waits_for_all() -> None:
 def test_a_first_start_is_completed_though_another_has_died() -> None:
     """The others are in service, since they have this replica's replies. One of them crashes before it has sent its own reply."""
     stage = first_start()
-    stage.settle(lambda flight: not (isinstance(flight.message, BootstrapReply) and flight.destination == 1))
+    stage.run(50 * MS, lambda flight: not (isinstance(flight.message, BootstrapReply) and (flight.source, flight.destination) == (2, 1)))
     assert [replica.metrics()["status"] for replica in stage.replicas] == ["normal", "bootstrapping", "normal"]
     stage.crash(2)
     handle = stage.call(stage.client(), b"a")

@@ -11,7 +11,7 @@ import pytest
 from stretto.core.errors import ApplicationError, OperationFailed
 from stretto.services.containers import Cell, Map
 from stretto.services.service import Service, ServiceCodec, ServiceMachine, operation
-from stretto.services.stack import DEPTH, on_own_stack
+from stretto.services.threads import DEPTH, on_own_stack
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True):
@@ -94,7 +94,9 @@ CALLS = {
 
 
 @pytest.mark.parametrize("kind", CALLS)
-@pytest.mark.parametrize("depth", [100, sys.getrecursionlimit() - 350, sys.getrecursionlimit() - 150, 2 * sys.getrecursionlimit(), 3 * DEPTH])
+@pytest.mark.parametrize(
+    "depth", [100, sys.getrecursionlimit() - 350, sys.getrecursionlimit() - 150, 2 * sys.getrecursionlimit(), 3 * DEPTH]
+)
 def test_one_outcome_whatever_the_depth_of_the_caller(kind: str, depth: int) -> None:
     if kind != "recursion" and depth > DEPTH:
         depth = 3 * sys.getrecursionlimit()  # a deeper one cannot even be encoded

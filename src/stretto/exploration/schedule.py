@@ -263,8 +263,8 @@ def _field(name: str, value: Any) -> str:
         return text if text.isalnum() and len(text) < 4 else value.hex()[:4]
     if isinstance(value, tuple | list):
         return "[" + " ".join(_field("", part) for part in value) + "]"
-    if isinstance(value, int) and value >= 1 << 32:
-        return f"{value >> 32}:{value & 0xFFFFFFFF:x}"
+    if isinstance(value, int) and value >= 1 << 40:
+        return f"{value >> 40}:{value & 0xFFFFFF:x}"
     return str(value)
 
 

@@ -118,7 +118,7 @@ PEER_RULES: Rules = {
     CheckpointChunk: Rule(FROM_REPLICA, ANY_STATUS),
     Bootstrap: Rule(FROM_REPLICA, (*HAS_STATE, Status.RECOVERING)),
     BootstrapReply: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING,)),
-    GetIncarnations: Rule(FROM_REPLICA, HAS_STATE),
+    GetIncarnations: Rule(FROM_REPLICA, ANY_STATUS),
     IncarnationsReply: Rule(FROM_REPLICA, (Status.LOST_STATE,)),
     Recover: Rule(FROM_REPLICA, IN_VIEW),
     Suspect: in_view(older=Action.ANSWER),
@@ -197,6 +197,8 @@ class Gate:
             return group.ignore("from a sender that may not send it")
         if is_peer_message and len(message.incarnations) != group.n:
             return group.ignore("of a group of another size")
+        if is_peer_message and message.incarnations != group.incarnations and not group.is_of_this_life(message.incarnations):
+            return group.ignore("of another life of the cluster")
         if status not in IN_SERVICE and status not in rule.statuses:
             if status is Status.RECOVERING and is_peer_message:
                 self._do.learn(message.incarnations)  # a peer that knows a higher incarnation of ours ignores what we ask

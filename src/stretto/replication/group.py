@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from hashlib import blake2b
 from typing import Any
+
+import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Message, Port
+from stretto.replication.messages import HASH_BYTES
 from stretto.replication.quorums import Quorums
 from stretto.replication.records import Known
 
@@ -37,18 +41,32 @@ IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE)
 HAS_STATE = (*IN_SERVICE, Status.BOOTSTRAPPING)
 ANY_STATUS = tuple(Status)
 
-RANDOM_BITS = 32
+RANDOM_BITS = 24
 """How many random bits an incarnation has, in case two starts have come to one number."""
 
+LIFE_BITS = 16
+"""How many bits of the cluster's life an incarnation has, so that what an earlier life knew is not taken for knowledge of this one."""
 
-def new_incarnation(start: int, random_bits: int) -> int:
-    """The incarnation of a replica's start number `start`. The random bits tell two starts apart that took the same number."""
-    return start << RANDOM_BITS | random_bits
+FIRST = 1
+"""The number of a replica's first start."""
+
+
+def new_incarnation(start: int, life: bytes, random_bits: int) -> int:
+    """The incarnation of a replica's start number `start` in this life of the cluster; `life` is empty while that is not known.
+
+    The random bits tell two starts apart that took the same number.
+    """
+    return (start << LIFE_BITS | int.from_bytes(life[-LIFE_BITS // 8 :])) << RANDOM_BITS | random_bits
 
 
 def start_number(incarnation: int) -> int:
     """The number of the start that an incarnation belongs to: 1 for the first, 0 for an incarnation that is not known."""
-    return incarnation >> RANDOM_BITS
+    return incarnation >> LIFE_BITS + RANDOM_BITS
+
+
+def life_of(first: Sequence[int]) -> bytes:
+    """The name of the life of a cluster whose members had these first incarnations. It is the hash at position 0 of every log."""
+    return blake2b(msgspec.msgpack.encode(first), digest_size=HASH_BYTES).digest()
 
 
 class Group:
@@ -59,6 +77,8 @@ class Group:
       The log does not show it, since a view may end without an entry.
     - `incarnations`: the highest incarnation of each member that this replica has heard of, its own included; 0 if it has heard of none.
       Each time a replica starts without its state, it takes a higher incarnation.
+    - `first`: the first incarnation of each member; 0 if it is not known. Once it is full, it never changes. It names the life of the
+      cluster: a cluster that is started anew, empty, has another one. `life` is that name, empty until then.
     - `ignored`: how many messages have changed nothing, by reason.
     """
 
@@ -72,6 +92,8 @@ class Group:
         self.last_normal_view = -1
         self.status = Status.LOST_STATE
         self.incarnations: tuple[int, ...] = (0,) * config.n
+        self.first: tuple[int, ...] = (0,) * config.n
+        self.life = b""
         self.ignored: dict[str, int] = {}
 
     # Views
@@ -134,16 +156,39 @@ class Group:
         joined = tuple(map(max, self.incarnations, incarnations))
         if joined != self.incarnations:
             self.incarnations = joined
-            if self.port.durable:
-                self.port.persist(Known(joined))
+            self._persist()
 
     def learn_of(self, member: int, incarnation: int) -> None:
         """Learn that `member` has this incarnation, unless a higher one is known."""
         self.learn([incarnation if peer == member else 0 for peer in range(self.n)])
 
-    def restore_incarnations(self, incarnations: tuple[int, ...]) -> None:
+    def set_first(self, first: Sequence[int]) -> None:
+        """Set what is known of the first incarnations. Once all are known, and so the life of the cluster, they never change."""
+        assert not self.life or not any(first) or tuple(first) == self.first
+        if tuple(first) != self.first:
+            self.first = tuple(first)
+            self.life = life_of(self.first) if all(first) else b""
+            later = zip(self.incarnations, self.first, strict=True)
+            self.incarnations = tuple(known if start_number(known) > FIRST else one for known, one in later)
+            self._persist()
+
+    def is_of_this_life(self, incarnations: Sequence[int]) -> bool:
+        """Whether all these incarnations can be of members in this life of the cluster. False as long as the life is not known."""
+        life = int.from_bytes(self.life[-LIFE_BITS // 8 :])
+        return self.life != b"" and all(
+            incarnation in (0, first) or (start_number(incarnation) > FIRST and incarnation >> RANDOM_BITS & (1 << LIFE_BITS) - 1 == life)
+            for incarnation, first in zip(incarnations, self.first, strict=True)
+        )
+
+    def _persist(self) -> None:
+        if self.port.durable:
+            self.port.persist(Known(self.incarnations, self.first))
+
+    def restore_members(self, incarnations: tuple[int, ...], first: tuple[int, ...]) -> None:
         """Restore what an earlier start of this replica has persisted."""
         self.incarnations = incarnations
+        self.first = first
+        self.life = life_of(first) if all(first) else b""
 
     def current_voters(self, spoken: Mapping[int, int]) -> list[int]:
         """The members that have sent a message and have not lost their state since. `spoken`: by member, the incarnation that sent it.
@@ -169,4 +214,4 @@ class Group:
 
     def snapshot(self) -> Any:
         """The fields as canonical plain data."""
-        return [self.view, self.last_normal_view, self.status.value, self.incarnations]
+        return [self.view, self.last_normal_view, self.status.value, self.incarnations, self.first, self.life]

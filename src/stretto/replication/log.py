@@ -11,11 +11,10 @@ from hashlib import blake2b
 
 import msgspec
 
-from stretto.replication.messages import Request
+from stretto.replication.messages import HASH_BYTES, Request
 
-HASH_BYTES = 16
 EMPTY_HASH = bytes(HASH_BYTES)
-"""The hash at position 0."""
+"""The hash at position 0 as long as the life of the cluster is not known; then it is the name of that life (`Group.life`)."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _new_hash = blake2b(digest_size=HASH_BYTES).copy

@@ -11,6 +11,9 @@ from stretto.core.node import Address, Message
 OPEN_SESSION = 0
 """The `session` of a request that opens one. Its `number` is then a random nonce, so that a retransmission opens no second session."""
 
+HASH_BYTES = 16
+"""The size of the hash at a position of the log."""
+
 Position: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Incarnation: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Incarnations: TypeAlias = tuple[Incarnation, ...]
@@ -82,16 +85,20 @@ class FetchCheckpoint(Message, frozen=True, array_like=True, tag=5, gc=False):
 
 
 class Bootstrap(Message, frozen=True, array_like=True, tag=6, gc=False):
-    """A replica that starts for the first time, to all others: do you know another incarnation of mine?"""
+    """A replica that starts for the first time, to all others: which first incarnations do you know?
 
-    incarnation: Incarnation
+    `nonce` tells the answers apart from those to earlier questions.
+    """
+
+    nonce: int
 
 
 class BootstrapReply(Message, frozen=True, array_like=True, tag=7, gc=False):
-    """The answer: `known` is the receiver's incarnation that the sender knows from now on; `incarnation` is the sender's own."""
+    """The answer: the first and the highest incarnation of each replica that the sender knows, 0 for one that it does not."""
 
-    known: Incarnation
-    incarnation: Incarnation
+    nonce: int
+    first: Incarnations
+    incarnations: Incarnations
 
 
 class GetIncarnations(Message, frozen=True, array_like=True, tag=8, gc=False):
@@ -104,10 +111,12 @@ class GetIncarnations(Message, frozen=True, array_like=True, tag=8, gc=False):
 
 
 class IncarnationsReply(Message, frozen=True, array_like=True, tag=9, gc=False):
-    """The answer of a replica that has its state."""
+    """The answer: the first and the highest incarnation of each replica that the sender knows, and whether it has its state."""
 
     nonce: int
+    first: Incarnations
     incarnations: Incarnations
+    has_state: bool
 
 
 class Recover(PeerMessage, frozen=True, array_like=True, tag=10, gc=False):

@@ -23,9 +23,10 @@ class Committed(Message, frozen=True, array_like=True, tag=201, gc=False):
 
 
 class Known(Message, frozen=True, array_like=True, tag=202, gc=False):
-    """The incarnations of all replicas that this one knows of, its own included."""
+    """The highest and the first incarnations of all replicas that this one knows of, its own included."""
 
     incarnations: tuple[int, ...]
+    first: tuple[int, ...]
 
 
 class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):

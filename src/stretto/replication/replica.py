@@ -64,7 +64,7 @@ class Replica(ABC):
         self.state.clock = self.now_ns
         self.pending = PendingRequests(limits.max_pending_requests, self._arrive)
         self.parts: list[Part] = []
-        self.startup = self.add(Startup(group, config, self._on_first_start))
+        self.startup = self.add(Startup(group, config, self._on_life_known, self._on_first_start))
         self.transfer = self.add(StateTransfer(group, self.state, self.pending, config, self._on_transferred))
         hooks = ViewHooks(
             merge=self.merge,
@@ -148,7 +148,8 @@ class Replica(ABC):
 
     def records(self) -> list[Message]:
         """The records that restore this replica's state when they are replayed."""
-        return [*self.state.records(), *(record for part in self.parts for record in part.records())]
+        others = (record for part in self.parts if part is not self.startup for record in part.records())
+        return [*self.startup.records(), *self.state.records(), *others]  # the life of the cluster is in the first hash of the log
 
     def _compact(self) -> None:
         self.port.compact(self.records())
@@ -196,6 +197,9 @@ class Replica(ABC):
         return self.state.numbers_at(base, candidates, since=min(vote.committed for vote in newest))
 
     # What the parts tell each other
+
+    def _on_life_known(self) -> None:
+        self.state.begin_life(self.group.life)
 
     def _on_first_start(self) -> None:
         self.view_change.enter_first()

@@ -16,8 +16,8 @@ import msgspec
 
 from stretto.core.node import Message
 from stretto.core.state_machine import StateMachine, Undo
-from stretto.replication.log import HASH_BYTES, Log
-from stretto.replication.messages import OPEN_SESSION, Request
+from stretto.replication.log import Log
+from stretto.replication.messages import HASH_BYTES, OPEN_SESSION, Request
 from stretto.replication.records import Checkpoint, Committed, RolledBack
 from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, slot
 
@@ -73,6 +73,11 @@ class ReplicatedState:
         self._results: list[bytes | None] = []
         self._session_undos: list[SessionUndo] = []
         self._machine_undos: list[Undo] = []
+
+    def begin_life(self, life: bytes) -> None:
+        """The life of the cluster is known: it is the hash at position 0 of this empty log, so logs of two lives have no hash in common."""
+        assert self.log.last == 0
+        self.log = Log(0, life)
 
     def append(self, request: Request) -> bytes | None:
         """Append and execute a request. Returns the result; None if its client does not have this session, or the log has it already."""

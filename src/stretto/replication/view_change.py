@@ -16,7 +16,7 @@ from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message
-from stretto.replication.group import IN_VIEW, Group, Status, start_number
+from stretto.replication.group import IN_VIEW, Group, Status
 from stretto.replication.log import EMPTY_HASH
 from stretto.replication.merging import admitted_incarnations, commit_base
 from stretto.replication.messages import (
@@ -359,8 +359,7 @@ class ViewChange(Part):
     def enter_first(self) -> None:
         """All members start for the first time: enter view 0. It does not admit a member that has lost its state since."""
         group = self.group
-        first = tuple(incarnation if start_number(incarnation) == 1 else 0 for incarnation in group.incarnations)
-        self.start_view = StartView(group.incarnations, 0, 0, EMPTY_HASH, (), first)
+        self.start_view = StartView(group.incarnations, 0, 0, group.life, (), group.first)
         if self.port.durable:
             self.port.persist(self.start_view)
         self._begin()

@@ -21,8 +21,6 @@ which no MessagePack value begins, and then the array [error name, text].
 from __future__ import annotations
 
 import re
-import signal
-import threading
 from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence
 from functools import reduce
 from operator import or_
@@ -35,7 +33,7 @@ from stretto.core.errors import ApplicationError, OperationFailed
 from stretto.core.state_machine import Undo, encode
 from stretto.services.journal import Container, Journal, roll_back
 from stretto.services.signatures import Method, methods_of
-from stretto.services.stack import on_own_stack, with_reserve
+from stretto.services.threads import is_interrupt, on_own_stack, with_reserve
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -144,7 +142,7 @@ class ServiceMachine:
     Every operation ends the same way on every replica: with its result; with its ApplicationError, after its changes are undone; or, if it
     raises anything else, with OperationFailed, after its changes are undone. That includes MemoryError, SystemExit and every other
     BaseException: whatever one call raises must not end a replica, since it would end all of them. What recurses too deep is taken back
-    and run once more on a stack of its own; see `stretto.services.stack`.
+    and run once more on a stack of its own; see `stretto.services.threads`.
     """
 
     def __init__(self, service_class: type[Service]) -> None:
@@ -181,7 +179,7 @@ class ServiceMachine:
         except BaseException as error:
             roll_back(journal[::-1])
             journal.clear()
-            if _is_interrupt(error):
+            if is_interrupt(error):
                 raise
             try:
                 if not isinstance(error, RecursionError):
@@ -305,19 +303,6 @@ def _guarded(method: Method) -> Callable[[Service, Any], bytes]:
     return run_query
 
 
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether a person has interrupted the process, and not the operation itself raised this.
-
-    A replica's process takes SIGINT through its event loop, so no method is ever interrupted there. Where a program or a test runs a
-    service in its main thread, Python raises KeyboardInterrupt in whatever runs, and that must end the program.
-    """
-    return (
-        isinstance(error, KeyboardInterrupt)
-        and threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-
-
 def _failure(error: BaseException, declared: Sequence[type[ApplicationError]]) -> bytes:
     """The result of an operation that raised `error`. It must be equal on every replica, so addresses of objects are left out.
 
@@ -328,7 +313,7 @@ def _failure(error: BaseException, declared: Sequence[type[ApplicationError]]) -
     except RecursionError:
         raise
     except BaseException as unprintable:
-        if _is_interrupt(unprintable):
+        if is_interrupt(unprintable):
             raise
         text = ""
     if isinstance(error, ApplicationError):

@@ -26,7 +26,7 @@ HIDDEN = ("time_ns", "entropy", "incarnations")
 """The fields that a transcript leaves out by default."""
 
 _LARGE = 1 << 32
-_INCARNATION_BITS = 32
+_INCARNATION_BITS = 40
 
 
 class Transcript:

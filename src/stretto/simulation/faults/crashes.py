@@ -55,7 +55,14 @@ class Restart(MachineFault):
 
 
 class FalseBootstrap(Restart):
-    """A replica crashes, loses its state, and is started by mistake as if for the first time. It must notice that and stop."""
+    """A replica crashes, loses its state, and is started by mistake as if for the first time. It must notice that and stop.
+
+    Not during the first start itself: nobody may choose between two first starts then, and all would have to stop.
+    """
+
+    def begin(self) -> dict[str, Any] | None:
+        """Crash one, if that is allowed."""
+        return None if self.lifecycle.bootstrapping() else super().begin()
 
     def end(self) -> None:
         """Start it as if for the first time."""

@@ -1,4 +1,4 @@
-"""A stack of its own for what recurses deeply.
+"""What an operation must not feel of the thread that runs it: how deep its stack is, and that a person interrupts the process.
 
 How deep a call may recurse depends on how deep its caller is, and that differs: a replica executes a request when it arrives, when its
 leader sends it, when logs are merged, and when it starts again. So what raises RecursionError is taken back and run once more here, where
@@ -7,6 +7,7 @@ the depth that remains is the same at every replica. An outcome then depends on 
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def on_own_stack(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs)
     def run() -> None:
         try:
             ended.append((function(*args, **kwargs), None))
-        except BaseException as error:  # noqa: BLE001, it is raised again in the caller's thread
+        except BaseException as error:
             ended.append((None, error))
 
     with _one_at_a_time:  # both settings are the process's: no other thread may be here meanwhile
@@ -62,3 +63,16 @@ def with_reserve(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs)
         return next(map(descend, (levels - 1,))) if levels else function(*args, **kwargs)
 
     return descend(RESERVE)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a person has interrupted the process, and not the operation itself raised this.
+
+    A replica's process takes SIGINT through its event loop, so no method is ever interrupted there. Where a program or a test runs a
+    service in its main thread, Python raises KeyboardInterrupt in whatever runs, and that must end the program.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
