@@ -65,6 +65,7 @@ NOT_IN_SNAPSHOT = {
     "Log._entries": HASHED,
     "Log.last_hash": HASHED,
     "ReplicatedState._results": HASHED,
+    "ReplicatedState.life": "`Group.life`",
     "ReplicatedState._session_undos": HASHED,
     "ReplicatedState._machine_undos": HASHED,
     "ReplicatedState._next_checkpoint": HASHED,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stretto.core.errors import (
         ApplicationError,
         ClusterClosed,
+        ClusterReset,
         ClusterUnavailable,
         ConfigurationError,
         OperationFailed,
@@ -37,6 +38,7 @@ _HOMES = {
     "stretto.core.errors": (
         "ApplicationError",
         "ClusterClosed",
+        "ClusterReset",
         "ClusterUnavailable",
         "ConfigurationError",
         "OperationFailed",
@@ -62,6 +64,7 @@ __all__ = [
     "Cluster",
     "ClusterClosed",
     "ClusterConfig",
+    "ClusterReset",
     "ClusterUnavailable",
     "ConfigurationError",
     "List",

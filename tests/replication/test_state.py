@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stretto.core.state_machine import Undo
 from stretto.replication.log import chain
 from stretto.replication.messages import OPEN_SESSION, Request
-from stretto.replication.sessions import session_from_result
+from stretto.replication.sessions import is_of_life, session_from_result, session_name, share_life
 from stretto.replication.state import ReplicatedState
 
 CLIENT = 1 << 20
@@ -36,6 +36,13 @@ class Tape:
 
     def restore(self, snapshot: bytes) -> None:
         self.cells = snapshot.split(b"|")
+
+
+def opened(state: ReplicatedState, nonce: int) -> int:
+    """Open a session. Returns its name."""
+    result = state.append(opening(nonce))
+    assert result is not None
+    return session_from_result(result)
 
 
 def opening(nonce: int) -> Request:
@@ -101,55 +108,79 @@ def test_numbers_at_an_earlier_position_are_those_found_by_rolling_back(
         assert (found.get((one.session, 0) if one.session else (0, one.number)) is None) == (state.sessions.record_for(one) is None)
 
 
-def test_a_session_is_named_by_its_position_and_opened_once() -> None:
+def test_a_session_is_named_by_the_hash_of_its_place_and_opened_once() -> None:
     state = ReplicatedState(Tape(), 10, NEVER)
     first = state.append(opening(77))
     assert first is not None
-    assert session_from_result(first) == 1
+    session = session_from_result(first)
+    assert session == session_name(b"", state.log.hash_at(1))
     assert state.sessions.record_for(opening(77)) is not None
     record = state.sessions.record_for(opening(77))
     assert record is not None
     assert (record.position, record.result) == (1, first)
-    state.append(request(1, 1))
+    state.append(request(session, 1))
     assert state.sessions.record_for(opening(77)) == record
     assert state.sessions.record_for(opening(78)) is None
 
 
+def test_names_of_two_lives_differ() -> None:
+    """The same client opens its session at the same position, with the same nonce."""
+    names = []
+    for life in (b"\x12\x34" * 8, b"\x56\x78" * 8):
+        state = ReplicatedState(Tape(), 10, NEVER)
+        state.begin_life(life)
+        names.append(opened(state, 1))
+        assert is_of_life(names[-1], life)
+        assert 1 << 62 <= names[-1] < 1 << 63
+    assert not share_life(*names)
+    assert not is_of_life(names[0], b"\x56\x78" * 8)
+
+
+def test_a_name_that_is_taken_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stretto.replication.state.session_name", lambda life, summary: 99)
+    state = ReplicatedState(Tape(), 10, NEVER)
+    assert opened(state, 1) == 99
+    assert state.append(opening(2)) is None
+    assert state.append(request(99, 1)) == b"1"
+    state.roll_back_to(1)
+    assert state.append(opening(3)) is None
+
+
 def test_requests_are_executed_at_most_once() -> None:
     state = ReplicatedState(Tape(), 10, NEVER)
-    state.append(opening(1))
-    result = state.append(request(1, 1))
-    assert state.sessions.records[1].result == result
+    session = opened(state, 1)
+    result = state.append(request(session, 1))
+    assert state.sessions.records[session].result == result
     with pytest.raises(AssertionError, match="twice"):
-        state.append(request(1, 1))
+        state.append(request(session, 1))
 
 
 def test_the_least_recently_used_session_is_dropped_and_cannot_run_again() -> None:
     state = ReplicatedState(Tape(), 2, NEVER)
-    state.append(opening(1))
-    state.append(opening(2))
-    state.append(request(1, 1))
-    state.append(opening(3))
-    assert sorted(state.sessions.records) == [1, 4]
-    assert state.append(request(2, 1)) is None
+    first, second = opened(state, 1), opened(state, 2)
+    state.append(request(first, 1))
+    third = opened(state, 3)
+    assert set(state.sessions.records) == {first, third}
+    assert state.append(request(second, 1)) is None
     assert state.machine.snapshot() == b"x"
 
 
 def test_a_session_belongs_to_one_client() -> None:
     state = ReplicatedState(Tape(), 10, NEVER)
-    state.append(opening(1))
-    assert state.append(Request(CLIENT + 1, 1, 1 << 40, 0, 0, b"stolen")) is None
-    assert state.append(request(1, 1)) == b"1"
+    session = opened(state, 1)
+    assert state.append(Request(CLIENT + 1, session, 1 << 40, 0, 0, b"stolen")) is None
+    assert state.append(request(session, 1)) == b"1"
     assert state.machine.snapshot() == b"x"
-    assert state.sessions.record_for(Request(CLIENT + 1, 1, 1, 0, 0, b"the result, please")) is None
+    assert state.sessions.record_for(Request(CLIENT + 1, session, 1, 0, 0, b"the result, please")) is None
 
 
 def test_adopting_a_log_keeps_what_matches_and_returns_the_rest() -> None:
     state = ReplicatedState(Tape(), 10, NEVER)
-    ours = [opening(1), request(1, 1, b"a"), request(1, 2, b"b"), request(1, 3, b"c")]
-    for one in ours:
+    session = opened(state, 1)
+    ours = [opening(1), *(request(session, number, operation) for number, operation in enumerate((b"a", b"b", b"c"), 1))]
+    for one in ours[1:]:
         state.append(one)
-    theirs = [ours[1], request(1, 3, b"d")]
+    theirs = [ours[1], request(session, 3, b"d")]
     assert state.adopt(1, theirs) == ours[2:]
     assert state.log.entries(1) == [ours[0], *theirs]
     assert state.machine.snapshot() == b"a|d"

@@ -358,7 +358,7 @@ def test_the_opening_of_a_dropped_session_is_not_answered_as_refused() -> None:
     opening = replicas[0].state.log.entry_at(1)
     assert isinstance(opening, Request)
     session = replicas[0].state.result_at(1)
-    replicas[0].state.sessions.undo(opening, 1, [])
+    replicas[0].state.sessions.undo(opening, [])
     replicas[0].answer_range(1, 1)
     (answer,) = stage.waiting(NoPaxosReply)
     assert cast(NoPaxosReply, answer.message).result == session

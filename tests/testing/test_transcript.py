@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -21,6 +22,7 @@ def test_steps_stand_at_the_margin_and_effects_below_them() -> None:
     stage.settle()
     transcript = Transcript(stage)
     stage.call(client, b"x" * 40)
+    session = f"~{cast(Request, stage.waiting(Request)[0].message).session & 0xFFFF:04x}"
     stage.deliver(Request)
     stage.lose()
     transcript.note("the server ends")
@@ -31,12 +33,12 @@ def test_steps_stand_at_the_margin_and_effects_below_them() -> None:
     value = repr(b"x" * 32) + " and 8 bytes more"
     assert str(transcript).splitlines() == [
         f"call 2 at c0: {value}",
-        f"  c0 -> r0: Request client=c0 session=1 number=2 operation={value}",
-        f"deliver c0 -> r0: Request client=c0 session=1 number=2 operation={value}",
+        f"  c0 -> r0: Request client=c0 session={session} number=2 operation={value}",
+        f"deliver c0 -> r0: Request client=c0 session={session} number=2 operation={value}",
         f"  r0 executes {value} -> b''",
         "  r0 commits up to 3",
-        "  r0 -> c0: Reply view=0 session=1 number=2 result=b''",
-        "lose r0 -> c0: Reply view=0 session=1 number=2 result=b''",
+        f"  r0 -> c0: Reply view=0 session={session} number=2 result=b''",
+        f"lose r0 -> c0: Reply view=0 session={session} number=2 result=b''",
         "",
         "# the server ends",
         "fire tick of c0 at 5 ms",

@@ -55,8 +55,8 @@ class Cluster(Calls):
         """Call a method of the service and wait for what it returns: `cluster.call(KeyValueStore.put, b"key", b"value")`.
 
         Raises the ApplicationError with which the operation failed; a subclass of OutcomeUnknown (RequestTimeout, ClusterUnavailable,
-        SessionExpired) if it may have happened; RequestTooLarge or ClusterClosed if it was not sent; TypeError for arguments that do not
-        fit the method.
+        SessionExpired, ClusterReset) if it may have happened; RequestTooLarge or ClusterClosed if it was not sent; TypeError for arguments
+        that do not fit the method.
         """
         result = self.execute(self._encode(method, args, kwargs))
         return cast(R, self._codec.decode(method.__name__, result))

@@ -11,7 +11,8 @@ rest belong to the packages that raise them.
     │   ├── OutcomeUnknown               the operation may have happened, may happen later, or never
     │   │   ├── RequestTimeout           the same: no quorum of replicas answered in time
     │   │   ├── ClusterUnavailable       the same: no replica answered
-    │   │   └── SessionExpired           the operation may have happened before its session was dropped; it will not happen later
+    │   │   ├── SessionExpired           the operation may have happened before its session was dropped; it will not happen later
+    │   │   └── ClusterReset             the operation may have happened in a cluster whose state is gone; it will not happen later
     │   ├── ApplicationError             the operation failed on all replicas alike and changed nothing
     │   │   ├── OperationFailed          the same, because of a mistake in the service
     │   │   ├── KeyTooLong               the same, in the key-value store
@@ -92,6 +93,13 @@ class SessionExpired(OutcomeUnknown):
     """The replicas had dropped the session of this call.
 
     The operation may have happened before they did; it will not happen later. The next call opens a new session.
+    """
+
+
+class ClusterReset(OutcomeUnknown):
+    """The cluster was started anew, empty, since this call was made, as f+1 replicas have said.
+
+    The operation may have happened before; it will not happen later. The next call goes to the new cluster.
     """
 
 

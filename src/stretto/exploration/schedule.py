@@ -263,6 +263,8 @@ def _field(name: str, value: Any) -> str:
         return text if text.isalnum() and len(text) < 4 else value.hex()[:4]
     if isinstance(value, tuple | list):
         return "[" + " ".join(_field("", part) for part in value) + "]"
+    if name == "session" and value >> 62:
+        return f"~{value & 0xFFFF:04x}"
     if isinstance(value, int) and value >= 1 << 40:
         return f"{value >> 40}:{value & 0xFFFFFF:x}"
     return str(value)

@@ -17,7 +17,7 @@ MUTANTS = (
         "undo-without-sessions",
         "Rolling back undoes the session table too",
         _STATE,
-        "self.sessions.undo(self.log.entry_at(place), place, self._session_undos.pop())",
+        "self.sessions.undo(self.log.entry_at(place), self._session_undos.pop())",
         "self._session_undos.pop()",
         network(3),
     ),

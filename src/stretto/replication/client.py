@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from stretto.core.config import ClusterConfig
-from stretto.core.errors import ClusterUnavailable, RequestTimeout, RequestTooLarge, SessionExpired, StrettoError
+from stretto.core.errors import ClusterReset, ClusterUnavailable, RequestTimeout, RequestTooLarge, SessionExpired, StrettoError
 from stretto.core.node import Address, Done, Message, Port
-from stretto.replication.messages import OPEN_SESSION, Reply, Request
-from stretto.replication.sessions import session_from_result
+from stretto.replication.messages import OPEN_SESSION, OtherLife, Reply, Request
+from stretto.replication.sessions import session_from_result, share_life
 
 _TICKS_PER_RETRANSMIT = 4
 _MAX_BACKOFF = 32
@@ -33,11 +33,12 @@ class Tally(Protocol):
 class Call:
     """One outstanding request.
 
+    `other_life`: the replicas, as bits, that have said that the session is of another life of the cluster;
     `tally`: the protocol's record of the replies, None before the first; `answered`: whether some replica has answered; `waiting`, if the
     request opens a session: the operation that will be sent in that session, and its time.
     """
 
-    __slots__ = ("answered", "backoff", "deadline", "done", "next_transmission", "request", "tally", "waiting")
+    __slots__ = ("answered", "backoff", "deadline", "done", "next_transmission", "other_life", "request", "tally", "waiting")
 
     def __init__(self, request: Request, done: Done, deadline: int, next_transmission: int, waiting: tuple[bytes, int] | None) -> None:
         self.request = request
@@ -46,6 +47,7 @@ class Call:
         self.next_transmission = next_transmission
         self.backoff = 1
         self.answered = False
+        self.other_life = 0
         self.tally: Any = None
         self.waiting = waiting
 
@@ -99,9 +101,12 @@ class SessionClient(ABC):
             session, number = self._idle.pop()
             self._operate(session, number + 1, operation, time_ns, done, self._tick + self._timeout_ticks)
         else:
-            nonce = self._random_bits(_NONCE_BITS)
-            request = Request(self.port.address, OPEN_SESSION, nonce, time_ns, 0, b"")
-            self._begin(~nonce, request, done, self._tick + self._timeout_ticks, (operation, time_ns))
+            self._open(operation, time_ns, done, self._tick + self._timeout_ticks)
+
+    def _open(self, operation: bytes, time_ns: int, done: Done, deadline: int) -> None:
+        nonce = self._random_bits(_NONCE_BITS)
+        request = Request(self.port.address, OPEN_SESSION, nonce, time_ns, 0, b"")
+        self._begin(~nonce, request, done, deadline, (operation, time_ns))
 
     def _operate(self, session: int, number: int, operation: bytes, time_ns: int, done: Done, deadline: int) -> None:
         request = Request(self.port.address, session, number, time_ns, self._random_bits(_ENTROPY_BITS), operation)
@@ -146,10 +151,15 @@ class SessionClient(ABC):
         session = request.session
         if session == OPEN_SESSION:
             del self._calls[~request.number]
-            assert result is not None
             assert call.waiting is not None
             operation, time_ns = call.waiting
-            self._operate(session_from_result(result), 1, operation, time_ns, call.done, call.deadline)
+            if result is None:
+                self._open(operation, time_ns, call.done, call.deadline)
+            else:
+                opened = session_from_result(result)
+                if opened in self._calls:
+                    self._end_session(opened)  # this name belongs to another session now, so the cluster was started anew
+                self._operate(opened, 1, operation, time_ns, call.done, call.deadline)
         elif result is None:
             del self._calls[session]
             self._fail(call.done, SessionExpired("the replicas have dropped the session; the operation may have happened before they did"))
@@ -158,6 +168,37 @@ class SessionClient(ABC):
             self._idle.append((session, request.number))
             self._completed += 1
             call.done(result)
+
+    # A cluster that was started anew
+
+    def on_other_message(self, source: int, message: Any) -> None:
+        """Handle what is no reply: a replica says that a session is of another life of the cluster. f+1 of them are believed."""
+        if type(message) is not OtherLife or source >= self.n:
+            return self.ignore("not for a client")
+        call = self.find(message.session, message.number)
+        if call is None:
+            return self.ignore("answer to a finished call")
+        call.answered = True
+        call.other_life |= 1 << source
+        if call.other_life.bit_count() > self.n // 2:
+            self._forget_other_life(call.request.session)
+        return None
+
+    def _forget_other_life(self, session: int) -> None:
+        """The cluster was started anew, empty, since this session was opened: so was every other session whose name shows the same life."""
+        self._end_session(session)
+        self._idle = [(idle, number) for idle, number in self._idle if not share_life(idle, session)]
+        for call in self._calls.values():
+            call.tally = None  # the views of a new life begin at 0
+        self.forget_views()
+
+    def forget_views(self) -> None:  # noqa: B027, a hook that not every protocol needs
+        """Forget which view the cluster is in."""
+
+    def _end_session(self, session: int) -> None:
+        """End the call of a session that the cluster does not have any more."""
+        call = self._calls.pop(session)
+        self._fail(call.done, ClusterReset("the cluster was started anew, empty, since this call; the operation may have happened before"))
 
     def _fail(self, done: Done, error: StrettoError) -> None:
         name = type(error).__name__
@@ -220,7 +261,7 @@ class SessionClient(ABC):
 
     def _call_snapshot(self, call: Call) -> list[Any]:
         times = [call.backoff, call.next_transmission - self._tick, call.deadline - self._tick]
-        return [call.request, call.waiting, call.answered, *times, call.tally and call.tally.snapshot()]
+        return [call.request, call.waiting, call.answered, call.other_life, *times, call.tally and call.tally.snapshot()]
 
     def check_invariants(self) -> None:
         """A session is idle or busy, never both; the timer runs while a call is outstanding."""
@@ -253,12 +294,16 @@ class LeaderClient(SessionClient):
     def on_message(self, source: Address, message: Message) -> None:
         """Finish the call that this message answers."""
         if type(message) is not Reply or source >= self.n:
-            return self.ignore("not for a client")
+            return self.on_other_message(source, message)
         self._view = max(self._view, message.view)
         call = self.find(message.session, message.number)
         if call is None:
             return self.ignore("answer to a finished call")
         return self.finish(call, message.result)
+
+    def forget_views(self) -> None:
+        """See `SessionClient`."""
+        self._view = 0
 
     def snapshot(self) -> Any:
         """Sessions, calls and view as canonical plain data."""

@@ -146,13 +146,14 @@ LEADER_LOG_RULES: Rules = {
 class Actions:
     """What the gate calls besides the handlers.
 
-    - `accept` a client's request, or `keep` it;
+    - `accept` a client's request, `keep` it, or `pass_over` it, since it is for the leader;
     - `ask` a sender for the StartView of its view, `answer` a sender with ours, `join` a view;
     - `learn` the incarnations that a peer knows; `hear`: a peer takes part in our view.
     """
 
     accept: Callable[[Request], None]
     keep: Callable[[Request], None]
+    pass_over: Callable[[Request], None]
     ask: Callable[[Address, int], None]
     answer: Callable[[Address], None]
     join: Callable[[int], None]
@@ -186,7 +187,7 @@ class Gate:
             if group.status not in self._request_statuses or source != message.client or source < self._clients_from:
                 return self._keep_or_ignore(source, message)
             if self._requests_to_leader and not group.is_leader:
-                return group.ignore("not the leader")
+                return self._do.pass_over(message)
             return self._accept(message)
         status = group.status
         entry = self._entries.get(type(message))

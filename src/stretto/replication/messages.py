@@ -237,11 +237,18 @@ class EntriesCompacted(ViewMessage, frozen=True, array_like=True, tag=23, gc=Fal
     hash: bytes
 
 
+class OtherLife(Message, frozen=True, array_like=True, tag=72, gc=False):
+    """A replica to a client: the session of this request was opened in another life of the cluster; this one was started anew, empty."""
+
+    session: int
+    number: int
+
+
 PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
-    Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit,
+    Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit, OtherLife,
 )  # fmt: skip
-"""The messages of every protocol with several replicas: state transfer, recovery and view changes."""
+"""The messages of every protocol with several replicas: state transfer, recovery, view changes, and what a client is told of them."""
 
 
 class Forward(ViewMessage, frozen=True, array_like=True, tag=24, gc=False):

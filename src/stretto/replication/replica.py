@@ -24,11 +24,11 @@ from stretto.replication.failure_detector import FailureDetector
 from stretto.replication.gate import Actions, Gate, Rules
 from stretto.replication.group import Group, Status
 from stretto.replication.merging import commit_base, latest
-from stretto.replication.messages import DoViewChange, Request
+from stretto.replication.messages import OPEN_SESSION, DoViewChange, OtherLife, Request
 from stretto.replication.part import Handler, Part, Timer
 from stretto.replication.pending import PendingRequests
 from stretto.replication.records import Checkpoint, Committed, RolledBack
-from stretto.replication.sessions import SessionRecord
+from stretto.replication.sessions import SessionRecord, is_of_life
 from stretto.replication.startup import Startup
 from stretto.replication.state import ReplicatedState
 from stretto.replication.transfer import StateTransfer
@@ -124,6 +124,7 @@ class Replica(ABC):
         actions = Actions(
             accept=self.accept,
             keep=self.keep,
+            pass_over=self.pass_over,
             ask=self.view_change.ask_for_start_view,
             answer=self.view_change.offer_start_view,
             join=self.view_change.join,
@@ -167,6 +168,8 @@ class Replica(ABC):
     def accept(self, request: Request) -> None:
         """Take a client's request as it arrives: each takes effect at most once, in the order of its session's numbers."""
         record = self.state.sessions.record_for(request)
+        if record is None and self.tell_of_other_life(request):
+            return
         if record is None or request.number > record.number:
             self.place(request)
         elif request.number < record.number:
@@ -182,6 +185,19 @@ class Replica(ABC):
         """Keep a request until it can be appended, if there is room."""
         if not self.pending.add(request):
             self.group.ignore("request beyond max_pending_requests")
+
+    def pass_over(self, request: Request) -> None:
+        """A request has come that is for the leader, and we do not lead."""
+        if not self.tell_of_other_life(request):
+            self.group.ignore("not the leader")
+
+    def tell_of_other_life(self, request: Request) -> bool:
+        """If a request is of another life of the cluster, tell its client. It believes f+1 replicas. Returns whether it is."""
+        session = request.session
+        if session == OPEN_SESSION or is_of_life(session, self.group.life):
+            return False
+        self.port.send(request.client, OtherLife(session, request.number))
+        return True
 
     def answer_range(self, first: int, last: int) -> None:
         """Answer the clients of the entries from position `first` to `last`."""

@@ -1,7 +1,8 @@
 """Sessions: they make an operation take effect at most once, however often its request arrives.
 
 The session table is part of the replicated state: it changes only by executing the log, and rolls back with it. An entry of the log opens a
-session, and that entry's position is the session's name, which is final once the position is; a client cannot choose it. If there are more
+session, and the hash at that entry's position gives the session its name, which is final once the position is; a client cannot choose it.
+So no other session ever has this name, not even in a cluster that is started anew and whose positions begin at 1 again. If there are more
 sessions than configured, opening one drops the least recently used. A request whose session the table does not have, or has for another
 client, is refused at its position in the log and opens no session. So a late copy of a dropped session's request cannot run again.
 """
@@ -30,11 +31,33 @@ def identity(request: Request) -> tuple[int, int]:
     return request.session, request.number
 
 
+_HASH_BITS = 48
+_LIFE_BITS = 14
+
+
+def session_name(life: bytes, summary: bytes) -> int:
+    """The name of the session that is opened at the position with this hash, in this life of the cluster. It has 63 bits."""
+    of_life = int.from_bytes(life[:2]) >> 16 - _LIFE_BITS
+    of_place = int.from_bytes(summary[: _HASH_BITS // 8])
+    return (1 << _LIFE_BITS | of_life) << _HASH_BITS | of_place
+
+
+def is_of_life(session: int, life: bytes) -> bool:
+    """Whether a session, by its name, was opened in this life of the cluster. Names of other lives are mostly recognised, not always."""
+    return session >> _HASH_BITS == session_name(life, b"") >> _HASH_BITS
+
+
+def share_life(session: int, other: int) -> bool:
+    """Whether the names of two sessions show the same life of the cluster."""
+    return session >> _HASH_BITS == other >> _HASH_BITS
+
+
 class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Who opened a session, and with which nonce."""
+    """Who opened a session, with which nonce, and at which position."""
 
     client: Address
     nonce: int
+    position: int
 
 
 class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -73,7 +96,8 @@ class SessionTable:
             session = self._by_nonce.get(request.number)
             if session is None:
                 return None
-            return SessionRecord(request.number, session, _encode(session), self.records[session].opening)
+            opening = self.records[session].opening
+            return SessionRecord(request.number, opening.position, _encode(session), opening)
         record = self.records.get(request.session)
         return record if record is not None and record.opening.client == request.client else None
 
@@ -84,24 +108,30 @@ class SessionTable:
         record = self.records.get(request.session)
         return record is not None and record.opening.client == request.client and request.number <= record.number
 
-    def open(self, position: int, request: Request) -> tuple[bytes, SessionUndo]:
-        """Execute an opening at `position`. Returns its result, and how to undo it."""
+    def open(self, position: int, name: int, request: Request) -> tuple[bytes | None, SessionUndo]:
+        """Execute an opening at `position`, which gives the session this name. Returns its result, and how to undo it.
+
+        In the unlikely case that a session has the name already, the opening is refused, and the client tries another.
+        """
         assert request.number not in self._by_nonce, "a request to open a session stands in the log twice"
+        if name in self.records:
+            return None, None
         dropped: list[tuple[int, SessionRecord]] = []
         if len(self.records) >= self._max_sessions:
             dropped = nsmallest(max(1, self._max_sessions // 16), self.records.items(), key=lambda item: item[1].position)
             for session, record in dropped:
                 self._remove(session, record)
-        result = _encode(position)
-        self._insert(position, SessionRecord(0, position, result, Opening(request.client, request.number)))
+        result = _encode(name)
+        self._insert(name, SessionRecord(0, position, result, Opening(request.client, request.number, position)))
         return result, dropped
 
-    def undo(self, request: Request, position: int, undo: SessionUndo) -> None:
-        """Undo what the entry `request` at `position` changed. The entries after it have been undone already."""
+    def undo(self, request: Request, undo: SessionUndo) -> None:
+        """Undo what the entry `request` changed. The entries after it have been undone already."""
         if isinstance(undo, SessionRecord):
             self.records[request.session] = undo
         elif undo is not None:
-            self._remove(position, self.records[position])
+            opened = self._by_nonce[request.number]
+            self._remove(opened, self.records[opened])
             for session, record in undo:
                 self._insert(session, record)
 
@@ -132,4 +162,5 @@ class SessionTable:
         """Check that the two maps agree, and that the number of sessions is within its limit."""
         assert len(self.records) == len(self._by_nonce) <= self._max_sessions
         for session, record in self.records.items():
-            assert self._by_nonce[record.opening.nonce] == session <= record.position
+            assert self._by_nonce[record.opening.nonce] == session
+            assert record.opening.position <= record.position

@@ -19,7 +19,7 @@ from stretto.core.state_machine import StateMachine, Undo
 from stretto.replication.log import Log
 from stretto.replication.messages import HASH_BYTES, OPEN_SESSION, Request
 from stretto.replication.records import Checkpoint, Committed, RolledBack
-from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, slot
+from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, session_name, slot
 
 BYTES_PER_OPERATION = 64
 """There is at least one operation between two checkpoints for each so many bytes of the earlier one, so large ones are taken less often."""
@@ -55,6 +55,7 @@ class ReplicatedState:
 
     def __init__(self, machine: StateMachine, max_sessions: int, checkpoint_operations: int, repeats: bool = False) -> None:
         self.log = Log()
+        self.life = b""
         self.sessions = SessionTable(max_sessions)
         self.machine = machine
         self.committed = 0
@@ -77,6 +78,7 @@ class ReplicatedState:
     def begin_life(self, life: bytes) -> None:
         """The life of the cluster is known: it is the hash at position 0 of this empty log, so logs of two lives have no hash in common."""
         assert self.log.last == 0
+        self.life = life
         self.log = Log(0, life)
 
     def append(self, request: Request) -> bytes | None:
@@ -96,7 +98,7 @@ class ReplicatedState:
             self.sessions.records[session] = SessionRecord(request.number, log.last, result, record.opening)
             session_undo = record
         elif session == OPEN_SESSION:
-            result, session_undo = self.sessions.open(log.last, request)
+            result, session_undo = self.sessions.open(log.last, session_name(self.life, log.last_hash), request)
         self._results.append(result)
         self._machine_undos.append(undo)
         self._session_undos.append(session_undo)
@@ -122,7 +124,7 @@ class ReplicatedState:
             undo = self._machine_undos.pop()
             if undo is not None:
                 self.machine.undo(undo)
-            self.sessions.undo(self.log.entry_at(place), place, self._session_undos.pop())
+            self.sessions.undo(self.log.entry_at(place), self._session_undos.pop())
         self.log.truncate(position)
         del self._results[position - self.log.start :]
         self.rolled_back_operations += len(removed)
@@ -257,7 +259,7 @@ class ReplicatedState:
             if isinstance(undo, SessionRecord):
                 numbers[slot(self.log.entry_at(place))] = undo.number
             elif undo is not None:
-                numbers.pop((place, 0), None)
+                numbers.pop((session_name(self.life, self.log.hash_at(place)), 0), None)
                 numbers.pop(slot(self.log.entry_at(place)), None)
                 for session, dropped in undo:
                     numbers[session, 0] = dropped.number
@@ -280,6 +282,8 @@ class ReplicatedState:
     def replayed_on(self, machine: StateMachine) -> Any:
         """The `snapshot` after executing this log on a fresh `machine`, from its checkpoint or from its start."""
         other = ReplicatedState(machine, self._max_sessions, self._checkpoint_operations, self._repeats)
+        if self.life:
+            other.begin_life(self.life)
         for record in self.records():
             other.replay(record)
         return other.snapshot()

@@ -112,7 +112,7 @@ class AdaptiveClient(SessionClient):
     def on_message(self, source: Address, message: AdaptiveReply) -> None:
         """Count an answer."""
         if type(message) is not AdaptiveReply or source >= self.n:
-            return self.ignore("not for a client")
+            return self.on_other_message(source, message)
         if message.leader_only and message.view >= self._view:
             self._view = message.view
             self._leader_only_until_ns = self.port.now_ns + self._interval_ns
@@ -144,6 +144,12 @@ class AdaptiveClient(SessionClient):
         """After a tick, conflicts of the same view may be reported again."""
         self._reported_view = -1
         super().on_timer(name)
+
+    def forget_views(self) -> None:
+        """See `SessionClient`."""
+        self._view = 0
+        self._reported_view = -1
+        self._leader_only_until_ns = 0
 
     def snapshot(self) -> Any:
         """Sessions and calls as canonical plain data."""

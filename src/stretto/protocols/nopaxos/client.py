@@ -50,7 +50,7 @@ class NoPaxosClient(SessionClient):
     def on_message(self, source: Address, message: NoPaxosReply) -> None:
         """Count an answer."""
         if type(message) is not NoPaxosReply or source >= self.n:
-            return self.ignore("not for a client")
+            return self.on_other_message(source, message)
         if message.view >= self._view and message.sequencer < len(self._sequencers):
             self._view, self._sequencer = message.view, message.sequencer
         call = self.open_tally(message, message.committed)
@@ -67,6 +67,10 @@ class NoPaxosClient(SessionClient):
         leaders = places.get(leader)
         if leaders is not None and sum(place == leaders for place in places.values()) >= self._majority:
             self.finish(call, tally.result)
+
+    def forget_views(self) -> None:
+        """See `SessionClient`."""
+        self._view = self._sequencer = 0
 
     def snapshot(self) -> Any:
         """Sessions, calls, view and sequencer as canonical plain data."""

@@ -103,6 +103,8 @@ class NoPaxosReplica(Replica):
             record = self.state.sessions.record_for(request)
             if record is not None and record.number == request.number:
                 position, result = record.position, record.result
+            elif self.tell_of_other_life(request):
+                return None
             elif request == NO_OP or record is not None or request.session == OPEN_SESSION:
                 return self.group.ignore("a no-op, or a request that is superseded")
         committed = position <= self.state.committed

@@ -63,7 +63,7 @@ class SpeculativeClient(SessionClient):
     def on_message(self, source: Address, message: SpeculativeReply) -> None:
         """Count an answer."""
         if type(message) is not SpeculativeReply or source >= self.n:
-            return self.ignore("not for a client")
+            return self.on_other_message(source, message)
         call = self.open_tally(message, message.committed)
         if call is None:
             return None
@@ -94,6 +94,10 @@ class SpeculativeClient(SessionClient):
         """After a tick, conflicts of the same view may be reported again."""
         self._reported_view = -1
         super().on_timer(name)
+
+    def forget_views(self) -> None:
+        """See `SessionClient`."""
+        self._reported_view = -1
 
     def snapshot(self) -> Any:
         """Sessions and calls as canonical plain data."""

@@ -3,7 +3,7 @@
 from stretto.core.protocol import ProtocolDefinition
 from stretto.protocols.unreplicated.replica import Server
 from stretto.replication.client import LeaderClient
-from stretto.replication.messages import Reply, Request
+from stretto.replication.messages import OtherLife, Reply, Request
 from stretto.replication.records import RECORDS
 
-UNREPLICATED = ProtocolDefinition("unreplicated", (Request, Reply), RECORDS, Server, LeaderClient, max_replicas=1)
+UNREPLICATED = ProtocolDefinition("unreplicated", (Request, Reply, OtherLife), RECORDS, Server, LeaderClient, max_replicas=1)
