@@ -78,7 +78,8 @@ NOT_IN_SNAPSHOT = {
     "Tally._needed": CONSTANT,
     "Tally._voters": CONSTANT,
     "ReplicatedState.persist": CONSTANT,
-    "ReplicatedState.on_checkpoint": CONSTANT,
+    "ReplicatedState.compact": CONSTANT,
+    "ReplicatedState._outcomes": "computed from the results when it is asked for",
     "nopaxos.NoPaxosClient._sequencers": CONSTANT,
     "nopaxos.SequencerSession._addresses": CONSTANT,
 }

@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
     """A checkpoint at 100 with two entries behind it, then three entries of which one was rolled back, and a commit."""
     files = DirectoryFiles(tmp_path / "data")
     store = Store(files, Identity(CONFIG.data_digest(), 2, "speculative"), SPECULATIVE.record_types)
-    store.compact([Checkpoint(100, bytes(16), b"state"), *requests(2), Committed(101)])
+    store.compact([Checkpoint(100, bytes(16), 0, b"state"), *requests(2), Committed(101)])
     compaction = store.sync()
     assert compaction is not None
     compaction.run()

@@ -119,8 +119,8 @@ The replicas before the last step (committed | speculative):
 
 
 def test_messages_are_abbreviated() -> None:
-    assert described_message(Sync((1 << 40, 2), 3, 4, 4, bytes(range(16)))) == (
-        "Sync(incarnations=[1:0 2], view=3, position=4, committed=4, committed_hash=0001)"
+    assert described_message(Sync((1 << 40, 2), 3, 4, 4, bytes(range(16)), None)) == (
+        "Sync(incarnations=[1:0 2], view=3, position=4, committed=4, committed_hash=0001, outcome=None)"
     )
 
 

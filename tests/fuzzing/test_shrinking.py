@@ -78,7 +78,7 @@ def test_it_ends_with_its_budget() -> None:
 def test_a_real_mistake_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A roll-back that leaves the session table as it is."""
 
-    def forget(table: SessionTable, request: Request, position: int, undo: SessionUndo) -> None:
+    def forget(table: SessionTable, request: Request, undo: SessionUndo) -> None:
         pass
 
     monkeypatch.setattr(SessionTable, "undo", forget)

@@ -72,7 +72,7 @@ def stage_with_client(n: int) -> tuple[Stage, NoPaxosClient]:
 
 
 def answer(client: NoPaxosClient, session: int, *, view: int = 0, summary: bytes = b"h", result: bytes | None = b"r") -> NoPaxosReply:
-    return NoPaxosReply(view, 0, 3, summary, session, 2, result, False)
+    return NoPaxosReply(view, 0, 3, summary, session, 2, 7, result, False)
 
 
 def test_a_client_counts_answers_that_equal_the_leaders_in_one_view() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_a_prepare_counts_from_the_leader_of_its_view() -> None:
 
 
 def test_what_is_for_the_leader_is_ignored_by_others() -> None:
-    message = PrepareOk(KNOWN, VIEW, 1, False)
+    message = PrepareOk(KNOWN, VIEW, 1, 0, False)
     assert Recorder(LEADER_LOG_RULES).take(2, message) == ["hear 2", "handle"]
     assert Recorder(LEADER_LOG_RULES, index=0).take(2, message) == "not the leader"
     assert Recorder(PEER_RULES, index=0).take(2, DoViewChange(KNOWN, VIEW + 3, 0, 0, b"", 0, ())) == "not the leader"
@@ -135,7 +136,7 @@ def test_what_is_for_the_leader_is_ignored_by_others() -> None:
     [
         (Suspect, ["answer 2"], ["hear 2", "handle"], "while view change", ["ask 2 for 7"]),
         (StartViewChange, ["answer 2"], ["answer 2"], ["handle"], ["join 7", "handle"]),
-        (ViewEntered, "of an older view", ["hear 2", "handle"], "while view change", "of a higher view"),
+        (partial(ViewEntered, position=0, outcome=0), "of an older view", ["hear 2", "handle"], "while view change", "of a higher view"),
         (GetStartView, ["handle"], ["handle"], "while view change", ["handle"]),
     ],
 )
@@ -162,7 +163,7 @@ def test_a_replica_that_is_not_in_service_takes_no_part(status: Status) -> None:
     gate = Recorder(PEER_RULES | LEADER_LOG_RULES, status)
     known = later(KNOWN, 2)
     learned = ["learn"] if status is Status.RECOVERING else "not in service"
-    for message in (PrepareOk(known, VIEW, 1, False), Suspect(known, VIEW + 3), StartViewChange(known, VIEW + 3)):
+    for message in (PrepareOk(known, VIEW, 1, 0, False), Suspect(known, VIEW + 3), StartViewChange(known, VIEW + 3)):
         assert gate.take(2, message) == learned
     assert gate.take(2, Fetch(1, 2)) == "not in service"
     assert gate.take(2, Entries(1, [])) == ["handle"]
@@ -174,7 +175,7 @@ def test_incarnations() -> None:
     second = later(KNOWN, 2, random_bits=1)
 
     def ok(known: tuple[int, ...]) -> PrepareOk:
-        return PrepareOk(known, VIEW, 1, False)
+        return PrepareOk(known, VIEW, 1, 0, False)
 
     assert gate.take(2, ok(second)) == ["learn", "hear 2", "handle"]
     assert gate.take(2, ok(KNOWN)) == ["learn"], "it has lost its state since"
@@ -189,10 +190,10 @@ def test_a_message_of_another_life_of_the_cluster_teaches_nothing() -> None:
     gate = Recorder(LEADER_LOG_RULES)
     other_life = new_incarnation(2, life_of((5, 6, 8)), 0)
     for known in ((5, 6, 8), (5, 6, 6), (5, 6, other_life)):
-        assert gate.take(2, PrepareOk(known, VIEW, 1, False)) == "of another life of the cluster"
+        assert gate.take(2, PrepareOk(known, VIEW, 1, 0, False)) == "of another life of the cluster"
     assert gate.group.incarnations == KNOWN
     gate.group.restore_members((0, 6, 0), (0, 6, 0))
-    assert gate.take(2, PrepareOk(KNOWN, VIEW, 1, False)) == "of another life of the cluster", "as long as its own is not known"
+    assert gate.take(2, PrepareOk(KNOWN, VIEW, 1, 0, False)) == "of another life of the cluster", "as long as its own is not known"
 
 
 def test_messages_of_sequencers() -> None:

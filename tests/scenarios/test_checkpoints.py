@@ -165,7 +165,7 @@ def test_senseless_requests_for_checkpoints_are_ignored() -> None:
     put(stage, client, 3 * INTERVAL)
     r0.on_message(1, Fetch(r0.state.committed + 1, r0.state.committed + 5))
     r0.on_message(1, Fetch(5, 4))
-    r0.on_message(1, CheckpointChunk(1, b"", b"", 1, 0, b"x"))
+    r0.on_message(1, CheckpointChunk(1, b"", 0, b"", 1, 0, b"x"))
     assert not stage.waiting(CheckpointChunk)
     assert r0.group.ignored["asks for a checkpoint that is not here"] == 1
     assert r0.group.ignored["asks for entries that are not committed here"] == 2

@@ -102,7 +102,7 @@ def test_a_leader_that_comes_back_does_not_commit_what_its_view_did_not_start_wi
     committed = r0.state.committed
     for follower in (1, 2):
         stage.replicas[follower].on_message(
-            0, Sync(r0.group.incarnations, 3, r0.state.committed, r0.state.committed, r0.state.log.hash_at(r0.state.committed))
+            0, Sync(r0.group.incarnations, 3, r0.state.committed, r0.state.committed, r0.state.log.hash_at(r0.state.committed), None)
         )
     stage.settle()
     assert r0.state.committed == committed

@@ -309,11 +309,13 @@ def test_a_majority_that_has_lost_a_member_commits_nothing() -> None:
     stage.settle(lambda flight: not isinstance(flight.message, ViewEntered))
     assert r0.group.status is Status.NORMAL
     assert r0.view == 5
-    r0.on_message(1, ViewEntered(r0.group.incarnations, 5))
+    start_last = r0.view_change.start_last
+    outcome = r0.state.outcome_at(start_last)
+    r0.on_message(1, ViewEntered(r0.group.incarnations, 5, start_last, outcome))
     known = later(r2, 1)
-    r0.on_message(2, ViewEntered(known, 5))
+    r0.on_message(2, ViewEntered(known, 5, start_last, outcome))
     assert r0.state.committed == committed
-    r0.on_message(3, ViewEntered(known, 5))
+    r0.on_message(3, ViewEntered(known, 5, start_last, outcome))
     assert r0.state.committed > committed
 
 

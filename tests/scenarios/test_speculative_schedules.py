@@ -81,7 +81,9 @@ def test_start_view_does_not_grow() -> None:
     stage.call(client, b"later")
     stage.settle(lambda flight: flight.destination != 2)
     assert r1.state.log.last == r0.state.log.last > r1.view_change.start_last
-    r1.group.send_to_peers(Sync(r1.group.incarnations, 1, r1.state.log.last, r1.state.committed, r1.state.log.hash_at(r1.state.committed)))
+    r1.group.send_to_peers(
+        Sync(r1.group.incarnations, 1, r1.state.log.last, r1.state.committed, r1.state.log.hash_at(r1.state.committed), None)
+    )
     stage.deliver(Sync, to=2)
     stage.deliver(source=2, to=1)
     (resent,) = stage.waiting(StartView, to=2)

@@ -59,7 +59,7 @@ def test_a_message_to_several_is_one_line_with_short_hashes_and_numbers() -> Non
     stage.fire(0, "sync")
     stage.settle()
     summary = stage.replicas[0].state.log.hash_at(stage.replicas[0].state.committed).hex()[:4]
-    assert f"incarnations=[1, 1, 1] view=0 position=2 hash=#{summary}\n" in str(transcript)
+    assert f"incarnations=[1, 1, 1] view=0 position=2 hash=#{summary} outcome=#" in str(transcript)
 
 
 def test_a_failed_call_is_in_the_transcript() -> None:

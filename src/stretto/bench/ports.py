@@ -31,7 +31,7 @@ class IdlePort:
     def compact(self, records: Sequence[Message]) -> None:
         """Not kept."""
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, distrust: bool = False) -> None:
         """No node has a reason to stop here."""
         raise AssertionError(reason)
 

@@ -78,8 +78,11 @@ class Port(Protocol):
         This is atomic and may happen in the background: the older records are kept until it is complete.
         """
 
-    def stop(self, reason: str) -> None:
-        """Stop this node, for this reason. The host does not call it again, and what it sent in this burst does not leave."""
+    def stop(self, reason: str, *, distrust: bool = False) -> None:
+        """Stop this node, for this reason. The host does not call it again, and what it sent in this burst does not leave.
+
+        `distrust`: what the node has persisted must not be used again; the next start has to begin without it.
+        """
 
     def report(self, event: str, **details: Any) -> None:
         """Report an event that is rare and worth knowing (a new view, a repair). The host writes it to its log or trace."""

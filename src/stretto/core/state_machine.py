@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
+from zlib import crc32
 
 import msgspec
 
@@ -11,6 +12,32 @@ Undo: TypeAlias = Any
 
 encode = msgspec.msgpack.Encoder(order="deterministic").encode
 """Encode plain data canonically, as MessagePack: equal data gives equal bytes. Used for snapshots and for other state that is compared."""
+
+
+FAILURE = b"\xc1"
+"""The first byte of a result that says that the operation failed. No MessagePack value begins with it. The array [name, text] follows."""
+
+UNCOMPARED_FAILURE = "OperationFailed"
+"""The name of failures whose texts are not compared: they are those of Python's own exceptions, and may differ between interpreters."""
+
+_decode_failure = msgspec.msgpack.Decoder(tuple[str, str]).decode
+
+
+def comparable(result: bytes) -> bytes:
+    """What must be equal in the results of one operation on two replicas: all of it, except for the text of some failures."""
+    if result[:1] == FAILURE:
+        try:
+            name, _ = _decode_failure(memoryview(result)[1:])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return result
+        if name == UNCOMPARED_FAILURE:
+            return FAILURE
+    return result
+
+
+def checksum(result: bytes | None) -> int:
+    """A checksum (CRC-32) of what must be equal in a result; None is the result of a request that was refused."""
+    return 0 if result is None else crc32(comparable(result))
 
 
 class StateMachine(Protocol):
@@ -24,7 +51,7 @@ class StateMachine(Protocol):
 
         `time_ns` (nanoseconds since 1970 by the client's clock) and `entropy` (32 random bits) come with the operation, so they are the
         same on every replica. The machine must use no other time and no other randomness. It must not raise, whatever the bytes are: an
-        operation that makes no sense has a result that says so.
+        operation that makes no sense has a result that says so. A result that begins with `FAILURE` is compared as `comparable` says.
         """
 
     def undo(self, undo: Undo) -> None:

@@ -140,7 +140,7 @@ class RecordingPort:
         self.records = list(records)
         self.memory = None
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, distrust: bool = False) -> None:
         """Note it."""
         self.stopped = reason
 

@@ -33,7 +33,7 @@ MUTANTS = (
         "multipaxos-answers-what-is-in-progress",
         "A retransmitted request is answered when it is committed, not when it is in the log",
         _REPLICA,
-        "if record.position > self.state.committed:",
+        "if record.position > self.state.agreed:",
         "if record.position > self.state.log.last:",
         network(3, *_PLAIN),
     ),

@@ -56,7 +56,7 @@ MUTANTS = (
         "speculative-called-committed",
         "Only an answer about a committed position completes a call by itself",
         _REPLICA,
-        "committed = position <= self.state.committed\n        summary",
+        "committed = position <= self.state.agreed\n        summary",
         "committed = position <= self.state.log.last\n        summary",
         explorer("operations=2,timers=1"),
     ),

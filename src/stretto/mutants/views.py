@@ -139,11 +139,9 @@ MUTANTS = (
         "view-committed-as-it-has-grown",
         "A majority in a view commits the log that the view started with, not the log as it has grown",
         _VIEWS,
-        "            self.state.commit_up_to(self.start_last)\n"
-        "            group.send_to_peers(Commit(group.incarnations, group.view, self.start_last, self.start_hash))\n",
-        "            log = self.state.log\n"
-        "            self.state.commit_up_to(log.last)\n"
-        "            group.send_to_peers(Commit(group.incarnations, group.view, log.last, log.last_hash))\n",
+        "            self.state.commit_up_to(self.start_last)\n",
+        "            self.start_last, self.start_hash = self.state.log.last, self.state.log.last_hash\n"
+        "            self.state.commit_up_to(self.start_last)\n",
         network(3),
     ),
     Mutant(

@@ -93,15 +93,16 @@ class FailureDetector(Part):
             self.suspects.pop(self.group.index, None)
             send()
         else:
-            self._suspect()
+            self.suspect()
 
     def on_leader_timer(self) -> None:
         """A follower checks when the leader's last sign of life came."""
         self.port.set_timer("leader", self._timeout_ns // 4)
         if self.port.now_ns - self._leader_heard_ns >= self._timeout_ns:
-            self._suspect()
+            self.suspect()
 
-    def _suspect(self) -> None:
+    def suspect(self) -> None:
+        """Say that the leader of this view has to be replaced, and count who says so."""
         group = self.group
         self.suspects[group.index] = group.incarnation
         group.send_to_peers(Suspect(group.incarnations, group.view))

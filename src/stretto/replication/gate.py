@@ -19,6 +19,7 @@ from stretto.replication.messages import (
     BootstrapReply,
     CheckpointChunk,
     Commit,
+    CompareOutcomes,
     DoViewChange,
     Entries,
     EntriesCompacted,
@@ -30,6 +31,7 @@ from stretto.replication.messages import (
     GetStartView,
     Heartbeat,
     IncarnationsReply,
+    Outcomes,
     PeerMessage,
     Prepare,
     PrepareOk,
@@ -37,6 +39,7 @@ from stretto.replication.messages import (
     Request,
     StartView,
     StartViewChange,
+    StateDigest,
     Suspect,
     ViewEntered,
 )
@@ -126,6 +129,9 @@ PEER_RULES: Rules = {
     DoViewChange: in_view_change(to_leader=True),
     StartView: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT),
     GetStartView: Rule(FROM_REPLICA, IN_VIEW),
+    CompareOutcomes: Rule(FROM_REPLICA, IN_SERVICE),
+    Outcomes: Rule(FROM_REPLICA, IN_SERVICE),
+    StateDigest: Rule(FROM_REPLICA, IN_SERVICE),
     ViewEntered: in_view(to_leader=True, higher=Action.IGNORE),
 }
 """For every protocol with several replicas: state transfer, startup and recovery, view changes."""

@@ -28,6 +28,7 @@ from stretto.replication.messages import (
     Request,
     StartView,
 )
+from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Part, ignore_event
 from stretto.replication.pending import PendingRequests
 from stretto.replication.quorums import reached_by
@@ -95,6 +96,7 @@ class LeaderLog(Part):
         transfer: StateTransfer,
         detector: FailureDetector,
         view_change: ViewChange,
+        outcomes: OutcomeComparison,
         config: ClusterConfig,
         events: LogEvents,
         *,
@@ -108,6 +110,7 @@ class LeaderLog(Part):
         self.transfer = transfer
         self.detector = detector
         self.view_change = view_change
+        self.outcomes = outcomes
         self.events = events
         self.passive_followers = passive_followers
         self.out_of_order: dict[int, Prepare] = {}
@@ -197,12 +200,13 @@ class LeaderLog(Part):
         assert self.group.is_leader
         if message.position > self.state.log.last:
             return self.group.ignore("acknowledges entries that are not here")
-        self._spoken[source] = message.incarnations[source]
+        incarnation = self._spoken[source] = message.incarnations[source]
+        self.outcomes.note(source, incarnation, message.position, message.outcome)
         if message.position > self.acknowledged.get(source, -1):
             self.acknowledged[source] = message.position
             if message.position > self.state.committed:
                 self._commit_what_a_majority_has()
-        self.view_change.note_entered(source, message.incarnations[source])
+        self.view_change.note_entered(source, incarnation)
         self.events.acknowledged(message.diverged)
         return None
 
@@ -230,7 +234,8 @@ class LeaderLog(Part):
         group, committed, prepared = self.group, self.state.committed, self.prepared
         hash_at = self.state.log.hash_at
         hashes = hash_at(prepared), hash_at(committed)
-        group.send_to_peers(Heartbeat(group.incarnations, group.view, prepared, hashes[0], committed, hashes[1], self.slow_path))
+        outcome = self.outcomes.agreed_outcome(committed)
+        group.send_to_peers(Heartbeat(group.incarnations, group.view, prepared, hashes[0], committed, hashes[1], outcome, self.slow_path))
 
     def on_get_log(self, source: Address, message: GetLog) -> None:
         """Send a follower the entries that it lacks."""
@@ -326,7 +331,8 @@ class LeaderLog(Part):
 
     def _acknowledge(self) -> None:
         group = self.group
-        self.port.send(group.leader, PrepareOk(group.incarnations, group.view, self.matched, self.diverged))
+        outcome = self.state.outcome_at(self.matched)
+        self.port.send(group.leader, PrepareOk(group.incarnations, group.view, self.matched, outcome, self.diverged))
         self.diverged = False
 
     def _learn_commit(self, position: int) -> None:
@@ -343,7 +349,7 @@ class LeaderLog(Part):
         if self.slow_path and not message.slow_path:
             self.slow_path = False
             self.pending.accept_all()
-        self._learn(message.committed, message.committed_hash)
+        self._learn(message.committed, message.committed_hash, message.outcome)
         self._compare(message.prepared, message.prepared_hash, is_awaited=False)
         self._acknowledge()
         return self._expect(message.prepared, message.prepared_hash)
@@ -365,10 +371,12 @@ class LeaderLog(Part):
 
     def on_commit(self, source: Address, message: Commit) -> None:
         """Learn what is committed."""
-        self._learn(message.position, message.hash)
+        self._learn(message.position, message.hash, message.outcome)
 
-    def _learn(self, position: int, summary: bytes) -> None:
+    def _learn(self, position: int, summary: bytes, outcome: int | None) -> None:
         """Everything up to `position` is committed, with this hash there. If our log lacks it, wait for a while, then ask the leader."""
+        if self.state.log.matches(position, summary):
+            self.outcomes.learn(position, outcome)
         if position <= self.state.committed:
             return
         if self.state.log.matches(position, summary):
@@ -382,7 +390,7 @@ class LeaderLog(Part):
         if message.position <= self.matched:
             return
         if self.state.log.matches(message.position, message.hash):
-            self._learn(message.position, message.hash)  # the entries came meanwhile; a transfer would drop those after them
+            self._learn(message.position, message.hash, None)  # the entries came meanwhile; a transfer would drop those after them
         else:
             self.transfer.repair(message.position, message.hash, source)
 

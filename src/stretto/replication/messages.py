@@ -64,11 +64,13 @@ class CheckpointChunk(Message, frozen=True, array_like=True, tag=4, gc=False):
     """The answer to FetchCheckpoint, and to Fetch if the first entry has been compacted: bytes of a checkpoint from `offset` on.
 
     - `position`, `hash`: the checkpoint's position in the log, and the summary hash there;
+    - `outcome`: the outcome digest there;
     - `digest`, `size`: of the checkpoint's state. Replicas have equal checkpoints, so the next chunk may come from another replica.
     """
 
     position: Position
     hash: bytes
+    outcome: int
     digest: bytes
     size: Position
     offset: Position
@@ -174,14 +176,21 @@ class GetStartView(ViewMessage, frozen=True, array_like=True, tag=15, gc=False):
 
 
 class ViewEntered(ViewMessage, frozen=True, array_like=True, tag=16, gc=False):
-    """A follower to the leader: I am in the view, with the log it started with."""
+    """A follower to the leader: I am in the view, with the log it started with. `outcome`: mine at this position of it."""
+
+    position: Position
+    outcome: int
 
 
 class Commit(ViewMessage, frozen=True, array_like=True, tag=17, gc=False):
-    """The leader to all: everything up to `position` is committed; a log with another hash there must be repaired."""
+    """The leader to all: everything up to `position` is committed; a log with another hash there must be repaired.
+
+    `outcome`: the outcome there on which f+1 replicas agree; None if the leader does not know.
+    """
 
     position: Position
     hash: bytes
+    outcome: int | None
 
 
 class Reply(Message, frozen=True, array_like=True, tag=18, gc=False):
@@ -207,20 +216,25 @@ class Prepare(ViewMessage, frozen=True, array_like=True, tag=19, gc=False):
 
 
 class PrepareOk(ViewMessage, frozen=True, array_like=True, tag=20, gc=False):
-    """A follower to the leader: up to `position` my log is yours. `diverged`: since my last PrepareOk, it has had another order."""
+    """A follower to the leader: up to `position` my log is yours. `diverged`: since my last PrepareOk, it has had another order.
+
+    `outcome`: the follower's outcome at `position`.
+    """
 
     position: Position
+    outcome: int
     diverged: bool
 
 
 class Heartbeat(ViewMessage, frozen=True, array_like=True, tag=21, gc=False):
     """The leader's sign of life, at regular intervals to its followers: you should have my log up to `prepared`; it is committed up to
-    `committed`; these are the hashes at both positions. `slow_path`: as in Prepare."""
+    `committed`; these are the hashes at both positions. `outcome`: that at `committed`, as in Commit; `slow_path`: as in Prepare."""
 
     prepared: Position
     prepared_hash: bytes
     committed: Position
     committed_hash: bytes
+    outcome: int | None
     slow_path: bool
 
 
@@ -244,9 +258,42 @@ class OtherLife(Message, frozen=True, array_like=True, tag=72, gc=False):
     number: int
 
 
+class CompareOutcomes(PeerMessage, frozen=True, array_like=True, tag=68, gc=False):
+    """A replica that has another outcome than another one, to all: what are your outcomes at these positions, in ascending order?
+
+    `hash`: at the last of them. Only replicas with this hash there can be compared.
+    """
+
+    positions: tuple[Position, ...]
+    hash: bytes
+
+
+class Outcomes(PeerMessage, frozen=True, array_like=True, tag=69, gc=False):
+    """The answer, to all: the sender's outcomes; None at positions that it has not got, or not any more.
+
+    `copied_from`: the replica from which it has its state, itself if it has executed the log; `result`: the first bytes of its result at
+    the last position.
+    """
+
+    positions: tuple[Position, ...]
+    hash: bytes
+    values: tuple[int | None, ...]
+    copied_from: int
+    result: bytes | None
+
+
+class StateDigest(PeerMessage, frozen=True, array_like=True, tag=70, gc=False):
+    """A replica to all: my checkpoint of this position has this digest."""
+
+    position: Position
+    hash: bytes
+    digest: bytes
+
+
 PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
     Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit, OtherLife,
+    CompareOutcomes, Outcomes, StateDigest,
 )  # fmt: skip
 """The messages of every protocol with several replicas: state transfer, recovery, view changes, and what a client is told of them."""
 

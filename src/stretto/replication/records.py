@@ -30,13 +30,14 @@ class Known(Message, frozen=True, array_like=True, tag=202, gc=False):
 
 
 class Checkpoint(Message, frozen=True, array_like=True, tag=203, gc=False):
-    """The state after the log up to `position`, with the summary hash there. It stands for all those entries.
+    """The state after the log up to `position`, with the summary hash and the outcome digest there. It stands for all those entries.
 
     `state` is an encoded `stretto.replication.state.Image`. Replicas with equal logs make equal checkpoints, byte for byte.
     """
 
     position: int
     hash: bytes
+    outcome: int
     state: bytes
 
 

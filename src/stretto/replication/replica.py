@@ -25,6 +25,7 @@ from stretto.replication.gate import Actions, Gate, Rules
 from stretto.replication.group import Group, Status
 from stretto.replication.merging import commit_base, latest
 from stretto.replication.messages import OPEN_SESSION, DoViewChange, OtherLife, Request
+from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Handler, Part, Timer
 from stretto.replication.pending import PendingRequests
 from stretto.replication.records import Checkpoint, Committed, RolledBack
@@ -66,6 +67,7 @@ class Replica(ABC):
         self.parts: list[Part] = []
         self.startup = self.add(Startup(group, config, self._on_life_known, self._on_first_start))
         self.transfer = self.add(StateTransfer(group, self.state, self.pending, config, self._on_transferred))
+        self.outcomes = self.add(OutcomeComparison(group, self.state, self.transfer, config, self._suspect_leader))
         hooks = ViewHooks(
             merge=self.merge,
             matched=self.matched_in_last_view,
@@ -75,7 +77,7 @@ class Replica(ABC):
             placed=self.on_placed,
             committed=self.on_committed,
         )
-        self.view_change = self.add(ViewChange(group, self.state, self.pending, self.transfer, self.startup, config, hooks))
+        self.view_change = self.add(ViewChange(group, self.state, self.pending, self.transfer, self.startup, self.outcomes, config, hooks))
         self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader))
 
     def add(self, part: P) -> P:
@@ -135,9 +137,10 @@ class Replica(ABC):
         self.on_message = Gate(self.group, self.rules, handlers, clients_from, actions).on_message
         for record in start.records:
             self._replay(record)
+        self.state.on_checkpoint = self.outcomes.tell_checkpoint
         if self.port.durable:
             self.state.persist = self.port.persist
-            self.state.on_checkpoint = self._compact
+            self.state.compact = self._compact
         if not self.view_change.resume():
             self.startup.begin(start.bootstrap)
 
@@ -217,6 +220,9 @@ class Replica(ABC):
     def _on_life_known(self) -> None:
         self.state.begin_life(self.group.life)
 
+    def _suspect_leader(self) -> None:
+        self.detector.suspect()
+
     def _on_first_start(self) -> None:
         self.view_change.enter_first()
 
@@ -283,6 +289,7 @@ class Replica(ABC):
         snapshot = {
             "group": self.group.snapshot(),
             "committed": self.state.committed,
+            "agreement": self.state.agreement,
             "checkpoints": self.state.checkpoint_positions(),
             "log": [log.start, [log.hash_at(position) for position in range(log.start, log.last + 1)]],
             "pending": list(self.pending),

@@ -8,14 +8,17 @@ checkpoints.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
 from stretto.core.node import Message
-from stretto.core.state_machine import StateMachine, Undo
+from stretto.core.state_machine import FAILURE, StateMachine, Undo, comparable
 from stretto.replication.log import Log
 from stretto.replication.messages import HASH_BYTES, OPEN_SESSION, Request
 from stretto.replication.records import Checkpoint, Committed, RolledBack
@@ -37,6 +40,20 @@ def digest_of(state: bytes | bytearray) -> bytes:
     return blake2b(state, digest_size=HASH_BYTES).digest()
 
 
+_MAX_OUTCOMES = 128
+"""How many positions the outcomes are kept of, besides the log's start."""
+
+
+def _digest_results(outcome: int, results: Sequence[bytes | None]) -> int:
+    """The outcome digest after these results. One encoded array has the encodings of all of them, after its header."""
+    encoded = _encode_results(results)
+    if FAILURE in encoded:
+        encoded = _encode_results([None if result is None else comparable(result) for result in results])
+    header = 1 if len(results) < 16 else 3 if len(results) < 1 << 16 else 5
+    return crc32(memoryview(encoded)[header:], outcome)
+
+
+_encode_results = msgspec.msgpack.Encoder().encode
 _encode_image = msgspec.msgpack.Encoder().encode
 _decode_image = msgspec.msgpack.Decoder(Image).decode
 
@@ -44,7 +61,8 @@ _decode_image = msgspec.msgpack.Decoder(Image).decode
 class ReplicatedState:
     """The state after executing the whole log. Entries after `committed` can be undone.
 
-    If they are set, `persist` is called with a record of every change, and `on_checkpoint` when the log has been compacted. `clock` gives
+    If they are set, `persist` is called with a record of every change, `compact` when everything persisted so far can be replaced by
+    `records`, and `on_checkpoint` when a checkpoint that was taken here has been committed. `clock` gives
     nanoseconds; it measures `longest_pause_ns`, the longest time that taking a checkpoint took. `repeats`: whether the log may have a
     request twice, or after a later one of its session; it then has no result at that position, and changes nothing.
 
@@ -62,6 +80,7 @@ class ReplicatedState:
         self.checkpoint: Checkpoint | None = None
         self.rolled_back_operations = 0
         self.persist: Callable[[Message], None] | None = None
+        self.compact: Callable[[], None] | None = None
         self.on_checkpoint: Callable[[], None] | None = None
         self.clock: Callable[[], int] = int
         self.longest_pause_ns = 0
@@ -71,7 +90,9 @@ class ReplicatedState:
         self._next_checkpoint = checkpoint_operations
         self._speculative_checkpoints: list[Checkpoint] = []
         self._checkpoint_digest: tuple[Checkpoint, bytes] | None = None
+        self.agreement = 0
         self._results: list[bytes | None] = []
+        self._outcomes: list[tuple[int, int]] = [(0, 0)]  # positions, the log's start first, and the outcomes there
         self._session_undos: list[SessionUndo] = []
         self._machine_undos: list[Undo] = []
 
@@ -108,6 +129,32 @@ class ReplicatedState:
             self._take_checkpoint()
         return result
 
+    # Outcomes
+
+    def outcome_at(self, position: int) -> int:
+        """The outcome digest at a position from the log's start to its last: equal outcomes mean equal results up to there.
+
+        It is a checksum (CRC-32) of the encoded results, one after the other; it is computed when it is asked for, for many at once.
+        """
+        known = self._outcomes
+        place = bisect_right(known, position, key=itemgetter(0)) - 1
+        start, outcome = known[place]
+        if start < position:
+            outcome = _digest_results(outcome, self._results[start - self.log.start : position - self.log.start])
+            known.insert(place + 1, (position, outcome))
+            if len(known) > _MAX_OUTCOMES:
+                del known[1 : _MAX_OUTCOMES // 2]
+        return outcome
+
+    def agree(self, position: int) -> None:
+        """f+1 replicas, this one among them, have equal outcomes up to `position`."""
+        self.agreement = max(self.agreement, position)
+
+    @property
+    def agreed(self) -> int:
+        """The last committed position up to which f+1 replicas, this one among them, have equal outcomes."""
+        return min(self.agreement, self.committed)
+
     def is_committed_as(self, position: int, summary: bytes) -> bool:
         """Whether the log has everything up to `position`, which is known to be committed with that hash."""
         return position <= self.committed or self.log.matches(position, summary)
@@ -127,6 +174,9 @@ class ReplicatedState:
             self.sessions.undo(self.log.entry_at(place), self._session_undos.pop())
         self.log.truncate(position)
         del self._results[position - self.log.start :]
+        while self._outcomes[-1][0] > position:
+            self._outcomes.pop()
+        self.agreement = min(self.agreement, position)
         self.rolled_back_operations += len(removed)
         if removed and self.persist is not None:
             self.persist(RolledBack(position))
@@ -168,7 +218,8 @@ class ReplicatedState:
     def _take_checkpoint(self) -> None:
         began_ns = self.clock()
         image = Image(self.sessions.image(), self.machine.snapshot())
-        self._speculative_checkpoints.append(Checkpoint(self.log.last, self.log.last_hash, _encode_image(image)))
+        outcome = self.outcome_at(self.log.last)
+        self._speculative_checkpoints.append(Checkpoint(self.log.last, self.log.last_hash, outcome, _encode_image(image)))
         self._schedule_checkpoint()
         self.longest_pause_ns = max(self.longest_pause_ns, self.clock() - began_ns)
 
@@ -190,8 +241,12 @@ class ReplicatedState:
             if self.checkpoint is not None:
                 compacted_to = max(compacted_to, min(self.checkpoint.position, former))
             self.checkpoint = self._speculative_checkpoints.pop(0)
+        outcome = self.outcome_at(compacted_to)
+        self._outcomes = [(compacted_to, outcome), *(known for known in self._outcomes if known[0] > compacted_to)]
         del self._results[: compacted_to - self.log.start]
         self.log.compact_to(compacted_to)
+        if self.compact is not None:
+            self.compact()
         if self.on_checkpoint is not None:
             self.on_checkpoint()
 
@@ -209,11 +264,12 @@ class ReplicatedState:
         self.sessions.restore(image.sessions)
         self.log = Log(checkpoint.position, checkpoint.hash)
         self._results = []
+        self._outcomes = [(checkpoint.position, checkpoint.outcome)]
         self.committed = checkpoint.position
         self.checkpoint = checkpoint
         self._schedule_checkpoint()
-        if self.on_checkpoint is not None:
-            self.on_checkpoint()
+        if self.compact is not None:
+            self.compact()
         return removed
 
     def checkpoint_digest(self) -> bytes:
@@ -296,4 +352,6 @@ class ReplicatedState:
         assert len(self._results) == self.log.last - self.log.start
         assert self.checkpoint is None or self.log.start <= self.checkpoint.position <= self.committed
         assert self._next_checkpoint > self.log.last
+        assert self._outcomes[0][0] == self.log.start
+        assert self._outcomes[-1][0] <= self.log.last
         assert len(self._machine_undos) == len(self._session_undos) == self.log.last - self.committed

@@ -120,6 +120,8 @@ class StateTransfer(Part):
 
     - `current`: the transfer in progress, if any: for a repair within the view, or before a view can be entered or its logs merged. The
       entries are committed and our log differs from them or is shorter, so no operation that it loses by them can have completed.
+    - `copied_from`: the replica whose checkpoint was installed here last; this one, if it has executed the log itself. A copy says no
+      more about the state than its source does.
     - `repairs`, `checkpoints_installed`: how often each happened.
 
     Parameters: `on_complete(source)` is called when all entries are in the log; `source` sent the last of them.
@@ -139,6 +141,7 @@ class StateTransfer(Part):
         self.state = state
         self.pending = pending
         self.current: Transfer | None = None
+        self.copied_from = group.index
         self.repairs = 0
         self.checkpoints_installed = 0
         self._on_complete = on_complete
@@ -225,12 +228,13 @@ class StateTransfer(Part):
             transfer.download = None
             self.group.ignore("a checkpoint that does not have its digest")
             return self._ask_another(transfer)
-        return self._install(source, transfer, Checkpoint(message.position, message.hash, bytes(download.state)))
+        return self._install(source, transfer, Checkpoint(message.position, message.hash, message.outcome, bytes(download.state)))
 
     def _install(self, source: Address, transfer: Transfer, checkpoint: Checkpoint) -> None:
         """Make the log begin with a checkpoint. Our own requests become pending: the checkpoint may include them or not."""
         self.port.report("checkpoint installed", position=checkpoint.position, bytes=len(checkpoint.state))
         self.checkpoints_installed += 1
+        self.copied_from = source
         self.pending.put_before(self.state.install(checkpoint), ())
         self._go_on_after(checkpoint.position, source, transfer)
 
@@ -271,7 +275,9 @@ class StateTransfer(Part):
         assert checkpoint is not None, "the log has been compacted, and no checkpoint stands for the entries"
         state = checkpoint.state
         data = state[offset : offset + self._max_bytes]
-        message = CheckpointChunk(checkpoint.position, checkpoint.hash, self.state.checkpoint_digest(), len(state), offset, data)
+        message = CheckpointChunk(
+            checkpoint.position, checkpoint.hash, checkpoint.outcome, self.state.checkpoint_digest(), len(state), offset, data
+        )
         self.port.send(destination, message)
 
     # Watching
@@ -283,7 +289,7 @@ class StateTransfer(Part):
     def snapshot(self) -> Any:
         """See `Part`."""
         transfer = self.current
-        return transfer and [transfer.question, transfer.target, transfer.target_hash, transfer.source]
+        return [self.copied_from, transfer and [transfer.question, transfer.target, transfer.target_hash, transfer.source]]
 
     def check_invariants(self) -> None:
         """See `Part`."""

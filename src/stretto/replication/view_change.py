@@ -29,6 +29,7 @@ from stretto.replication.messages import (
     StartViewChange,
     ViewEntered,
 )
+from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Part
 from stretto.replication.pending import PendingRequests
 from stretto.replication.startup import Startup
@@ -78,6 +79,7 @@ class ViewChange(Part):
         pending: PendingRequests,
         transfer: StateTransfer,
         startup: Startup,
+        outcomes: OutcomeComparison,
         config: ClusterConfig,
         hooks: ViewHooks,
     ) -> None:
@@ -88,6 +90,7 @@ class ViewChange(Part):
         self.pending = pending
         self.transfer = transfer
         self.startup = startup
+        self.outcomes = outcomes
         self.hooks = hooks
         self.start_view = StartView(group.incarnations, 0, 0, EMPTY_HASH, (), group.incarnations)
         self.start_last = 0
@@ -269,6 +272,7 @@ class ViewChange(Part):
 
     def on_view_entered(self, source: Address, message: ViewEntered) -> None:
         """A follower has entered the view."""
+        self.outcomes.note(source, message.incarnations[source], message.position, message.outcome)
         self.note_entered(source, message.incarnations[source])
 
     def note_entered(self, member: int, incarnation: int) -> None:
@@ -280,7 +284,9 @@ class ViewChange(Part):
             assert group.accepting
             first = self.state.committed + 1
             self.state.commit_up_to(self.start_last)
-            group.send_to_peers(Commit(group.incarnations, group.view, self.start_last, self.start_hash))
+            group.send_to_peers(
+                Commit(group.incarnations, group.view, self.start_last, self.start_hash, self.outcomes.agreed_outcome(self.start_last))
+            )
             self.hooks.committed(first, self.start_last)
 
     # Entering a view
@@ -351,7 +357,9 @@ class ViewChange(Part):
         self.entered = {group.index: group.incarnation}
         self.port.report("view entered", view=group.view, leader=group.leader, commit_base=start_view.commit_base, last=log.last)
         if not group.is_leader:
-            self.port.send(group.leader, ViewEntered(group.incarnations, group.view))
+            self.port.send(
+                group.leader, ViewEntered(group.incarnations, group.view, self.start_last, self.state.outcome_at(self.start_last))
+            )
         self.hooks.entered()
 
     # Coming into service

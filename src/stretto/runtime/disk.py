@@ -17,6 +17,9 @@ from stretto.storage.files import Corrupt
 from stretto.storage.format import Identity
 from stretto.storage.store import Store
 
+_MARK = "distrusted"
+"""A file of this name in a directory says why its data must not be used again."""
+
 
 class Disk:
     """The store of replica `index` in the directory `data`.
@@ -29,6 +32,9 @@ class Disk:
         self.place = str(data)
         self._files = DirectoryFiles(data)
         try:
+            if _MARK in self._files.names():
+                reason = self._files.read(_MARK).decode("utf-8", "replace")
+                raise Corrupt(f"{self.place}/{_MARK}", 0, f"the replica stopped, and its data must not be used again: {reason}")
             self._store = Store(self._files, Identity(config.data_digest(), index, definition.data_name), definition.record_types)
         except BaseException:
             self._files.close()
@@ -51,6 +57,10 @@ class Disk:
             if compaction is not None:
                 loop.run_in_executor(None, compaction.run).add_done_callback(_raise_failure)
 
+    def distrust(self, reason: str) -> None:
+        """Mark the directory: its data must not be used again, for this reason."""
+        self._files.replace(_MARK, [reason.encode()])
+
     def metrics(self) -> dict[str, Any]:
         """How much was written and synced."""
         return self._files.metrics()
@@ -66,7 +76,7 @@ def _raise_failure(compaction: asyncio.Future[None]) -> None:
 
 
 def open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig, index: int, *, repair: bool) -> tuple[Disk, Path | None]:
-    """Open the disk in `data`. With `repair`, damaged data is set aside and the disk begins empty.
+    """Open the disk in `data`. With `repair`, data that is damaged or not to be trusted is set aside and the disk begins empty.
 
     Returns the disk, and the directory to which damaged data was moved, or None. Raises what `Disk` raises.
     """

@@ -190,9 +190,11 @@ class NodeHost:
         assert self._disk is not None
         self._disk.compact(records)
 
-    def stop(self, reason: str) -> None:
-        """Stop calling the node, and send none of its messages any more."""
+    def stop(self, reason: str, *, distrust: bool = False) -> None:
+        """Stop calling the node, and send none of its messages any more. If its data is not to be trusted, that is written there."""
         self._stopped = True
+        if distrust and self._disk is not None:
+            self._disk.distrust(reason)
         self._on_stopped(reason)
 
     def report(self, event: str, **details: Any) -> None:

@@ -289,6 +289,8 @@ class Simulation:
     def _reported(self, address: Address, event: str, details: dict[str, Any]) -> None:
         self._coverage.reported(address, event, details)
         self._faults.noticed()
+        if event == "outcomes differ":
+            raise Violation("outcomes differ", f"replica {address} at position {details['position']}: {details['results']}")
         if event == "stopped" and not self.lifecycle.refused(address):
             raise Violation("node stopped", f"replica {address} says: {details['reason']}")
         if event == "stopped":  # it was bootstrapped by mistake, and is now started properly

@@ -301,10 +301,12 @@ class Machine:
     def compact(self, records: Sequence[Message]) -> None:
         """Do nothing."""
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, distrust: bool = False) -> None:
         """See `stretto.core.node.Port`. The incarnation ends with a report."""
         self.report("stopped", reason=reason)
         self.crash()
+        if distrust:
+            self.forget()
 
     def report(self, event: str, **details: Any) -> None:
         """See `stretto.core.node.Port`. Reports go to the trace."""

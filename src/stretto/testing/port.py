@@ -80,9 +80,11 @@ class RecordingPort:
         """Replace `records`."""
         self.records = list(records)
 
-    def stop(self, reason: str) -> None:
-        """Record the reason in `stopped`."""
+    def stop(self, reason: str, *, distrust: bool = False) -> None:
+        """Record the reason in `stopped`, and forget what was persisted if it is not to be trusted."""
         self.stopped = reason
+        if distrust:
+            self.records = []
 
     def report(self, event: str, **details: Any) -> None:
         """Record it in `reports`."""

@@ -58,9 +58,9 @@ class StagePort(RecordingPort):
         if not delay_ns:
             self.at_burst_end.append(name)
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, distrust: bool = False) -> None:
         """End the node: nothing is delivered to it any more."""
-        super().stop(reason)
+        super().stop(reason, distrust=distrust)
         self._stage.end(self.address)
         self.report("stopped", reason=reason)
 

@@ -133,6 +133,8 @@ class Transcript:
                 return str(value)
             case int() if name == "client":
                 return self._stage.name_of(value)
+            case int() if name.startswith("outcome"):
+                return f"#{value & 0xFFFF:04x}"
             case int() if value >= _LARGE:
                 return str(value >> _INCARNATION_BITS) if "incarnation" in name else f"~{value & 0xFFFF:04x}"
             case bytes() if ("hash" in name or "digest" in name) and value:

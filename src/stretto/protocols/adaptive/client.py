@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Port
+from stretto.core.state_machine import checksum
 from stretto.protocols.adaptive.messages import COMMITTED, MATCHED, AdaptiveReply, Conflict
 from stretto.replication.client import Call, SessionClient
 from stretto.replication.quorums import Quorums
@@ -20,25 +23,27 @@ class ReplyTally:
 
     `voters` and `matched` are sets of replicas, as the bits of numbers: those that have answered with (`position`, `hash`), and those of
     them whose answer is matched. Nearly always, all answers agree. When two differ, `others` has the answers of all other replicas, and
-    (`position`, `hash`) becomes the leader's as soon as its answer has come.
+    (`position`, `hash`, `result`) becomes the leader's as soon as its answer has come. Equal logs are not enough for equal answers, since
+    states may differ by a mistake.
     """
 
-    __slots__ = ("hash", "matched", "others", "position", "view", "voters")
+    __slots__ = ("hash", "matched", "others", "position", "result", "view", "voters")
 
     def __init__(self, first: AdaptiveReply) -> None:
         self.view = first.view
         self.position = first.position
         self.hash = first.hash
+        self.result = first.result
         self.voters = 0
         self.matched = 0
-        self.others: dict[Address, tuple[int, bytes, int]] | None = None
+        self.others: dict[Address, tuple[int, AdaptiveReply]] | None = None
 
     def count(self, source: Address, answer: AdaptiveReply, leader: Address) -> None:
         """Count an answer of the tally's view."""
         bit = 1 << source
-        if self.others is not None and source in self.others and self.others[source][2] > answer.level:
+        if self.others is not None and source in self.others and self.others[source][0] > answer.level:
             return  # it was sent before the replica matched another position
-        if answer.hash == self.hash and answer.position == self.position:
+        if answer.hash == self.hash and answer.position == self.position and self._has_our_result(answer):
             self.voters |= bit
             if answer.level >= MATCHED:
                 self.matched |= bit
@@ -55,30 +60,35 @@ class ReplyTally:
         else:
             self.voters &= ~bit
             self.matched &= ~bit
-            self.others[source] = (answer.position, answer.hash, answer.level)
+            self.others[source] = (answer.level, answer)
+
+    def _has_our_result(self, answer: AdaptiveReply) -> bool:
+        return answer.result == self.result or checksum(answer.result) == checksum(self.result)
 
     def _follow(self, answer: AdaptiveReply) -> None:
-        """The leader's answer differs from `position` and `hash`: take them from it, since only they can win, and count again."""
+        """The leader's answer differs: take position, hash and result from it, since only they can win, and count again."""
         assert self.others is not None
-        former = (self.position, self.hash)
-        places = dict(self.others)
+        former = msgspec.structs.replace(answer, position=self.position, hash=self.hash, result=self.result)
+        answers = dict(self.others)
         for voter in range(self.voters.bit_length()):
             if self.voters >> voter & 1:
-                places[voter] = (*former, MATCHED if self.matched >> voter & 1 else 0)
-        self.position, self.hash = answer.position, answer.hash
+                answers[voter] = (MATCHED if self.matched >> voter & 1 else 0, former)
+        self.position, self.hash, self.result = answer.position, answer.hash, answer.result
         self.voters = self.matched = 0
         self.others = {}
-        for voter, (position, summary, level) in places.items():
-            if (position, summary) == (self.position, self.hash):
+        for voter, (level, other) in answers.items():
+            if (other.position, other.hash) == (self.position, self.hash) and self._has_our_result(other):
                 self.voters |= 1 << voter
                 self.matched |= (level >= MATCHED) << voter
             else:
-                self.others[voter] = (position, summary, level)
+                self.others[voter] = (level, other)
 
     def snapshot(self) -> Any:
         """The replies as canonical plain data."""
-        others = self.others and sorted(self.others.items())
-        return [self.view, self.position, self.hash, self.voters, self.matched, others]
+        others = self.others and [
+            [voter, level, answer.position, answer.hash, answer.result] for voter, (level, answer) in sorted(self.others.items())
+        ]
+        return [self.view, self.position, self.hash, self.result, self.voters, self.matched, others]
 
 
 class AdaptiveClient(SessionClient):

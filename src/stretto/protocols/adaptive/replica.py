@@ -51,7 +51,18 @@ class AdaptiveReplica(Replica):
         group, state = self.group, self.state
         events = LogEvents(self.on_committed, self.on_matched, self.on_acknowledged, self.on_log_requested)
         self.leader_log = self.add(
-            LeaderLog(group, state, self.pending, self.transfer, self.detector, self.view_change, config, events, passive_followers=False)
+            LeaderLog(
+                group,
+                state,
+                self.pending,
+                self.transfer,
+                self.detector,
+                self.view_change,
+                self.outcomes,
+                config,
+                events,
+                passive_followers=False,
+            )
         )
         pipeline = self.add(PreparePipeline(port, state, self.leader_log, config))
         self.slow_path = self.add(
@@ -83,7 +94,7 @@ class AdaptiveReplica(Replica):
 
     def answer(self, request: Request, position: int, result: bytes | None) -> None:
         """Answer a request with its position in the log, and with what is known of that now."""
-        level = COMMITTED if position <= self.state.committed else MATCHED if position <= self.matched_in_last_view() else SPECULATIVE
+        level = COMMITTED if position <= self.state.agreed else MATCHED if position <= self.matched_in_last_view() else SPECULATIVE
         summary = self.state.log.hash_at(position) if position >= self.state.log.start else b""
         session, number, leader_only = request.session, request.number, self.slow_path.leader_only
         self.port.send(request.client, AdaptiveReply(self.group.view, position, summary, session, number, result, level, leader_only))

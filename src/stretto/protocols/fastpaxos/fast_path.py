@@ -16,29 +16,37 @@ from stretto.replication.failure_detector import FailureDetector
 from stretto.replication.group import Group
 from stretto.replication.leader_log import LeaderLog
 from stretto.replication.messages import Position, ViewMessage
+from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Part
 from stretto.replication.quorums import reached_by
 from stretto.replication.state import ReplicatedState
 
 
 class Accepted(ViewMessage, frozen=True, array_like=True, tag=32, gc=False):
-    """A follower to the leader, for each request that it appends: my log has this hash at `position`."""
+    """A follower to the leader, for each request that it appends: my log has this hash and this outcome at `position`."""
 
     position: Position
     hash: bytes
+    outcome: int
 
 
 class FastPath(Part):
     """The part of a leader that commits without a classic round if it can.
 
     - `agreed`: the position up to which each follower's log is ours, by its Accepted; `_spoken`: the incarnation in which it said so.
-    - `ahead`: the hashes that followers have accepted at positions that our log has not reached, by follower and position.
+    - `ahead`: the hashes and outcomes that followers have accepted at positions that our log has not reached, by follower and position.
     - `differing`: followers that have accepted another hash than ours, after the entries that we last sent to them.
     - `awaited`: our last position when the timer fired last. Entries up to it that are uncommitted when it fires again are overdue.
     """
 
     def __init__(
-        self, group: Group, state: ReplicatedState, detector: FailureDetector, leader_log: LeaderLog, config: ClusterConfig
+        self,
+        group: Group,
+        state: ReplicatedState,
+        detector: FailureDetector,
+        leader_log: LeaderLog,
+        outcomes: OutcomeComparison,
+        config: ClusterConfig,
     ) -> None:
         super().__init__()
         self.group = group
@@ -46,8 +54,9 @@ class FastPath(Part):
         self.state = state
         self.detector = detector
         self.leader_log = leader_log
+        self.outcomes = outcomes
         self.agreed: dict[int, int] = {}
-        self.ahead: dict[int, dict[int, bytes]] = {}
+        self.ahead: dict[int, dict[int, tuple[bytes, int]]] = {}
         self.differing: set[int] = set()
         self.awaited = 0
         self.collisions = 0
@@ -80,25 +89,26 @@ class FastPath(Part):
         if position <= self.state.committed:
             return self.group.ignore("accepts what is committed")
         if position <= self.state.log.last:
-            return self._compare(source, position, message.hash)
+            return self._compare(source, position, message.hash, message.outcome)
         ahead = self.ahead.setdefault(source, {})
         if len(ahead) >= self._max_ahead:
             return self.group.ignore("accepted too far ahead")
-        ahead[position] = message.hash
+        ahead[position] = (message.hash, message.outcome)
         return None
 
     def on_appended(self) -> None:
         """Our log has reached a position that followers may have accepted before."""
         last = self.state.log.last
         for follower, ahead in self.ahead.items():
-            summary = ahead.pop(last, None)
-            if summary is not None and last > self.state.committed:
-                self._compare(follower, last, summary)
+            accepted = ahead.pop(last, None)
+            if accepted is not None and last > self.state.committed:
+                self._compare(follower, last, *accepted)
         self.resolve_if_needed()
 
-    def _compare(self, follower: int, position: int, summary: bytes) -> None:
+    def _compare(self, follower: int, position: int, summary: bytes, outcome: int) -> None:
         if self.state.log.hash_at(position) == summary:
             self.differing.discard(follower)
+            self.outcomes.note(follower, self._spoken[follower], position, outcome)
             if position > self.agreed.get(follower, 0):
                 self.agreed[follower] = position
                 # We are in the fast quorum ourselves.

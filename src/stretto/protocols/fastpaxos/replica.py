@@ -40,9 +40,20 @@ class FastPaxosReplica(Replica):
         group, state, detector = self.group, self.state, self.detector
         events = LogEvents(committed=self.on_committed)
         self.leader_log = self.add(
-            LeaderLog(group, state, self.pending, self.transfer, detector, self.view_change, config, events, passive_followers=False)
+            LeaderLog(
+                group,
+                state,
+                self.pending,
+                self.transfer,
+                detector,
+                self.view_change,
+                self.outcomes,
+                config,
+                events,
+                passive_followers=False,
+            )
         )
-        self.fast_path = self.add(FastPath(group, state, detector, self.leader_log, config))
+        self.fast_path = self.add(FastPath(group, state, detector, self.leader_log, self.outcomes, config))
         self.begin(start)
 
     def place(self, request: Request) -> None:
@@ -52,11 +63,11 @@ class FastPaxosReplica(Replica):
         if group.is_leader:
             self.fast_path.on_appended()
         else:
-            self.port.send(group.leader, Accepted(group.incarnations, group.view, log.last, log.last_hash))
+            self.port.send(group.leader, Accepted(group.incarnations, group.view, log.last, log.last_hash, self.state.outcome_at(log.last)))
 
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
         """The leader answers again if the request is committed."""
-        if not self.group.is_leader or record.position > self.state.committed:
+        if not self.group.is_leader or record.position > self.state.agreed:
             self.group.ignore("request that is in progress")
         else:
             self.answer(request, record.position, record.result)
@@ -67,7 +78,7 @@ class FastPaxosReplica(Replica):
 
     def on_committed(self, first: int, last: int) -> None:
         """Answer the clients, and resolve collisions that have come meanwhile."""
-        self.answer_range(first, last)
+        self.answer_range(first, min(last, self.state.agreed))
         self.fast_path.resolve_if_needed()
 
     def matched_in_last_view(self) -> int:

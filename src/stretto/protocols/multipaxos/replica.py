@@ -52,6 +52,7 @@ class MultiPaxosReplica(Replica):
                 self.transfer,
                 self.detector,
                 self.view_change,
+                self.outcomes,
                 config,
                 LogEvents(committed=self.on_committed),
                 passive_followers=True,
@@ -72,14 +73,14 @@ class MultiPaxosReplica(Replica):
 
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
         """Answer again if the request is committed."""
-        if record.position > self.state.committed:
+        if record.position > self.state.agreed:
             self.group.ignore("request that is in progress")
         else:
             self.answer(request, record.position, record.result)
 
     def on_committed(self, first: int, last: int) -> None:
-        """Answer the clients."""
-        self.answer_range(first, last)
+        """Answer the clients, as far as f+1 replicas agree about the outcomes."""
+        self.answer_range(first, min(last, self.state.agreed))
         if self.pipeline is not None:
             self.pipeline.on_committed()
 

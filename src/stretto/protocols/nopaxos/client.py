@@ -12,7 +12,7 @@ from stretto.replication.quorums import Quorums
 
 
 class ReplyTally:
-    """The answers to one request in the highest view that has answered: the latest position and hash of each replica.
+    """The answers to one request in the highest view that has answered: the latest position, hash and outcome of each replica.
 
     `result`: the result in the leader's answer.
     """
@@ -21,7 +21,7 @@ class ReplyTally:
 
     def __init__(self, first: NoPaxosReply) -> None:
         self.view = first.view
-        self.places: dict[Address, tuple[int, bytes]] = {}
+        self.places: dict[Address, tuple[int, bytes, int]] = {}
         self.result: bytes | None = None
 
     def snapshot(self) -> Any:
@@ -60,7 +60,7 @@ class NoPaxosClient(SessionClient):
 
     def _count(self, call: Call, tally: ReplyTally, source: Address, message: NoPaxosReply) -> None:
         places = tally.places
-        places[source] = (message.position, message.hash)
+        places[source] = (message.position, message.hash, message.outcome)
         leader = tally.view % self.n
         if source == leader:
             tally.result = message.result

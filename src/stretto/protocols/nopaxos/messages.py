@@ -26,6 +26,7 @@ class NoPaxosReply(Message, frozen=True, array_like=True, tag=32, gc=False):
 
     - `view`: the replica's view; `sequencer`: the sequencer of that view;
     - `position`, `hash`: the request's position in the replica's log, and the hash there;
+    - `outcome`: the checksum of the replica's result;
     - `result`: only in the leader's answer and in a committed one; None there if the replicas do not have the session;
     - `committed`: the position is final, so this answer alone completes the call.
     """
@@ -36,6 +37,7 @@ class NoPaxosReply(Message, frozen=True, array_like=True, tag=32, gc=False):
     hash: bytes
     session: int
     number: int
+    outcome: int
     result: bytes | None
     committed: bool
 
@@ -71,19 +73,22 @@ class SequencerAlive(Message, frozen=True, array_like=True, tag=36, gc=False):
 
 
 class Sync(ViewMessage, frozen=True, array_like=True, tag=37, gc=False):
-    """The leader's sign of life, at regular intervals to all: the view's session, its hash at `position`, and what is committed."""
+    """The leader's sign of life, at regular intervals to all: the view's session, its hash at `position`, what is committed,
+    and the outcome there (as in Commit)."""
 
     sequencer: SequencerIndex
     sequencer_incarnation: SequencerIncarnation
     position: Position
     hash: bytes
     committed: Position
+    outcome: int | None
 
 
 class SyncReply(ViewMessage, frozen=True, array_like=True, tag=38, gc=False):
-    """A follower to the leader: up to `position`, its log is the leader's."""
+    """A follower to the leader: up to `position`, its log is the leader's. `outcome`: the follower's there."""
 
     position: Position
+    outcome: int
 
 
 class GapRequest(ViewMessage, frozen=True, array_like=True, tag=39, gc=False):

@@ -239,7 +239,7 @@ class Ordering(Part):
         self.notice(message.last)
         if message.first <= log.start:  # what it lacks has been compacted
             committed = self.state.committed
-            self.port.send(source, Commit(group.incarnations, group.view, committed, log.hash_at(committed)))
+            self.port.send(source, Commit(group.incarnations, group.view, committed, log.hash_at(committed), None))
         elif message.first <= log.last:
             entries = chunk_of(log.entries(message.first, message.last), self._max_bytes)
             self.port.send(source, GapCommit(group.incarnations, group.view, message.first, tuple(entries)))

@@ -24,7 +24,7 @@ from typing import ClassVar
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Port
 from stretto.core.protocol import Start
-from stretto.core.state_machine import StateMachine
+from stretto.core.state_machine import StateMachine, checksum
 from stretto.protocols.nopaxos.merging import merge
 from stretto.protocols.nopaxos.messages import (
     NO_OP,
@@ -72,7 +72,9 @@ class NoPaxosReplica(Replica):
         group, state, views = self.group, self.state, self.view_change
         self.session = self.add(SequencerSession(group, views, config, self._on_session_opened))
         self.ordering = self.add(Ordering(group, state, views, self.session, config, self.place, self.answer_range))
-        self.sync = self.add(Synchronisation(group, state, self.transfer, self.detector, views, self.session, self.ordering, config))
+        self.sync = self.add(
+            Synchronisation(group, state, self.transfer, self.detector, views, self.outcomes, self.session, self.ordering, config)
+        )
         self.begin(start)
 
     def _on_session_opened(self) -> None:
@@ -90,7 +92,8 @@ class NoPaxosReplica(Replica):
         else:
             announced = result if self.group.is_leader else None
             place = (self.group.view, self.session.sequencer, log.last, log.last_hash)
-            self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, announced, False))
+            reply = NoPaxosReply(*place, request.session, request.number, checksum(result), announced, False)
+            self.port.send(request.client, reply)
         if log.last >= self.sync.next_sync_position and self.group.is_leader:
             self.sync.begin_round()
 
@@ -107,11 +110,12 @@ class NoPaxosReplica(Replica):
                 return None
             elif request == NO_OP or record is not None or request.session == OPEN_SESSION:
                 return self.group.ignore("a no-op, or a request that is superseded")
-        committed = position <= self.state.committed
+        committed = position <= self.state.agreed
         summary = self.state.log.hash_at(position) if position >= self.state.log.start else b""
         announced = result if committed or self.group.is_leader else None
         place = (self.group.view, self.session.sequencer, position, summary)
-        return self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, announced, committed))
+        outcome = checksum(result)
+        return self.port.send(request.client, NoPaxosReply(*place, request.session, request.number, outcome, announced, committed))
 
     def on_retransmission(self, request: Request, record: SessionRecord) -> None:
         """Not called: clients send to the sequencer, and a request that was stamped again is placed again."""

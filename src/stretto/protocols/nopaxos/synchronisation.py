@@ -17,6 +17,7 @@ from stretto.protocols.nopaxos.session import SequencerSession
 from stretto.replication.failure_detector import FailureDetector
 from stretto.replication.group import Group
 from stretto.replication.messages import Commit
+from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Part
 from stretto.replication.state import ReplicatedState
 from stretto.replication.transfer import StateTransfer
@@ -37,6 +38,7 @@ class Synchronisation(Part):
         transfer: StateTransfer,
         detector: FailureDetector,
         view_change: ViewChange,
+        outcomes: OutcomeComparison,
         session: SequencerSession,
         ordering: Ordering,
         config: ClusterConfig,
@@ -48,6 +50,7 @@ class Synchronisation(Part):
         self.transfer = transfer
         self.detector = detector
         self.view_change = view_change
+        self.outcomes = outcomes
         self.session = session
         self.ordering = ordering
         self.next_sync_position = 0
@@ -81,7 +84,9 @@ class Synchronisation(Part):
         group, log, session = self.group, self.state.log, self.session
         self.next_sync_position = log.last + self._operations
         session_id = session.sequencer, session.incarnation
-        group.send_to_peers(Sync(group.incarnations, group.view, *session_id, log.last, log.last_hash, self.state.committed))
+        committed = self.state.committed
+        outcome = self.outcomes.agreed_outcome(committed)
+        group.send_to_peers(Sync(group.incarnations, group.view, *session_id, log.last, log.last_hash, committed, outcome))
         self._commit()  # this replica alone may be a majority
 
     def on_sync_reply(self, source: Address, message: SyncReply) -> None:
@@ -89,6 +94,7 @@ class Synchronisation(Part):
         if message.position > self.state.log.last:
             return self.group.ignore("answer to no question of ours")
         incarnation = message.incarnations[source]
+        self.outcomes.note(source, incarnation, message.position, message.outcome)
         self.view_change.note_entered(source, incarnation)
         former = self.acknowledged.get(source)
         if former is None or former < (incarnation, message.position):
@@ -121,7 +127,9 @@ class Synchronisation(Part):
                 ordering.notice(message.position)
         if group.accepting and self.state.committed < message.committed <= ordering.matched:
             self.state.commit_up_to(message.committed)
-        self.port.send(source, SyncReply(group.incarnations, group.view, ordering.matched))
+        if message.committed <= ordering.matched:
+            self.outcomes.learn(message.committed, message.outcome)
+        self.port.send(source, SyncReply(group.incarnations, group.view, ordering.matched, self.state.outcome_at(ordering.matched)))
 
     def on_commit(self, source: Address, message: Commit) -> None:
         """Commit, if our log agrees; fetch what is committed, if it does not."""
@@ -130,6 +138,7 @@ class Synchronisation(Part):
         if not self.state.log.matches(message.position, message.hash):
             return self.transfer.repair(message.position, message.hash, source)
         self.state.commit_up_to(message.position)
+        self.outcomes.learn(message.position, message.outcome)
         return self.ordering.match(message.position)
 
     # Watching

@@ -6,6 +6,7 @@ from typing import Any
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Port
+from stretto.core.state_machine import checksum
 from stretto.protocols.speculative.messages import Conflict, SpeculativeReply
 from stretto.replication.client import Call, SessionClient
 from stretto.replication.quorums import Outcome, Quorums, Tally
@@ -14,21 +15,23 @@ from stretto.replication.quorums import Outcome, Quorums, Tally
 class ReplyTally:
     """The answers to one request in the highest view that has answered: the latest of each replica.
 
-    As long as all answers agree, as they nearly always do, the voters are the bits of a number. A `Tally` is made when two differ.
+    Answers are equal only if position, hash and result are: equal logs are not enough, since states may differ by a mistake. As long as all
+    answers agree, as they nearly always do, the voters are the bits of a number. A `Tally` is made when two differ.
     """
 
-    __slots__ = ("hash", "position", "tally", "view", "voters")
+    __slots__ = ("hash", "position", "result", "tally", "view", "voters")
 
     def __init__(self, first: SpeculativeReply) -> None:
         self.view = first.view
         self.position = first.position
         self.hash = first.hash
+        self.result = first.result
         self.voters = 0
-        self.tally: Tally[tuple[int, bytes]] | None = None
+        self.tally: Tally[tuple[int, bytes, int]] | None = None
 
     def agrees(self, answer: SpeculativeReply) -> bool:
         """Whether all answers so far, and this one, are equal."""
-        return answer.hash == self.hash and answer.position == self.position and self.tally is None
+        return answer.hash == self.hash and answer.position == self.position and answer.result == self.result and self.tally is None
 
     def count(self, source: Address, answer: SpeculativeReply, quorums: Quorums) -> Outcome:
         """Count an answer, when not all agree."""
@@ -36,13 +39,13 @@ class ReplyTally:
             self.tally = Tally(quorums.n, quorums.superquorum)
             for voter in range(quorums.n):
                 if self.voters >> voter & 1:
-                    self.tally.add(voter, (self.position, self.hash))
-        return self.tally.add(source, (answer.position, answer.hash))
+                    self.tally.add(voter, (self.position, self.hash, checksum(self.result)))
+        return self.tally.add(source, (answer.position, answer.hash, checksum(answer.result)))
 
     def snapshot(self) -> Any:
         """The replies as canonical plain data."""
         tally = self.tally and sorted(self.tally.answers.items())
-        return [self.view, self.position, self.hash, self.voters, tally]
+        return [self.view, self.position, self.hash, self.result, self.voters, tally]
 
 
 class SpeculativeClient(SessionClient):
@@ -87,8 +90,8 @@ class SpeculativeClient(SessionClient):
             self._conflicts += 1
             assert tally.tally is not None
             places = [place for place in tally.tally.answers.values() if place is not None]
-            hashes = tuple(dict.fromkeys(summary for _, summary in places))
-            self.port.send(tally.view % self.n, Conflict(tally.view, max(position for position, _ in places), hashes))
+            hashes = tuple(dict.fromkeys(summary for _, summary, _ in places))
+            self.port.send(tally.view % self.n, Conflict(tally.view, max(position for position, _, _ in places), hashes))
 
     def on_timer(self, name: str) -> None:
         """After a tick, conflicts of the same view may be reported again."""

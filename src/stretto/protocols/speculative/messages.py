@@ -32,18 +32,21 @@ class Conflict(Message, frozen=True, array_like=True, tag=33, gc=False):
 
 
 class Sync(ViewMessage, frozen=True, array_like=True, tag=34, gc=False):
-    """The leader's sign of life, at regular intervals to all: what is your hash at `position`? It also tells what is committed."""
+    """The leader's sign of life, at regular intervals to all: what is your hash at `position`? It also tells what is
+    committed, and the outcome there on which f+1 replicas agree; None if the leader does not know."""
 
     position: Position
     committed: Position
     committed_hash: bytes
+    outcome: int | None
 
 
 class SyncReply(ViewMessage, frozen=True, array_like=True, tag=35, gc=False):
-    """A follower to the leader: its hash at the Sync's position; None if its log has not reached that position in time."""
+    """A follower to the leader: its hash and its outcome at the Sync's position; None if its log has not reached that position in time."""
 
     position: Position
     hash: bytes | None
+    outcome: int | None
 
 
 MESSAGES: tuple[type[Message], ...] = (Request, SpeculativeReply, Conflict, *PEER_MESSAGES, Sync, SyncReply, Forward)

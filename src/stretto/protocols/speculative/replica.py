@@ -48,7 +48,9 @@ class SpeculativeReplica(Replica):
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine)
-        self.sync = self.add(Synchronisation(self.group, self.state, self.pending, self.transfer, self.detector, self.view_change, config))
+        self.sync = self.add(
+            Synchronisation(self.group, self.state, self.pending, self.transfer, self.detector, self.view_change, self.outcomes, config)
+        )
         self.begin(start)
 
     # Normal case
@@ -69,7 +71,7 @@ class SpeculativeReplica(Replica):
 
     def answer(self, request: Request, position: int, result: bytes | None) -> None:
         """See `Replica`."""
-        committed = position <= self.state.committed
+        committed = position <= self.state.agreed
         summary = self.state.log.hash_at(position) if position >= self.state.log.start else b""
         reply = SpeculativeReply(self.group.view, position, summary, request.session, request.number, result, committed)
         self.port.send(request.client, reply)

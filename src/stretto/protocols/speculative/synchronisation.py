@@ -15,6 +15,7 @@ from stretto.protocols.speculative.messages import Conflict, Sync, SyncReply
 from stretto.replication.failure_detector import FailureDetector
 from stretto.replication.group import Group
 from stretto.replication.messages import Commit, Forward
+from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Part
 from stretto.replication.pending import PendingRequests
 from stretto.replication.quorums import Outcome, Quorums, Tally
@@ -60,6 +61,7 @@ class Synchronisation(Part):
         transfer: StateTransfer,
         detector: FailureDetector,
         view_change: ViewChange,
+        outcomes: OutcomeComparison,
         config: ClusterConfig,
     ) -> None:
         super().__init__()
@@ -70,6 +72,7 @@ class Synchronisation(Part):
         self.transfer = transfer
         self.detector = detector
         self.view_change = view_change
+        self.outcomes = outcomes
         self.next_sync_position = NEVER
         self.round: SyncRound | None = None
         self.wanted = False
@@ -141,7 +144,8 @@ class Synchronisation(Part):
     def _send_sync(self, round_: SyncRound) -> None:
         group, committed = self.group, self.state.committed
         summary = self.state.log.hash_at(committed)
-        group.send_to_peers(Sync(group.incarnations, group.view, round_.position, committed, summary))
+        outcome = self.outcomes.agreed_outcome(committed)
+        group.send_to_peers(Sync(group.incarnations, group.view, round_.position, committed, summary, outcome))
 
     def _set_next_sync_position(self) -> None:
         """Set when the next round is due. Without enough responsive replicas for a superquorum, every commit needs a reconciliation, so the
@@ -171,7 +175,10 @@ class Synchronisation(Part):
 
     def on_sync_reply(self, source: Address, message: SyncReply) -> None:
         """Count a follower's hash. A follower that answers is in the view."""
-        self.view_change.note_entered(source, message.incarnations[source])
+        incarnation = message.incarnations[source]
+        if message.hash is not None and message.outcome is not None and self.state.log.matches(message.position, message.hash):
+            self.outcomes.note(source, incarnation, message.position, message.outcome)
+        self.view_change.note_entered(source, incarnation)
         if self.round is None or message.position != self.round.position:
             return self.group.ignore("answer to another synchronisation")
         return self._count_answer(self.round, source, message.hash)
@@ -188,11 +195,14 @@ class Synchronisation(Part):
         """A superquorum has this hash, so it is committed, even if our own log differs."""
         group = self.group
         if position > self.state.committed:
-            group.send_to_peers(Commit(group.incarnations, group.view, position, summary))
-            if not self.state.log.matches(position, summary):
+            matches = self.state.log.matches(position, summary)
+            if matches:
+                self.state.commit_up_to(position)
+            outcome = self.outcomes.agreed_outcome(position) if matches else None
+            group.send_to_peers(Commit(group.incarnations, group.view, position, summary, outcome))
+            if not matches:
                 self.transfer.repair(position, summary, voter)
                 return
-            self.state.commit_up_to(position)
         if self.wanted:
             self._begin_round()
 
@@ -225,7 +235,7 @@ class Synchronisation(Part):
         """Answer with our hash at that position, now or when the log reaches it; learn what is committed."""
         group, log = self.group, self.state.log
         self.detector.hear_leader()
-        self._learn_commit(message.committed, message.committed_hash)
+        self._learn_commit(message.committed, message.committed_hash, message.outcome)
         if message.position < log.start:
             return group.ignore("about a position that was compacted")
         if self.awaited != message.position:
@@ -257,7 +267,7 @@ class Synchronisation(Part):
         """Tell the leader our hash at the position that it asked about."""
         assert self.awaited is not None
         if self.awaited >= self.state.log.start:  # otherwise the position was committed before
-            self._reply(self.awaited, self.state.log.hash_at(self.awaited))
+            self._reply(self.awaited, self.state.log.hash_at(self.awaited), self.state.outcome_at(self.awaited))
         self.awaited = None
         self.next_sync_position = NEVER
         self.port.cancel_timer("patience")
@@ -265,18 +275,20 @@ class Synchronisation(Part):
     def on_patience_timer(self) -> None:
         """Our log has still not reached the Sync's position: answer so. When it does, another answer follows."""
         if self.awaited is not None:
-            self._reply(self.awaited, None)
+            self._reply(self.awaited, None, None)
 
-    def _reply(self, position: int, summary: bytes | None) -> None:
+    def _reply(self, position: int, summary: bytes | None, outcome: int | None) -> None:
         group = self.group
-        self.port.send(group.leader, SyncReply(group.incarnations, group.view, position, summary))
+        self.port.send(group.leader, SyncReply(group.incarnations, group.view, position, summary, outcome))
 
     def on_commit(self, source: Address, message: Commit) -> None:
         """Commit, if our log agrees; repair it, if it does not."""
-        self._learn_commit(message.position, message.hash)
+        self._learn_commit(message.position, message.hash, message.outcome)
 
-    def _learn_commit(self, position: int, summary: bytes) -> None:
+    def _learn_commit(self, position: int, summary: bytes, outcome: int | None) -> None:
         """Everything up to `position` is committed, with that hash there. If our log lacks it, wait for a while, then fetch it."""
+        if self.state.log.matches(position, summary):
+            self.outcomes.learn(position, outcome)
         if position <= self.state.committed or not self.group.accepting:
             return
         if self.state.log.matches(position, summary):
@@ -296,7 +308,7 @@ class Synchronisation(Part):
         if self.state.log.last < position:
             self.transfer.repair(position, summary, self.group.leader)
         else:
-            self._learn_commit(position, summary)
+            self._learn_commit(position, summary, None)
 
     # Watching
 
