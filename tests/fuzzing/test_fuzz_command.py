@@ -63,7 +63,8 @@ def test_a_violation_is_status_1_and_can_be_had_again(
     assert "--seed 4" in finding["found_with"]
     # It is smaller than what was found, and fails in the same way, as the command and as the file in the corpus say.
     small = finding["spec"]
-    assert (small["operations"], small["replicas"], small["faults"]) == (1, 3, [])
+    assert (small["operations"], small["faults"]) == (1, [])
+    assert small["replicas"] <= 5
     words = violation["command"].split()
     assert words[0] == "stretto"
     assert run([*words[1:], "--json"]) == 1

@@ -93,5 +93,5 @@ def test_a_real_mistake_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kind_of(small) == kind
     assert len(small.faults) <= 1
     assert small.operations <= 40 < first.operations
-    assert small.replicas == 3
+    assert small.replicas <= first.replicas
     assert small.costs == Costs()

@@ -194,3 +194,40 @@ def test_hashes_tell_apart_everything_that_is_in_a_request() -> None:
     others = [Request(CLIENT + 1, 1, 2, 3, 4, b"x"), Request(CLIENT, 2, 2, 3, 4, b"x"), Request(CLIENT, 1, 3, 3, 4, b"x")]
     others += [Request(CLIENT, 1, 2, 4, 4, b"x"), Request(CLIENT, 1, 2, 3, 5, b"x"), Request(CLIENT, 1, 2, 3, 4, b"y")]
     assert len({chain(bytes(16), each) for each in [one, *others]}) == 7
+
+
+class Clock(Tape):
+    """A state machine whose results are the times at which its operations ran."""
+
+    def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
+        super().execute(operation, time_ns, entropy)
+        return b"%d" % time_ns, len(self.cells)
+
+
+def test_time_never_goes_back_along_the_log() -> None:
+    state = ReplicatedState(Clock(), 10, NEVER)
+    session = opened(state, 1)
+
+    def at(number: int, time_ns: int, of: int = session) -> bytes | None:
+        return state.append(Request(CLIENT, of, number, time_ns, 0, b"x"))
+
+    assert [at(1, 100), at(2, 40), at(3, -7), at(4, 100), at(5, 101)] == [b"100", b"100", b"100", b"100", b"101"]
+    assert at(1, 500, of=999) is None, "refused, and it advances the time all the same"
+    assert at(6, 300) == b"500"
+    state.roll_back_to(4)
+    assert state.time_ns == 100
+    assert at(4, 7) == b"100"
+    state.commit_up_to(state.log.last)
+    assert state.replayed_on(Clock()) == state.snapshot()
+
+
+def test_a_checkpoint_has_the_time() -> None:
+    state = ReplicatedState(Clock(), 10, 3)
+    session = opened(state, 1)
+    for number in range(1, 5):
+        state.append(Request(CLIENT, session, number, 1_000 + number, 0, b"x"))
+    state.commit_up_to(state.log.last)
+    assert state.checkpoint is not None
+    other = ReplicatedState(Clock(), 10, 3)
+    other.install(state.checkpoint)
+    assert other.append(Request(CLIENT, session, 9, 5, 0, b"x")) == b"1002"

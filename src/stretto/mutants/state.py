@@ -61,7 +61,7 @@ MUTANTS = (
         _STATE,
         "            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
         "            taken = self._speculative_checkpoints.pop(0)\n"
-        "            state = _encode_image(Image(self.sessions.image(), self.machine.snapshot()))\n"
+        "            state = _encode_image(Image(self.sessions.image(), self.machine.snapshot(), self.time_ns))\n"
         "            self.checkpoint = Checkpoint(taken.position, taken.hash, state)\n",
         network(3, *_SMALL),
     ),
@@ -69,8 +69,8 @@ MUTANTS = (
         "checkpoint-without-sessions",
         "A checkpoint includes the session table",
         _STATE,
-        "image = Image(self.sessions.image(), self.machine.snapshot())",
-        "image = Image([], self.machine.snapshot())",
+        "image = Image(self.sessions.image(), self.machine.snapshot(), self.time_ns)",
+        "image = Image([], self.machine.snapshot(), self.time_ns)",
         network(3, *_SMALL),
     ),
     Mutant(

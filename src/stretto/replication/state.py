@@ -29,10 +29,11 @@ BYTES_PER_OPERATION = 64
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The contents of a checkpoint: the sessions, and the machine's own snapshot."""
+    """The contents of a checkpoint: the sessions, the machine's own snapshot, and the time of the last entry."""
 
     sessions: list[tuple[int, SessionRecord]]
     machine: bytes
+    time_ns: int
 
 
 def digest_of(state: bytes | bytearray) -> bytes:
@@ -66,6 +67,9 @@ class ReplicatedState:
     nanoseconds; it measures `longest_pause_ns`, the longest time that taking a checkpoint took. `repeats`: whether the log may have a
     request twice, or after a later one of its session; it then has no result at that position, and changes nothing.
 
+    `time_ns` is the time that the last entry was executed at. It never goes back along the log, whatever clocks the clients have: an entry
+    with an earlier time is executed at the time of the one before, and an entry advances the time whatever its operation results in.
+
     Invariants: sessions and machine are the result of executing the entries 1 to `log.last` in order;
     `results` has one item for each entry of the log, and each undo list one for each entry after `committed`;
     `checkpoint` stands for the entries up to its position, which is committed; the log has all entries after the checkpoint before it.
@@ -76,6 +80,7 @@ class ReplicatedState:
         self.life = b""
         self.sessions = SessionTable(max_sessions)
         self.machine = machine
+        self.time_ns = 0
         self.committed = 0
         self.checkpoint: Checkpoint | None = None
         self.rolled_back_operations = 0
@@ -95,6 +100,7 @@ class ReplicatedState:
         self._outcomes: list[tuple[int, int]] = [(0, 0)]  # positions, the log's start first, and the outcomes there
         self._session_undos: list[SessionUndo] = []
         self._machine_undos: list[Undo] = []
+        self._former_times: list[int] = []
 
     def begin_life(self, life: bytes) -> None:
         """The life of the cluster is known: it is the hash at position 0 of this empty log, so logs of two lives have no hash in common."""
@@ -108,6 +114,9 @@ class ReplicatedState:
         log.append(request)
         session = request.session
         record = self.sessions.records.get(session)
+        former_time = self.time_ns
+        if request.time_ns > former_time:
+            self.time_ns = request.time_ns
         undo: Undo = None
         session_undo: SessionUndo = None
         result: bytes | None = None
@@ -115,7 +124,7 @@ class ReplicatedState:
             pass
         elif record is not None and record.opening.client == request.client:
             assert request.number > record.number, "an operation stands in the log twice, or after a later one of its session"
-            result, undo = self.machine.execute(request.operation, request.time_ns, request.entropy)
+            result, undo = self.machine.execute(request.operation, self.time_ns, request.entropy)
             self.sessions.records[session] = SessionRecord(request.number, log.last, result, record.opening)
             session_undo = record
         elif session == OPEN_SESSION:
@@ -123,6 +132,7 @@ class ReplicatedState:
         self._results.append(result)
         self._machine_undos.append(undo)
         self._session_undos.append(session_undo)
+        self._former_times.append(former_time)
         if self.persist is not None:
             self.persist(request)
         if log.last == self._next_checkpoint:
@@ -172,6 +182,7 @@ class ReplicatedState:
             if undo is not None:
                 self.machine.undo(undo)
             self.sessions.undo(self.log.entry_at(place), self._session_undos.pop())
+            self.time_ns = self._former_times.pop()
         self.log.truncate(position)
         del self._results[position - self.log.start :]
         while self._outcomes[-1][0] > position:
@@ -207,6 +218,7 @@ class ReplicatedState:
             return
         del self._session_undos[: position - former]
         del self._machine_undos[: position - former]
+        del self._former_times[: position - former]
         self.committed = position
         if self.persist is not None:
             self.persist(Committed(position))
@@ -217,7 +229,7 @@ class ReplicatedState:
 
     def _take_checkpoint(self) -> None:
         began_ns = self.clock()
-        image = Image(self.sessions.image(), self.machine.snapshot())
+        image = Image(self.sessions.image(), self.machine.snapshot(), self.time_ns)
         outcome = self.outcome_at(self.log.last)
         self._speculative_checkpoints.append(Checkpoint(self.log.last, self.log.last_hash, outcome, _encode_image(image)))
         self._schedule_checkpoint()
@@ -262,6 +274,7 @@ class ReplicatedState:
             self.persist(checkpoint)
         self.machine.restore(image.machine)
         self.sessions.restore(image.sessions)
+        self.time_ns = image.time_ns
         self.log = Log(checkpoint.position, checkpoint.hash)
         self._results = []
         self._outcomes = [(checkpoint.position, checkpoint.outcome)]
@@ -328,7 +341,7 @@ class ReplicatedState:
 
     def snapshot(self) -> Any:
         """Sessions and machine after executing the log, as canonical plain data."""
-        return {"sessions": self.sessions.snapshot(), "machine": self.machine.snapshot()}
+        return {"sessions": self.sessions.snapshot(), "machine": self.machine.snapshot(), "time_ns": self.time_ns}
 
     def checkpoint_positions(self) -> list[int]:
         """The positions of all checkpoints, the committed one first."""
@@ -354,4 +367,4 @@ class ReplicatedState:
         assert self._next_checkpoint > self.log.last
         assert self._outcomes[0][0] == self.log.start
         assert self._outcomes[-1][0] <= self.log.last
-        assert len(self._machine_undos) == len(self._session_undos) == self.log.last - self.committed
+        assert len(self._machine_undos) == len(self._session_undos) == len(self._former_times) == self.log.last - self.committed

@@ -116,9 +116,10 @@ class Service:
 
     @property
     def now_ns(self) -> int:
-        """The time of the running operation, in nanoseconds since 1970 by the clock of its client. A service must use no other time.
+        """The time of the running operation, in nanoseconds since 1970. A service must use no other time.
 
-        It is the same on every replica. It may be less than the time of the operation before. Raises RuntimeError outside an operation.
+        It is the same on every replica: the time at which the client sent the operation, or the time of the operation before, if that is
+        later. So it never goes back. Raises RuntimeError outside an operation.
         """
         time_ns = self.__stretto_context__.time_ns
         if time_ns is None:
