@@ -86,25 +86,26 @@ __all__ = [
 ]
 
 
-def connect(config: ClusterConfig | str | Path) -> Cluster:
+def connect(config: ClusterConfig | str | Path, *, request_timeout_ms: float | None = None) -> Cluster:
     """Open a cluster for plain code: `with stretto.connect("cluster.toml") as cluster: ...`.
 
-    `config`: the configuration of the cluster, or the file that holds it. Nothing is sent before the first call, so this succeeds even if
-    the replicas are down. Raises ConfigurationError if the configuration is wrong or this machine has no route to the replicas.
+    `config`: the configuration of the cluster, or the file that holds it; `request_timeout_ms`: how long this client's calls wait for an
+    answer, by default as the configuration says. Nothing is sent before the first call, so this succeeds even if the replicas are down.
+    Raises ConfigurationError if the configuration is wrong or this machine has no route to the replicas.
     """
     from stretto.client.cluster import Cluster
 
-    return Cluster(*_how_to_open(config))
+    return Cluster(*_how_to_open(config), request_timeout_ms)
 
 
-def connect_async(config: ClusterConfig | str | Path) -> AsyncCluster:
+def connect_async(config: ClusterConfig | str | Path, *, request_timeout_ms: float | None = None) -> AsyncCluster:
     """Open a cluster in the running event loop: `async with stretto.connect_async("cluster.toml") as cluster: ...`.
 
     Parameters and errors are those of `connect`. Host names are resolved at once, which may block; IPv4 addresses do not block.
     """
     from stretto.client.async_cluster import AsyncCluster
 
-    return AsyncCluster(*_how_to_open(config))
+    return AsyncCluster(*_how_to_open(config), request_timeout_ms)
 
 
 def _how_to_open(config: ClusterConfig | str | Path) -> tuple[ProtocolDefinition, ClusterConfig, Callable[[], type[Service]]]:

@@ -15,7 +15,7 @@ import pytest
 import stretto
 from hosting import Processes, local_config
 from stretto.apps.kv import KeyValueStore
-from stretto.core.config import ClusterConfig, Limits, Timeouts
+from stretto.core.config import ClusterConfig, Limits, Member, Timeouts
 from stretto.core.errors import (
     ApplicationError,
     ClusterClosed,
@@ -24,6 +24,8 @@ from stretto.core.errors import (
     OutcomeUnknown,
     RequestTooLarge,
 )
+from stretto.protocols.adaptive.client import AdaptiveClient
+from stretto.testing import RecordingPort
 
 Start = Callable[[ClusterConfig], Processes]
 
@@ -230,3 +232,48 @@ def test_a_bug_in_the_client_ends_its_calls(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ClusterClosed, match="this contradicts itself"):
         client.execute(b"")
     client.close()
+
+
+def test_a_call_ends_by_the_clock_however_late_the_ticks() -> None:
+    """A busy process fires its timers late. Counted in ticks, five seconds were up to eleven."""
+    port = RecordingPort(1 << 20, replicas=3)
+    client = AdaptiveClient(port, ClusterConfig(tuple(Member("127.0.0.1", 1 + index) for index in range(3))))
+    ended: dict[str, object] = {}
+    client.call(b"by the configuration", 0, lambda outcome: ended.update(long=outcome))
+    client.call(b"for this call", 0, lambda outcome: ended.update(short=outcome), timeout_ns=300_000_000)
+    times: dict[str, float] = {}
+    for _ in range(60):
+        port.advance(100_000_000)
+        client.on_timer("tick")
+        for name in ended.keys() - times.keys():
+            times[name] = port.now_ns / 1e9
+    assert times == {"short": pytest.approx(0.3), "long": pytest.approx(5.0)}
+    assert all(isinstance(outcome, ClusterUnavailable) for outcome in ended.values())
+
+
+def test_a_client_and_a_call_have_time_outs_of_their_own() -> None:
+    config = ClusterConfig((Member("127.0.0.1", 9),), protocol="unreplicated")
+    began = time.monotonic()
+    with stretto.connect(config) as cluster:
+        with pytest.raises(ClusterUnavailable):
+            cluster.within(30).call(KeyValueStore.get, b"k")
+        with pytest.raises(ClusterUnavailable):
+            cluster.within(30).service(KeyValueStore).get(b"k")
+        for wrong in (0, -1, 1e12, float("nan")):
+            with pytest.raises(ConfigurationError, match="is not a time in milliseconds"):
+                cluster.within(wrong)
+    with stretto.connect(config, request_timeout_ms=30) as cluster, pytest.raises(ClusterUnavailable):
+        cluster.call(KeyValueStore.get, b"k")
+
+    async def run() -> None:
+        async with stretto.connect_async(config, request_timeout_ms=30) as cluster:
+            with pytest.raises(ClusterUnavailable):
+                await cluster.call(KeyValueStore.get, b"k")
+        async with stretto.connect_async(config) as cluster:
+            with pytest.raises(ClusterUnavailable):
+                await cluster.within(30).call(KeyValueStore.get, b"k")
+            with pytest.raises(ClusterUnavailable):
+                await cluster.within(30).service(KeyValueStore).get(b"k")
+
+    asyncio.run(run())
+    assert time.monotonic() - began < 25, "six calls would take 30 s by the configuration"

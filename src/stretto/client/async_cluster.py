@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from stretto.client.calls import AsyncService, Calls, ServiceLoader
-from stretto.core.config import ClusterConfig
+from stretto.core.config import ClusterConfig, timeout_in_ns
 from stretto.core.errors import ClusterClosed, OutcomeUnknown, StrettoError
 from stretto.core.protocol import ProtocolDefinition
 from stretto.runtime.client_host import ClientHost
@@ -26,10 +26,16 @@ class AsyncCluster(Calls):
     `stretto.connect_async` makes it, for the event loop that is running. Use it as an asynchronous context manager or `close` it.
     """
 
-    def __init__(self, definition: ProtocolDefinition, config: ClusterConfig, load_service: ServiceLoader) -> None:
+    def __init__(
+        self,
+        definition: ProtocolDefinition,
+        config: ClusterConfig,
+        load_service: ServiceLoader,
+        request_timeout_ms: float | None = None,
+    ) -> None:
         super().__init__(load_service)
         self._loop = asyncio.get_running_loop()
-        self._host = ClientHost(definition, config, self._loop)
+        self._host = ClientHost(definition, config, self._loop, request_timeout_ms=request_timeout_ms)
         self._outstanding: set[asyncio.Future[bytes]] = set()
         self._closed = False
 
@@ -47,6 +53,16 @@ class AsyncCluster(Calls):
 
     async def execute(self, operation: bytes) -> bytes:
         """Replicate an encoded operation and return its encoded result. Raises as `call` does, except ApplicationError and TypeError."""
+        return await self._execute(operation, None)
+
+    def within(self, milliseconds: float) -> AsyncCallsWithin:
+        """The same calls, each of which ends after that time: `await cluster.within(200).call(KeyValueStore.get, b"key")`.
+
+        Raises ConfigurationError unless the time is more than 0 and less than a day.
+        """
+        return AsyncCallsWithin(self, timeout_in_ns(milliseconds))
+
+    async def _execute(self, operation: bytes, timeout_ns: int | None) -> bytes:
         self._check_process()
         if self._closed:
             raise ClusterClosed("this cluster cannot be used any more: it was closed; connect again")
@@ -54,7 +70,7 @@ class AsyncCluster(Calls):
             raise ClusterClosed("this cluster was opened in another event loop; connect again in this one")
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._outstanding.add(future)
-        self._host.call(operation, partial(_settle, future))
+        self._host.call(operation, partial(_settle, future), timeout_ns)
         try:
             return await future
         finally:
@@ -79,6 +95,27 @@ class AsyncCluster(Calls):
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         await self.close()
+
+
+class AsyncCallsWithin:
+    """The calls of an `AsyncCluster`, with a time-out of their own. `AsyncCluster.within` makes it."""
+
+    def __init__(self, cluster: AsyncCluster, timeout_ns: int) -> None:
+        self._cluster = cluster
+        self._timeout_ns = timeout_ns
+
+    async def call(self, method: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """See `AsyncCluster.call`."""
+        result = await self.execute(self._cluster._encode(method, args, kwargs))
+        return cast(R, self._cluster._codec.decode(method.__name__, result))
+
+    def service(self, service: type[Service]) -> AsyncService:
+        """See `AsyncCluster.service`."""
+        return AsyncService(self.call, service)
+
+    async def execute(self, operation: bytes) -> bytes:
+        """See `AsyncCluster.execute`."""
+        return await self._cluster._execute(operation, self._timeout_ns)
 
 
 def _settle(future: asyncio.Future[bytes], outcome: bytes | StrettoError) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from stretto.client.calls import Calls, ServiceLoader, ServiceProxy
-from stretto.core.config import ClusterConfig
+from stretto.core.config import ClusterConfig, timeout_in_ns
 from stretto.core.errors import ClusterClosed, OutcomeUnknown, StrettoError
 from stretto.core.node import Done
 from stretto.core.protocol import ProtocolDefinition
@@ -35,17 +35,23 @@ class Cluster(Calls):
     cannot use it and must connect again.
     """
 
-    def __init__(self, definition: ProtocolDefinition, config: ClusterConfig, load_service: ServiceLoader) -> None:
+    def __init__(
+        self,
+        definition: ProtocolDefinition,
+        config: ClusterConfig,
+        load_service: ServiceLoader,
+        request_timeout_ms: float | None = None,
+    ) -> None:
         super().__init__(load_service)
         self._loop = DatagramLoop()
         try:
-            self._host = ClientHost(definition, config, self._loop)
+            self._host = ClientHost(definition, config, self._loop, request_timeout_ms=request_timeout_ms)
         except BaseException:
             self._loop.close()
             raise
         self._loop.set_exception_handler(self._on_bug)
         self._lock = Lock()
-        self._begun: list[tuple[bytes, Done]] = []
+        self._begun: list[tuple[bytes, Done, int | None]] = []
         self._outstanding: set[Future[bytes]] = set()
         self._why_closed: str | None = None
         self._thread = Thread(target=self._run, name="stretto", daemon=True)
@@ -67,9 +73,19 @@ class Cluster(Calls):
 
     def execute(self, operation: bytes) -> bytes:
         """Replicate an encoded operation and wait for its encoded result. Raises as `call` does, except ApplicationError and TypeError."""
+        return self._execute(operation, None)
+
+    def _execute(self, operation: bytes, timeout_ns: int | None) -> bytes:
         future: Future[bytes] = Future()
-        self._begin(operation, future)
+        self._begin(operation, future, timeout_ns)
         return future.result()
+
+    def within(self, milliseconds: float) -> CallsWithin:
+        """The same calls, each of which ends after that time: `cluster.within(200).call(KeyValueStore.get, b"key")`.
+
+        Raises ConfigurationError unless the time is more than 0 and less than a day.
+        """
+        return CallsWithin(self, timeout_in_ns(milliseconds))
 
     def metrics(self) -> dict[str, Any]:
         """Counters of this client: calls, retransmissions, failures, datagrams."""
@@ -92,20 +108,20 @@ class Cluster(Calls):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def _begin(self, operation: bytes, future: Future[bytes]) -> None:
+    def _begin(self, operation: bytes, future: Future[bytes], timeout_ns: int | None) -> None:
         self._check_process()
         with self._lock:
             self._check_open()
             self._outstanding.add(future)
-            self._begun.append((operation, partial(self._finish, future)))
+            self._begun.append((operation, partial(self._finish, future), timeout_ns))
             if len(self._begun) == 1:
                 self._loop.call_soon_threadsafe(self._submit)
 
     def _submit(self) -> None:
         with self._lock:
             begun, self._begun = self._begun, []
-        for operation, done in begun:
-            self._host.call(operation, done)
+        for operation, done, timeout_ns in begun:
+            self._host.call(operation, done, timeout_ns)
 
     def _finish(self, future: Future[bytes], outcome: bytes | StrettoError) -> None:
         self._outstanding.discard(future)
@@ -140,3 +156,24 @@ class Cluster(Calls):
             for future in list(self._outstanding):
                 reason = f"outstanding when the cluster could not be used any more ({self._why_closed}); the operation may have happened"
                 self._finish(future, OutcomeUnknown(reason))
+
+
+class CallsWithin:
+    """The calls of a `Cluster`, with a time-out of their own. `Cluster.within` makes it."""
+
+    def __init__(self, cluster: Cluster, timeout_ns: int) -> None:
+        self._cluster = cluster
+        self._timeout_ns = timeout_ns
+
+    def call(self, method: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """See `Cluster.call`."""
+        result = self.execute(self._cluster._encode(method, args, kwargs))
+        return cast(R, self._cluster._codec.decode(method.__name__, result))
+
+    def service(self, service: type[S]) -> S:
+        """See `Cluster.service`."""
+        return cast(S, ServiceProxy(self.call, service))
+
+    def execute(self, operation: bytes) -> bytes:
+        """See `Cluster.execute`."""
+        return self._cluster._execute(operation, self._timeout_ns)

@@ -100,6 +100,17 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return round(milliseconds * 1_000_000)
 
 
+LONGEST_MS = 86_400_000
+"""No time in a configuration is longer than this: a day."""
+
+
+def timeout_in_ns(milliseconds: float) -> int:
+    """A time-out in nanoseconds. Raises ConfigurationError unless it is more than 0 and less than a day."""
+    if not 0 < milliseconds < LONGEST_MS:
+        raise ConfigurationError(f"{milliseconds} is not a time in milliseconds (more than 0, less than a day)", key="request_timeout_ms")
+    return round(milliseconds * 1_000_000)
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All sizes and counts.
 
@@ -181,7 +192,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _check_multicast(self)
         for name in self.timeouts.__struct_fields__:
             value = getattr(self.timeouts, name)
-            if not 0 < value < 86_400_000:
+            if not 0 < value < LONGEST_MS:
                 raise ConfigurationError(f"{value} is not a time in milliseconds (more than 0, less than a day)", key=f"timeouts.{name}")
         for name in self.limits.__struct_fields__:
             value = getattr(self.limits, name)

@@ -176,8 +176,9 @@ Done: TypeAlias = Callable[["bytes | StrettoError"], None]
 class Client(Node, Protocol):
     """A node that makes calls for one process, any number at the same time."""
 
-    def call(self, operation: bytes, time_ns: int, done: Done) -> None:
+    def call(self, operation: bytes, time_ns: int, done: Done, timeout_ns: int | None = None) -> None:
         """Replicate `operation`, stamped with the caller's wall-clock time in nanoseconds, and call `done` exactly once.
 
+        `timeout_ns`: after this time without an answer, the call ends with an error; None for the configuration's `request_timeout_ms`.
         `done` may be called before this returns (if the operation is too large), and may itself call `call`.
         """

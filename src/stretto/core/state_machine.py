@@ -49,9 +49,10 @@ class StateMachine(Protocol):
     def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
         """Run one operation and return its result and what undoes it.
 
-        `time_ns` (nanoseconds since 1970, never less than for the operation before) and `entropy` (32 random bits) come with the operation, so they are the
-        same on every replica. The machine must use no other time and no other randomness. It must not raise, whatever the bytes are: an
-        operation that makes no sense has a result that says so. A result that begins with `FAILURE` is compared as `comparable` says.
+        `time_ns` (nanoseconds since 1970, never less than for the operation before) and `entropy` (32 random bits) come with the operation,
+        so they are the same on every replica. The machine must use no other time and no other randomness. It must not raise, whatever the
+        bytes are: an operation that makes no sense has a result that says so. A result that begins with `FAILURE` is compared as
+        `comparable` says.
         """
 
     def undo(self, undo: Undo) -> None:

@@ -38,12 +38,12 @@ class Call:
     request opens a session: the operation that will be sent in that session, and its time.
     """
 
-    __slots__ = ("answered", "backoff", "deadline", "done", "next_transmission", "other_life", "request", "tally", "waiting")
+    __slots__ = ("answered", "backoff", "deadline_ns", "done", "next_transmission", "other_life", "request", "tally", "waiting")
 
-    def __init__(self, request: Request, done: Done, deadline: int, next_transmission: int, waiting: tuple[bytes, int] | None) -> None:
+    def __init__(self, request: Request, done: Done, deadline_ns: int, next_transmission: int, waiting: tuple[bytes, int] | None) -> None:
         self.request = request
         self.done = done
-        self.deadline = deadline
+        self.deadline_ns = deadline_ns
         self.next_transmission = next_transmission
         self.backoff = 1
         self.answered = False
@@ -55,8 +55,8 @@ class Call:
 class SessionClient(ABC):
     """The client of any protocol whose replicas keep sessions.
 
-    Each call takes an idle session, or opens one: a session has one request outstanding at a time. Time is counted in ticks of one timer,
-    which runs while calls are outstanding. So a call that ends at once neither reads the clock nor sets a timer.
+    Each call takes an idle session, or opens one: a session has one request outstanding at a time. Retransmissions are counted in ticks of
+    one timer, which runs while calls are outstanding. Ticks may be late; a call's deadline is kept by the clock.
 
     Invariants: a session is idle or has exactly one call; a call is in `_calls` from its beginning until its `done` is called.
     """
@@ -69,7 +69,7 @@ class SessionClient(ABC):
         self.n = config.n
         self._max_request_bytes = config.limits.max_request_bytes
         self._tick_ns = max(1, config.timeouts.ns("client_retransmit") // _TICKS_PER_RETRANSMIT)
-        self._timeout_ticks = max(1, config.timeouts.ns("request_timeout") // self._tick_ns)
+        self._timeout_ns = config.timeouts.ns("request_timeout")
         self._tick = 0
         self._ticking = False
         self._random_bits = port.random.getrandbits
@@ -92,31 +92,32 @@ class SessionClient(ABC):
 
     # Calls
 
-    def call(self, operation: bytes, time_ns: int, done: Done) -> None:
+    def call(self, operation: bytes, time_ns: int, done: Done, timeout_ns: int | None = None) -> None:
         """Replicate `operation`; see `stretto.core.node.Client`."""
+        deadline_ns = self.port.now_ns + (self._timeout_ns if timeout_ns is None else timeout_ns)
         if len(operation) > self._max_request_bytes:
             reason = f"an operation of {len(operation)} bytes; max_request_bytes is {self._max_request_bytes}"
             self._fail(done, RequestTooLarge(reason))
         elif self._idle:
             session, number = self._idle.pop()
-            self._operate(session, number + 1, operation, time_ns, done, self._tick + self._timeout_ticks)
+            self._operate(session, number + 1, operation, time_ns, done, deadline_ns)
         else:
-            self._open(operation, time_ns, done, self._tick + self._timeout_ticks)
+            self._open(operation, time_ns, done, deadline_ns)
 
-    def _open(self, operation: bytes, time_ns: int, done: Done, deadline: int) -> None:
+    def _open(self, operation: bytes, time_ns: int, done: Done, deadline_ns: int) -> None:
         nonce = self._random_bits(_NONCE_BITS)
         request = Request(self.port.address, OPEN_SESSION, nonce, time_ns, 0, b"")
-        self._begin(~nonce, request, done, deadline, (operation, time_ns))
+        self._begin(~nonce, request, done, deadline_ns, (operation, time_ns))
 
-    def _operate(self, session: int, number: int, operation: bytes, time_ns: int, done: Done, deadline: int) -> None:
+    def _operate(self, session: int, number: int, operation: bytes, time_ns: int, done: Done, deadline_ns: int) -> None:
         request = Request(self.port.address, session, number, time_ns, self._random_bits(_ENTROPY_BITS), operation)
-        self._begin(session, request, done, deadline, None)
+        self._begin(session, request, done, deadline_ns, None)
 
-    def _begin(self, key: int, request: Request, done: Done, deadline: int, waiting: tuple[bytes, int] | None) -> None:
+    def _begin(self, key: int, request: Request, done: Done, deadline_ns: int, waiting: tuple[bytes, int] | None) -> None:
         if not self._ticking:
             self._ticking = True
             self.port.set_timer("tick", self._tick_ns)
-        self._calls[key] = call = Call(request, done, deadline, self._tick + _TICKS_PER_RETRANSMIT, waiting)
+        self._calls[key] = call = Call(request, done, deadline_ns, self._tick + _TICKS_PER_RETRANSMIT, waiting)
         self.transmit(call)
 
     def find(self, session: int, number: int) -> Call | None:
@@ -154,12 +155,12 @@ class SessionClient(ABC):
             assert call.waiting is not None
             operation, time_ns = call.waiting
             if result is None:
-                self._open(operation, time_ns, call.done, call.deadline)
+                self._open(operation, time_ns, call.done, call.deadline_ns)
             else:
                 opened = session_from_result(result)
                 if opened in self._calls:
                     self._end_session(opened)  # this name belongs to another session now, so the cluster was started anew
-                self._operate(opened, 1, operation, time_ns, call.done, call.deadline)
+                self._operate(opened, 1, operation, time_ns, call.done, call.deadline_ns)
         elif result is None:
             del self._calls[session]
             self._fail(call.done, SessionExpired("the replicas have dropped the session; the operation may have happened before they did"))
@@ -210,9 +211,10 @@ class SessionClient(ABC):
     def on_timer(self, name: str) -> None:
         """Retransmit requests that have not been answered in time, and end calls whose deadline has passed."""
         self._tick += 1
-        late = [call for call in self._calls.values() if self._tick >= min(call.next_transmission, call.deadline)]
+        tick, now_ns = self._tick, self.port.now_ns
+        late = [call for call in self._calls.values() if tick >= call.next_transmission or now_ns >= call.deadline_ns]
         for call in late:
-            if self._tick >= call.deadline:
+            if now_ns >= call.deadline_ns:
                 self._time_out(call)
             else:
                 call.backoff = min(2 * call.backoff, _MAX_BACKOFF)
@@ -260,7 +262,7 @@ class SessionClient(ABC):
         return msgspec.to_builtins({"idle": sorted(self._idle), "calls": calls})
 
     def _call_snapshot(self, call: Call) -> list[Any]:
-        times = [call.backoff, call.next_transmission - self._tick, call.deadline - self._tick]
+        times = [call.backoff, call.next_transmission - self._tick, self.port.now_ns >= call.deadline_ns]
         return [call.request, call.waiting, call.answered, call.other_life, *times, call.tally and call.tally.snapshot()]
 
     def check_invariants(self) -> None:
