@@ -73,6 +73,7 @@ NOT_IN_SNAPSHOT = {
     "ReplicatedState._checkpoint_digest": HASHED,
     "SessionTable._by_nonce": "the inverse of `records`",
     "Tally._votes": "counts `answers`",
+    "ClusterClock.limit_ns": "computed from the samples when it is asked for",
     "SessionClient._ticking": TIMER,
     "Part.handlers": CONSTANT,
     "Group.peers": CONSTANT,

@@ -1,7 +1,7 @@
-"""The messages of chain replication, besides a client's Request and its Reply."""
+"""The messages of chain replication, besides a client's Request and its Reply, and the question for a replica's clock."""
 
 from stretto.core.node import Message
-from stretto.replication.messages import Position, Reply, Request
+from stretto.replication.messages import CLOCK_MESSAGES, Position, Reply, Request
 
 
 class Append(Message, frozen=True, array_like=True, tag=32, gc=False):
@@ -17,4 +17,4 @@ class Stored(Message, frozen=True, array_like=True, tag=33, gc=False):
     position: Position
 
 
-MESSAGES: tuple[type[Message], ...] = (Request, Reply, Append, Stored)
+MESSAGES: tuple[type[Message], ...] = (Request, Reply, Append, Stored, *CLOCK_MESSAGES)

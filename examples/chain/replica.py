@@ -9,7 +9,7 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.replication.messages import Reply, Request
+from stretto.replication.messages import GetTime, Reply, Request, TimeReply
 from stretto.replication.records import Committed
 from stretto.replication.state import ReplicatedState
 
@@ -40,7 +40,7 @@ class ChainReplica:
             self.state.replay(record)
         if port.durable:
             self.state.persist = port.persist
-            self.state.on_checkpoint = self._compact
+            self.state.compact = self._compact
             if start.bootstrap:
                 port.persist(Committed(0))  # so that there are records when the replica starts again
         if self.state.log.last > self.state.committed:
@@ -50,6 +50,8 @@ class ChainReplica:
         """Handle a message, or ignore it."""
         if isinstance(message, Request) and source == message.client:
             self.on_request(message)
+        elif isinstance(message, GetTime) and self.port.wall_ns is not None:
+            self.port.send(source, TimeReply(message.sent_ns, self.port.wall_ns))
         elif isinstance(message, Append):
             self.on_append(source, message)
         elif isinstance(message, Stored):

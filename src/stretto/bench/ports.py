@@ -14,6 +14,7 @@ class IdlePort:
 
     address: Address = 0
     now_ns = 0
+    wall_ns = None
     durable = False
 
     def __init__(self) -> None:

@@ -81,6 +81,8 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `view_change_timeout_ms`: how long a view may take to start before the replicas try the next; doubles with each attempt.
     - `retransmit_ms`: how long a replica waits for another replica's answer before it asks again.
     - `client_retransmit_ms`: how long a client waits for answers before it sends the request again; backs off, with jitter.
+    - `max_clock_skew_ms`: how far the clocks of replicas may differ. A client's request is dropped if it is stamped more than twice as far
+      ahead of the median of the replicas' clocks.
     - `request_timeout_ms`: how long a call waits for a quorum before it ends with `RequestTimeout` or `ClusterUnavailable`.
     """
 
@@ -93,6 +95,7 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retransmit_ms: float = 10
     client_retransmit_ms: float = 20
     request_timeout_ms: float = 5_000
+    max_clock_skew_ms: float = 1_000
 
     def ns(self, name: str) -> int:
         """Return a timeout in nanoseconds, by its name without `_ms`: `ns("sync_interval")`."""

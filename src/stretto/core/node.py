@@ -41,6 +41,10 @@ class Port(Protocol):
         """Nanoseconds of the host's monotonic clock."""
 
     @property
+    def wall_ns(self) -> int | None:
+        """Nanoseconds since 1970 by the host's wall clock, which may be wrong and may jump; None if the host has no such clock."""
+
+    @property
     def random(self) -> Random:
         """The node's own source of randomness, seeded by the host."""
 
@@ -176,9 +180,10 @@ Done: TypeAlias = Callable[["bytes | StrettoError"], None]
 class Client(Node, Protocol):
     """A node that makes calls for one process, any number at the same time."""
 
-    def call(self, operation: bytes, time_ns: int, done: Done, timeout_ns: int | None = None) -> None:
-        """Replicate `operation`, stamped with the caller's wall-clock time in nanoseconds, and call `done` exactly once.
+    def call(self, operation: bytes, time_ns: int | None, done: Done, timeout_ns: int | None = None) -> None:
+        """Replicate `operation`, and call `done` exactly once.
 
+        `time_ns`: the time with which the request is stamped, in nanoseconds since 1970; None for the cluster's time.
         `timeout_ns`: after this time without an answer, the call ends with an error; None for the configuration's `request_timeout_ms`.
         `done` may be called before this returns (if the operation is too large), and may itself call `call`.
         """

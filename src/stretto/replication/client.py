@@ -10,7 +10,8 @@ import msgspec
 from stretto.core.config import ClusterConfig
 from stretto.core.errors import ClusterReset, ClusterUnavailable, RequestTimeout, RequestTooLarge, SessionExpired, StrettoError
 from stretto.core.node import Address, Done, Message, Port
-from stretto.replication.messages import OPEN_SESSION, OtherLife, Reply, Request
+from stretto.replication.clock import INTERVAL_NS, ClockSamples
+from stretto.replication.messages import OPEN_SESSION, GetTime, OtherLife, Reply, Request, TimeReply
 from stretto.replication.sessions import session_from_result, share_life
 
 _TICKS_PER_RETRANSMIT = 4
@@ -33,20 +34,24 @@ class Tally(Protocol):
 class Call:
     """One outstanding request.
 
+    `opened`: the result of a request that opens a session, while the call waits for the cluster's time;
     `other_life`: the replicas, as bits, that have said that the session is of another life of the cluster;
     `tally`: the protocol's record of the replies, None before the first; `answered`: whether some replica has answered; `waiting`, if the
     request opens a session: the operation that will be sent in that session, and its time.
     """
 
-    __slots__ = ("answered", "backoff", "deadline_ns", "done", "next_transmission", "other_life", "request", "tally", "waiting")
+    __slots__ = ("answered", "backoff", "deadline_ns", "done", "next_transmission", "opened", "other_life", "request", "tally", "waiting")
 
-    def __init__(self, request: Request, done: Done, deadline_ns: int, next_transmission: int, waiting: tuple[bytes, int] | None) -> None:
+    def __init__(
+        self, request: Request, done: Done, deadline_ns: int, next_transmission: int, waiting: tuple[bytes, int | None] | None
+    ) -> None:
         self.request = request
         self.done = done
         self.deadline_ns = deadline_ns
         self.next_transmission = next_transmission
         self.backoff = 1
         self.answered = False
+        self.opened: bytes | None = None
         self.other_life = 0
         self.tally: Any = None
         self.waiting = waiting
@@ -73,6 +78,9 @@ class SessionClient(ABC):
         self._tick = 0
         self._ticking = False
         self._random_bits = port.random.getrandbits
+        self._clocks = ClockSamples(config.n // 2 + 1)
+        self._asks_time = False
+        self._next_question_ns = port.now_ns
         self._idle: list[tuple[int, int]] = []  # session and its last request number; the most recently used is the next to go
         self._calls: dict[int, Call] = {}  # by session; those that open one by the nonce's complement, which is negative
         self._completed = 0
@@ -92,7 +100,7 @@ class SessionClient(ABC):
 
     # Calls
 
-    def call(self, operation: bytes, time_ns: int, done: Done, timeout_ns: int | None = None) -> None:
+    def call(self, operation: bytes, time_ns: int | None, done: Done, timeout_ns: int | None = None) -> None:
         """Replicate `operation`; see `stretto.core.node.Client`."""
         deadline_ns = self.port.now_ns + (self._timeout_ns if timeout_ns is None else timeout_ns)
         if len(operation) > self._max_request_bytes:
@@ -104,16 +112,20 @@ class SessionClient(ABC):
         else:
             self._open(operation, time_ns, done, deadline_ns)
 
-    def _open(self, operation: bytes, time_ns: int, done: Done, deadline_ns: int) -> None:
+    def _open(self, operation: bytes, time_ns: int | None, done: Done, deadline_ns: int) -> None:
         nonce = self._random_bits(_NONCE_BITS)
-        request = Request(self.port.address, OPEN_SESSION, nonce, time_ns, 0, b"")
+        if time_ns is None:
+            self._ask_time()
+        request = Request(self.port.address, OPEN_SESSION, nonce, time_ns or 0, 0, b"")
         self._begin(~nonce, request, done, deadline_ns, (operation, time_ns))
 
-    def _operate(self, session: int, number: int, operation: bytes, time_ns: int, done: Done, deadline_ns: int) -> None:
+    def _operate(self, session: int, number: int, operation: bytes, time_ns: int | None, done: Done, deadline_ns: int) -> None:
+        if time_ns is None:
+            time_ns = self.port.now_ns + self._clocks.offset_ns
         request = Request(self.port.address, session, number, time_ns, self._random_bits(_ENTROPY_BITS), operation)
         self._begin(session, request, done, deadline_ns, None)
 
-    def _begin(self, key: int, request: Request, done: Done, deadline_ns: int, waiting: tuple[bytes, int] | None) -> None:
+    def _begin(self, key: int, request: Request, done: Done, deadline_ns: int, waiting: tuple[bytes, int | None] | None) -> None:
         if not self._ticking:
             self._ticking = True
             self.port.set_timer("tick", self._tick_ns)
@@ -151,9 +163,12 @@ class SessionClient(ABC):
         request = call.request
         session = request.session
         if session == OPEN_SESSION:
-            del self._calls[~request.number]
             assert call.waiting is not None
             operation, time_ns = call.waiting
+            if result is not None and time_ns is None and not self._clocks.known:
+                call.opened = result  # `_take_time` goes on
+                return
+            del self._calls[~request.number]
             if result is None:
                 self._open(operation, time_ns, call.done, call.deadline_ns)
             else:
@@ -170,10 +185,30 @@ class SessionClient(ABC):
             self._completed += 1
             call.done(result)
 
+    # The cluster's time
+
+    def _ask_time(self) -> None:
+        """Ask the replicas for their clocks, from time to time."""
+        now_ns = self.port.now_ns
+        self._asks_time = True
+        if now_ns >= self._next_question_ns:
+            self._next_question_ns = now_ns + (INTERVAL_NS if self._clocks.known else self._tick_ns)
+            for replica in range(self.n):
+                self.port.send(replica, GetTime(now_ns))
+
+    def _take_time(self, source: int, message: TimeReply) -> None:
+        """Take a replica's clock. Calls whose session is open may have waited for it."""
+        self._clocks.add(source, message.sent_ns, message.wall_ns, self.port.now_ns)
+        if self._clocks.known:
+            for call in [call for call in self._calls.values() if call.opened is not None]:
+                self.finish(call, call.opened)
+
     # A cluster that was started anew
 
     def on_other_message(self, source: int, message: Any) -> None:
         """Handle what is no reply: a replica says that a session is of another life of the cluster. f+1 of them are believed."""
+        if type(message) is TimeReply and source < self.n:
+            return self._take_time(source, message)
         if type(message) is not OtherLife or source >= self.n:
             return self.ignore("not for a client")
         call = self.find(message.session, message.number)
@@ -211,6 +246,8 @@ class SessionClient(ABC):
     def on_timer(self, name: str) -> None:
         """Retransmit requests that have not been answered in time, and end calls whose deadline has passed."""
         self._tick += 1
+        if self._asks_time:
+            self._ask_time()
         tick, now_ns = self._tick, self.port.now_ns
         late = [call for call in self._calls.values() if tick >= call.next_transmission or now_ns >= call.deadline_ns]
         for call in late:
@@ -259,11 +296,12 @@ class SessionClient(ABC):
     def snapshot(self) -> Any:
         """Sessions and calls as canonical plain data."""
         calls = [self._call_snapshot(call) for _, call in sorted(self._calls.items())]
-        return msgspec.to_builtins({"idle": sorted(self._idle), "calls": calls})
+        clocks = [self._asks_time, self._clocks.offsets_ns(), self.port.now_ns >= self._next_question_ns]
+        return msgspec.to_builtins({"idle": sorted(self._idle), "calls": calls, "clocks": clocks})
 
     def _call_snapshot(self, call: Call) -> list[Any]:
         times = [call.backoff, call.next_transmission - self._tick, self.port.now_ns >= call.deadline_ns]
-        return [call.request, call.waiting, call.answered, call.other_life, *times, call.tally and call.tally.snapshot()]
+        return [call.request, call.waiting, call.answered, call.opened, call.other_life, *times, call.tally and call.tally.snapshot()]
 
     def check_invariants(self) -> None:
         """A session is idle or busy, never both; the timer runs while a call is outstanding."""

@@ -29,6 +29,7 @@ from stretto.replication.messages import (
     GetIncarnations,
     GetLog,
     GetStartView,
+    GetTime,
     Heartbeat,
     IncarnationsReply,
     Outcomes,
@@ -41,6 +42,7 @@ from stretto.replication.messages import (
     StartViewChange,
     StateDigest,
     Suspect,
+    TimeReply,
     ViewEntered,
 )
 from stretto.replication.part import Handler
@@ -114,7 +116,14 @@ REQUEST_RULES: Rules = {Request: Rule(FROM_CLIENT, NORMAL, otherwise=Action.KEEP
 LEADER_REQUEST_RULES: Rules = {Request: Rule(FROM_CLIENT, NORMAL, to_leader=True, otherwise=Action.KEEP)}
 """For protocols in which only the leader takes requests."""
 
+CLOCK_RULES: Rules = {
+    GetTime: Rule((Sender.CLIENT, Sender.REPLICA), ANY_STATUS),
+    TimeReply: Rule(FROM_REPLICA, ANY_STATUS),
+}
+"""For every protocol: the replicas' wall clocks."""
+
 PEER_RULES: Rules = {
+    **CLOCK_RULES,
     Fetch: Rule(FROM_REPLICA, IN_SERVICE),
     FetchCheckpoint: Rule(FROM_REPLICA, IN_SERVICE),
     Entries: Rule(FROM_REPLICA, ANY_STATUS),

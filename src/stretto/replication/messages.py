@@ -258,6 +258,23 @@ class OtherLife(Message, frozen=True, array_like=True, tag=72, gc=False):
     number: int
 
 
+class GetTime(Message, frozen=True, array_like=True, tag=64, gc=False):
+    """A client or a replica to the replicas: what is your wall clock? `sent_ns`: the sender's monotonic clock, which comes back."""
+
+    sent_ns: int
+
+
+class TimeReply(Message, frozen=True, array_like=True, tag=65, gc=False):
+    """The answer: `wall_ns`, nanoseconds since 1970 by the sender's wall clock."""
+
+    sent_ns: int
+    wall_ns: int
+
+
+CLOCK_MESSAGES: tuple[type[Message], ...] = (GetTime, TimeReply)
+"""The messages by which the cluster's time is estimated; see `stretto.replication.clock`."""
+
+
 class CompareOutcomes(PeerMessage, frozen=True, array_like=True, tag=68, gc=False):
     """A replica that has another outcome than another one, to all: what are your outcomes at these positions, in ascending order?
 
@@ -293,7 +310,7 @@ class StateDigest(PeerMessage, frozen=True, array_like=True, tag=70, gc=False):
 PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
     Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit, OtherLife,
-    CompareOutcomes, Outcomes, StateDigest,
+    CompareOutcomes, Outcomes, StateDigest, *CLOCK_MESSAGES,
 )  # fmt: skip
 """The messages of every protocol with several replicas: state transfer, recovery, view changes, and what a client is told of them."""
 

@@ -20,6 +20,7 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message, Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
+from stretto.replication.clock import ClusterClock
 from stretto.replication.failure_detector import FailureDetector
 from stretto.replication.gate import Actions, Gate, Rules
 from stretto.replication.group import Group, Status
@@ -66,6 +67,7 @@ class Replica(ABC):
         self.pending = PendingRequests(limits.max_pending_requests, self._arrive)
         self.parts: list[Part] = []
         self.startup = self.add(Startup(group, config, self._on_life_known, self._on_first_start))
+        self.clock = self.add(ClusterClock(group, config))
         self.transfer = self.add(StateTransfer(group, self.state, self.pending, config, self._on_transferred))
         self.outcomes = self.add(OutcomeComparison(group, self.state, self.transfer, config, self._suspect_leader))
         hooks = ViewHooks(
@@ -141,6 +143,7 @@ class Replica(ABC):
         if self.port.durable:
             self.state.persist = self.port.persist
             self.state.compact = self._compact
+        self.clock.begin()
         if not self.view_change.resume():
             self.startup.begin(start.bootstrap)
 
@@ -170,15 +173,18 @@ class Replica(ABC):
 
     def accept(self, request: Request) -> None:
         """Take a client's request as it arrives: each takes effect at most once, in the order of its session's numbers."""
+        if request.time_ns > self.clock.limit_ns and not self.clock.allows(request.time_ns):
+            return self.group.ignore("stamped far ahead of the cluster's time")
         record = self.state.sessions.record_for(request)
         if record is None and self.tell_of_other_life(request):
-            return
+            return None
         if record is None or request.number > record.number:
             self.place(request)
         elif request.number < record.number:
             self.group.ignore("superseded request")
         else:
             self.on_retransmission(request, record)
+        return None
 
     def _arrive(self, request: Request) -> None:
         """Take a pending request as if it arrived now."""

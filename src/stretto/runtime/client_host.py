@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from time import time_ns
 from typing import Any
 
 from stretto.core.config import ClusterConfig, timeout_in_ns
@@ -60,7 +59,7 @@ class ClientHost:
 
         The request leaves at the end of this turn of the loop at the latest. Calls made from within `done` share its burst's datagrams.
         """
-        self.node.call(operation, time_ns(), done, self._timeout_ns if timeout_ns is None else timeout_ns)
+        self.node.call(operation, None, done, self._timeout_ns if timeout_ns is None else timeout_ns)
 
     def metrics(self) -> dict[str, Any]:
         """The client's counters and the runtime's."""

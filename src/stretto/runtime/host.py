@@ -148,6 +148,11 @@ class NodeHost:
         """Monotonic nanoseconds."""
         return monotonic_ns()
 
+    @property
+    def wall_ns(self) -> int:
+        """The wall clock of this machine."""
+        return time.time_ns()
+
     def send(self, destination: Address, message: Message) -> None:
         """Send one message to one address, at the end of the burst."""
         self._outbox[destination].append(message)

@@ -8,14 +8,13 @@ from typing import TypeAlias
 
 from stretto.core.errors import StrettoError
 from stretto.core.trace import Called, Returned
-from stretto.simulation.world import Machine, World
+from stretto.simulation.world import EPOCH_NS, Machine, World
 from stretto.verify.calls import CallObserver
 from stretto.verify.history import Operation
 
 Workload: TypeAlias = Callable[[Random], bytes]
 """Draws the next operation."""
 
-_EPOCH_NS = 1_700_000_000_000_000_000
 _LONGEST_CLOCK_ERROR_NS = 50_000_000
 
 
@@ -84,7 +83,7 @@ class ClosedLoop:
         world = self._world
         content = self._workload(self._random)
         called_ns = world.now_ns
-        self._last_stamp_ns = stamp_ns = max(self._last_stamp_ns + 1, _EPOCH_NS + called_ns + self._clock_errors[machine.address])
+        self._last_stamp_ns = stamp_ns = max(self._last_stamp_ns + 1, EPOCH_NS + called_ns + self._clock_errors[machine.address])
         operation = Operation(process, content, called_ns)
         if world.tracer is not None:
             world.tracer(Called(called_ns, machine.address, process, content))

@@ -30,6 +30,10 @@ Step: TypeAlias = Callable[[Any, Any], int]
 """A step of a node. Returns its cost in nanoseconds."""
 
 
+EPOCH_NS = 1_700_000_000_000_000_000
+"""The wall-clock time at which every simulation begins, in nanoseconds since 1970."""
+
+
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The costs of a machine, in nanoseconds of its one processor, and its sizes.
 
@@ -263,6 +267,11 @@ class Machine:
         """The time on this machine's clock."""
         since_ns, clock_ns = self._clock_set_ns
         return clock_ns + int((self._world.now_ns - since_ns) * self._clock_rate)
+
+    @property
+    def wall_ns(self) -> int:
+        """The wall clock of this machine: it runs as the other one does."""
+        return EPOCH_NS + self.now_ns
 
     def send(self, destination: Address, message: Message) -> None:
         """See `stretto.core.node.Port`."""

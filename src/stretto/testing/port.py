@@ -44,6 +44,11 @@ class RecordingPort:
         """Nanoseconds since the port was made, as `advance` moved them."""
         return self._now_ns
 
+    @property
+    def wall_ns(self) -> int | None:
+        """There is no wall clock."""
+        return None
+
     def advance(self, duration_ns: int) -> None:
         """Let time pass. No timer fires by this. Raises ValueError if the duration is negative."""
         if duration_ns < 0:

@@ -13,7 +13,7 @@ from stretto.core.config import ClusterConfig
 from stretto.core.node import Port
 from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine
-from stretto.replication.gate import REQUEST_RULES
+from stretto.replication.gate import CLOCK_RULES, REQUEST_RULES
 from stretto.replication.messages import DoViewChange, Reply, Request
 from stretto.replication.replica import Replica
 from stretto.replication.sessions import SessionRecord
@@ -22,7 +22,7 @@ from stretto.replication.sessions import SessionRecord
 class Server(Replica):
     """A group of one: executes requests in the order of their arrival, and commits each at once."""
 
-    rules = REQUEST_RULES
+    rules = REQUEST_RULES | CLOCK_RULES
 
     def __init__(self, port: Port, config: ClusterConfig, index: int, machine: StateMachine, start: Start) -> None:
         super().__init__(port, config, index, machine)
