@@ -406,3 +406,34 @@ def test_state_outside_containers_is_refused(value: Any) -> None:
     odd = type("Odd", (Service,), {"__init__": initialise, "act": operation(plain)})
     with pytest.raises(TypeError, match=rf"Odd\.state is a {type(value).__name__}, which cannot be undone"):
         ServiceMachine(odd)
+
+
+class Before(Service):
+    def __init__(self) -> None:
+        self.total = Cell[int](0)
+
+    @operation
+    def add(self, amount: int) -> int:
+        self.total.value += amount
+        return self.total.value
+
+
+class After(Before):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = Map[str, int]()
+        self.names["first"] = 1
+
+
+def test_a_container_that_a_snapshot_lacks_is_as_init_makes_it() -> None:
+    older = ServiceMachine(Before)
+    older.execute(ServiceCodec(Before).encode("add", (7,)), 1, 2)
+    machine = ServiceMachine(After)
+    fresh = machine.snapshot()
+    machine.service.names["second"] = 2  # type: ignore[attr-defined]
+    machine.restore(older.snapshot())
+    assert msgspec.msgpack.decode(machine.snapshot()) == {"total": 7, "names": [["first", 1]]}
+    machine.restore(fresh)
+    assert machine.snapshot() == fresh
+    with pytest.raises(msgspec.DecodeError, match="names"):
+        older.restore(machine.snapshot())

@@ -270,9 +270,9 @@ class ReplicatedState:
         assert checkpoint.position > self.committed
         image = _decode_image(checkpoint.state)
         removed = self.roll_back_to(self.committed)
+        self.machine.restore(image.machine)
         if self.persist is not None:
             self.persist(checkpoint)
-        self.machine.restore(image.machine)
         self.sessions.restore(image.sessions)
         self.time_ns = image.time_ns
         self.log = Log(checkpoint.position, checkpoint.hash)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
 from stretto.replication.group import Group, Status
@@ -232,10 +234,17 @@ class StateTransfer(Part):
 
     def _install(self, source: Address, transfer: Transfer, checkpoint: Checkpoint) -> None:
         """Make the log begin with a checkpoint. Our own requests become pending: the checkpoint may include them or not."""
+        try:
+            removed = self.state.install(checkpoint)
+        except msgspec.DecodeError as error:
+            self.port.stop(
+                f"the checkpoint of replica {source} is not one of this replica's service ({error}): all replicas must run the same code"
+            )
+            return
         self.port.report("checkpoint installed", position=checkpoint.position, bytes=len(checkpoint.state))
         self.checkpoints_installed += 1
         self.copied_from = source
-        self.pending.put_before(self.state.install(checkpoint), ())
+        self.pending.put_before(removed, ())
         self._go_on_after(checkpoint.position, source, transfer)
 
     def _go_on_after(self, position: int, source: Address, transfer: Transfer) -> None:

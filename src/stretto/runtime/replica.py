@@ -59,7 +59,12 @@ def run_replica(
     disk = None
 
     def build(host: NodeHost) -> Node:
-        return definition.replica(host, config, index, machine_factory(), _start(bootstrap, disk))
+        start = _start(bootstrap, disk)
+        try:
+            return definition.replica(host, config, index, machine_factory(), start)
+        except msgspec.DecodeError as error:
+            reason = f"holds a checkpoint that is not one of {config.service} as it is now ({error}); run the code that wrote it"
+            raise ConfigurationError(reason, file=None if disk is None else disk.place) from None
 
     with _logging_to(log):
         try:

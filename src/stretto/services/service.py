@@ -158,9 +158,10 @@ class ServiceMachine:
         self._run = {method.call_type: _guarded(method) if method.is_query else method.run for method in methods.values()}
         self._refusal = _failure(ApplicationError(f"these bytes are no operation of {service_class.__name__}"), ())
         self._containers = dict(sorted(context.containers.items()))
-        fields = [(name, container.state_type()) for name, container in self._containers.items()]
+        fields = [(name, container.state_type() | msgspec.UnsetType, msgspec.UNSET) for name, container in self._containers.items()]
         state_type = msgspec.defstruct(service_class.__name__, fields, forbid_unknown_fields=True)
         self._decode_state = msgspec.msgpack.Decoder(state_type).decode
+        self._initial = self._decode_state(self.snapshot())
 
     def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
         """See StateMachine."""
@@ -218,13 +219,17 @@ class ServiceMachine:
             return on_own_stack(encode, state)
 
     def restore(self, snapshot: bytes) -> None:
-        """See StateMachine. Raises msgspec.DecodeError and changes nothing if the bytes are no snapshot of this service."""
+        """See StateMachine. Raises msgspec.DecodeError and changes nothing if the bytes are no snapshot of this service.
+
+        A container that the snapshot lacks, since it was taken by older code, is as `__init__` makes it.
+        """
         try:
             state = self._decode_state(snapshot)
         except RecursionError:
             state = on_own_stack(self._decode_state, snapshot)
         for name, container in self._containers.items():
-            container.restore(getattr(state, name))
+            contents = getattr(state, name)
+            container.restore(getattr(self._initial, name) if contents is msgspec.UNSET else contents)
 
 
 class ServiceCodec:
