@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from mistaken_services import Mistaken
 
 import stretto
+from mistaken_services import Mistaken
 from stretto.core.config import Timeouts
 from stretto.core.errors import ConfigurationError, OperationFailed, OutcomeUnknown
 from stretto.runtime.local_cluster import LocalCluster, in_service, loopback_config
@@ -23,7 +23,7 @@ ODD = 2
 
 
 def cluster_of(directory: Path, monkeypatch: pytest.MonkeyPatch, durability: str = "memory") -> LocalCluster:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=":")
     config = loopback_config(3, "adaptive", SERVICE, durability=durability)  # type: ignore[arg-type]
     config = msgspec.structs.replace(config, timeouts=Timeouts(request_timeout_ms=20_000))
     return LocalCluster.create(directory, config, lambda index: ("env", f"NUMBER={int(index == ODD)}", f"PYTHONHASHSEED={index + 1}"))

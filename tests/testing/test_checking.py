@@ -89,6 +89,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class CatchesRecursion(Counter):
+    @operation
+    def dig(self) -> int:
+        """As deep as it goes: how far that is depends on the caller."""
+        try:
+            return 1 + self.dig()
+        except RecursionError:
+            return 0
+
+
 class ForgetfulCell(Cell[V]):
     __slots__ = ()
 
@@ -169,6 +179,7 @@ def test_a_good_service_passes() -> None:
         (UsesGlobalRandom, "operation 1 does not leave the same state again, after all were undone"),
         (UsesClock, "operation 1 gave .* at first|equal operations do not always have equal effects"),
         (WalksSet, r"operation 1 gave .* at first, and .* in a process with another hash seed\n  1. walk\(names="),
+        (CatchesRecursion, r"operation 1 gave .* at first, and .* on a deeper stack\n  1. dig\(\)"),
         (UsesHash, "operation . leaves another state in a process with another hash seed"),
         (QueryWrites, "operation 1 failed by a mistake in the service.* write is a query and changed the state"),
         (HasBug, r"operation . failed by a mistake in the service.* ZeroDivisionError: (.|\n)*divide\(by=0\)"),

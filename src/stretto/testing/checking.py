@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def check_service(
     - every operation returns a value of its annotated type, or raises an ApplicationError and no other exception;
     - undoing gives the state before, at every depth;
     - equal operations give equal results and states: after undo, on an instance that executed and undid other operations before, on an
-      instance restored from a snapshot, and in a process with another hash seed;
+      instance restored from a snapshot, on a deeper stack, and in a process with another hash seed;
     - queries change nothing.
 
     Parameters: `arguments["method"]["parameter"]`, a hypothesis strategy to draw an argument from, instead of its annotation;
@@ -93,6 +94,7 @@ class _Trial:
         undos = self._execute_first(machine)
         self._check_undo(machine, undos)
         self._check_same(machine, 0, "again, after all were undone")
+        _call_below(sys.getrecursionlimit() // 2, lambda: self._check_same(ServiceMachine(self._class), 0, "on a deeper stack"))
         self._check_detours(ServiceMachine(self._class))
         self._check_restored(ServiceMachine(self._class))
         results, last = other.execute(self._operations)
@@ -174,3 +176,11 @@ class _Trial:
         parameters = self._codec.methods[call.method].parameters
         arguments = ", ".join(f"{name}={value!r}" for name, value in zip(parameters, call.arguments, strict=True))
         return f"{call.method}({arguments})  at {call.time_ns} ns, entropy {call.entropy}"
+
+
+def _call_below(levels: int, function: Callable[[], None]) -> None:
+    """Call a function that many frames deeper than here."""
+    if levels:
+        _call_below(levels - 1, function)
+    else:
+        function()
