@@ -67,6 +67,15 @@ def test_a_superquorum_that_is_one_too_small(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(Quorums, "of", lambda n: right)
     assert run(["explore", "--replay", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["violation"] is None
+    # Walks from near its end find it again, if the bug is there.
+    schedule = json.loads(file.read_text())
+    beginning = tmp_path / "beginning.json"
+    beginning.write_text(json.dumps({**schedule, "violation": None, "steps": schedule["steps"][:-2]}))
+    assert run([*GUIDED, "--seconds", "0.000001", "--after", str(beginning), "--json"]) == 0
+    assert run([*GUIDED, "--protocol", "multipaxos", "--after", str(beginning)]) == 2
+    assert "is a schedule of adaptive, not of multipaxos" in capsys.readouterr().err
+    monkeypatch.setattr(Quorums, "of", lambda n: replace(right, superquorum=right.superquorum - 1))
+    assert run([*GUIDED, "--seconds", "600", "--after", str(beginning), "--json"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -79,6 +88,8 @@ def test_a_superquorum_that_is_one_too_small(monkeypatch: pytest.MonkeyPatch, tm
         (["--durability", "tape"], "Invalid value for '--durability'"),
         (["--replay", "/nowhere/found.json"], "/nowhere/found.json: cannot be read: No such file"),
         (["--replay", __file__], "is not a schedule"),
+        (["--after", __file__], "--after: begins the walks of a guided search: add --guided"),
+        (["--guided", "--after", __file__], "is not a schedule"),
     ],
 )
 def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from stretto.exploration.schedule import (
     play,
     shortened,
     steps_in,
+    steps_of,
     to_schedule,
 )
 from stretto.exploration.search import Found, Search
@@ -40,6 +41,24 @@ def found(world: World) -> list[Step]:
     _, played = confirmed(toy(RepliesAtOnce), search.world, search.found)
     assert len(played.steps) <= len(search.found.steps)
     return played.steps
+
+
+def test_walks_begin_at_the_end_of_a_schedule() -> None:
+    """From there the last step alone is a violation, so the first walks find it."""
+    definition = toy(RepliesAtOnce)
+    steps = found(World(definition, BOUNDS, reduce=False))
+    search = GuidedSearch(definition, BOUNDS, durable=False, seed=0, beginning=steps[:-1])
+    for _ in search.run():
+        assert search.walks < 1_000
+    assert search.found is not None
+    assert steps_of(search.world, search.found.steps)[: len(steps) - 1] == steps[:-1]
+    from_the_start = GuidedSearch(definition, BOUNDS, durable=False, seed=0)
+    for _ in from_the_start.run():
+        pass
+    assert search.walks <= from_the_start.walks
+    for wrong, text in (([Step(0, (TIMER, "no such timer"))], "none of its steps is possible"), (steps, "is a violation already")):
+        with pytest.raises(ConfigurationError, match=text):
+            GuidedSearch(definition, BOUNDS, durable=False, seed=0, beginning=wrong)
 
 
 def test_no_step_of_a_shortened_schedule_can_go() -> None:
@@ -72,6 +91,7 @@ def test_a_kept_schedule_is_done_again() -> None:
     assert steps_in(read, definition, again) == steps
     outcome = play(again, steps_in(read, definition, again)).violation
     assert outcome is not None
+    assert read.violation is not None
     assert (outcome.kind, outcome.description) == (read.violation.kind, read.violation.description)
 
 

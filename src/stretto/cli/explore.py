@@ -14,6 +14,7 @@ from stretto import catalog
 from stretto.cli.options import NumberRange, durability_option, json_option, protocol_option, seed_option
 from stretto.cli.output import exit_status, print_facts, print_json, writing
 from stretto.core.errors import ConfigurationError
+from stretto.core.protocol import ProtocolDefinition
 from stretto.exploration.bounds import Bounds, parse_bounds
 from stretto.exploration.guided import GuidedSearch
 from stretto.exploration.report import ExhaustiveResult, GuidedResult, result_of, shortest
@@ -35,6 +36,7 @@ from stretto.exploration.world import World
     help="How many states to keep; a million take about 0.5 GB.",
 )
 @click.option("--guided", is_flag=True, help="Random walks with a bias, for worlds too large to be searched whole.")
+@click.option("--after", type=click.Path(path_type=Path), help="With --guided: begin each walk at the end of the schedule in this file.")
 @seed_option("The seed of the first walk; the other walks have the seeds after it.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the schedule of a violation to this file.")
 @click.option("--replay", type=click.Path(path_type=Path), help="Replay the schedule of such a file, and do nothing else.")
@@ -46,6 +48,7 @@ def command(
     seconds: float,
     max_states: int,
     guided: bool,
+    after: Path | None,
     seed: int,
     save: Path | None,
     replay: Path | None,
@@ -60,6 +63,8 @@ def command(
         return _replay(replay, as_json)
     if save is not None and not save.absolute().parent.is_dir():
         raise ConfigurationError(f"cannot be written: there is no directory {save.absolute().parent}", file=save)
+    if after is not None and not guided:
+        raise ConfigurationError("begins the walks of a guided search: add --guided", key="--after")
     bounds = parse_bounds(text)
     if catalog.protocol(protocol).sequencer is not None and not bounds.sequencers:
         bounds = msgspec.structs.replace(bounds, sequencers=1)
@@ -68,7 +73,7 @@ def command(
     began = monotonic()
     search: Search | GuidedSearch
     if guided:
-        search = GuidedSearch(definition, bounds, durability == "disk", seed)
+        search = _guided(definition, bounds, durability == "disk", seed, after)
     else:
         search = Search(World(definition, bounds, durability == "disk"), max_states)
     interrupted = _drive(search, seconds, console)
@@ -81,6 +86,19 @@ def command(
     else:
         _print(result)
     return exit_status(violation is not None, interrupted)
+
+
+def _guided(definition: ProtocolDefinition, bounds: Bounds, durable: bool, seed: int, after: Path | None) -> GuidedSearch:
+    """A guided search from the start, or from the end of a schedule of the same protocol, whatever bounds that was found within."""
+    if after is None:
+        return GuidedSearch(definition, bounds, durable, seed)
+    schedule = _read(after)
+    if schedule.protocol != definition.name:
+        raise ConfigurationError(f"is a schedule of {schedule.protocol}, not of {definition.name}", file=after)
+    try:
+        return GuidedSearch(definition, bounds, durable, seed, steps_in(schedule, definition, World(definition, bounds, durable)))
+    except ConfigurationError as error:
+        raise error.in_file(after) from None
 
 
 def _drive(search: Search | GuidedSearch, seconds: float, console: Console) -> bool:

@@ -8,13 +8,15 @@ each walk delays random kinds for a random time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from random import Random
 from typing import NamedTuple, TypeAlias
 
+from stretto.core.errors import ConfigurationError
 from stretto.core.protocol import ProtocolDefinition
 from stretto.exploration.bounds import Bounds
 from stretto.exploration.nodes import CALL, LATE, RESTART, TIMER, Event, MessageId
+from stretto.exploration.schedule import Steps, event_in, play
 from stretto.exploration.search import Found
 from stretto.exploration.world import State, World
 from stretto.verify.violation import Violation
@@ -68,16 +70,18 @@ class Habits(NamedTuple):
 
 
 class Walk:
-    """One walk from the start of a world.
+    """One walk, from the start of a world or from the end of some steps.
+
+    Parameters: `state`, where it begins; `events`, the steps that lead there from the world's start.
 
     `delayed`: for each kind of message that was seen in this phase, whether it is delayed; `arrived`: the messages that each node has
     received in its present incarnation; `latest`: the messages that the last step sent.
     """
 
-    def __init__(self, world: World, random: Random) -> None:
+    def __init__(self, world: World, random: Random, state: State, events: Sequence[Choice]) -> None:
         self.world = world
-        self.state: State = world.start
-        self.events: list[Choice] = []
+        self.state = state
+        self.events = [*events]
         self._random = random
         self._habits = Habits.drawn(random)
         self._delayed: dict[Kind, bool] = {}
@@ -87,7 +91,8 @@ class Walk:
     def run(self) -> None:
         """Walk until all steps are taken, or none is possible. Raises Violation; `events` are then the steps that led to it."""
         vain = 0
-        while len(self.events) < self._habits.steps and vain < _MAX_VAIN:
+        last = len(self.events) + self._habits.steps
+        while len(self.events) < last and vain < _MAX_VAIN:
             choice = self._choose()
             vain = 0 if choice is not None and self._take(*choice) else vain + 1
             if vain % _VAIN_PER_PHASE == _VAIN_PER_PHASE - 1:
@@ -151,9 +156,14 @@ class Walk:
 
 
 class GuidedSearch:
-    """A series of walks with the seeds `seed`, `seed` + 1 and so on. `walks`, `steps`: how many there were."""
+    """A series of walks with the seeds `seed`, `seed` + 1 and so on. `walks`, `steps`: how many there were.
 
-    def __init__(self, definition: ProtocolDefinition, bounds: Bounds, durable: bool, seed: int) -> None:
+    Parameters: `beginning`, steps that every walk begins with. Walks from the start do not come far into rare states in reasonable time;
+    those that begin there do. Steps that are impossible or have no effect are left out. Raises ConfigurationError if all are, or if one is
+    a violation already.
+    """
+
+    def __init__(self, definition: ProtocolDefinition, bounds: Bounds, durable: bool, seed: int, beginning: Steps = ()) -> None:
         self.walks = 0
         self.steps = 0
         self.found: Found | None = None
@@ -161,10 +171,20 @@ class GuidedSearch:
         self._bounds = bounds
         self._durable = durable
         self.seed = seed
+        self._beginning = beginning
         self.world = self._new_world()
 
     def _new_world(self) -> World:
-        return World(self._definition, self._bounds, self._durable, reduce=False)
+        """Empty tables, and in them the state at the end of the beginning."""
+        world = World(self._definition, self._bounds, self._durable, reduce=False)
+        played = play(world, self._beginning)
+        if played.violation is not None:
+            raise ConfigurationError(f"step {len(played.steps)} is a violation already: {played.violation}")
+        if self._beginning and not played.steps:
+            raise ConfigurationError("none of its steps is possible")
+        self._state = played.states[-1]
+        self._events = [(step.node, event_in(world, step)) for step in played.steps]
+        return world
 
     def in_short(self) -> str:
         """One line, for a display of progress."""
@@ -173,7 +193,7 @@ class GuidedSearch:
     def run(self) -> Iterator[None]:
         """Walk until there is a violation. Yields regularly, so that the caller can stop."""
         while True:
-            walk = Walk(self.world, Random(f"walk/{self.seed + self.walks}"))
+            walk = Walk(self.world, Random(f"walk/{self.seed + self.walks}"), self._state, self._events)
             self.walks += 1
             try:
                 walk.run()
@@ -181,7 +201,7 @@ class GuidedSearch:
                 self.found = Found(violation, walk.events)
                 return
             finally:
-                self.steps += len(walk.events)
+                self.steps += len(walk.events) - len(self._events)
             if self.walks % _WALKS_PER_PROGRESS == 0:
                 yield
             if len(self.world.nodes.states) > _MAX_NODE_STATES:

@@ -48,12 +48,12 @@ class KeptStep(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """All that is needed to replay a sequence of steps."""
+    """All that is needed to replay a sequence of steps. `violation`: what they lead to; None for steps that only lead to a rare state."""
 
     protocol: str
     bounds: Bounds
     durable: bool
-    violation: KeptViolation
+    violation: KeptViolation | None
     steps: list[KeptStep]
 
 
@@ -83,6 +83,13 @@ def play(world: World, steps: Steps) -> Played:
             done.append(step)
             states.append(after)
     return Played(done, states, None)
+
+
+def event_in(world: World, step: Step) -> Event:
+    """A step's event in the tables of a world in which the step has been played."""
+    event: Event | None = world.nodes.find(step.event) if isinstance(step.event, Sent) else step.event
+    assert event is not None
+    return event
 
 
 def _after(world: World, state: State, step: Step) -> State | None:
