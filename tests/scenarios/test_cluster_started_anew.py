@@ -16,7 +16,7 @@ from stretto.core.errors import ClusterReset
 from stretto.core.node import Client
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive.client import AdaptiveClient
-from stretto.protocols.adaptive.messages import COMMITTED, AdaptiveReply
+from stretto.protocols.adaptive.messages import COMMITTED, MATCHED, AdaptiveReply
 from stretto.protocols.nopaxos.messages import Stamped
 from stretto.protocols.speculative import SPECULATIVE
 from stretto.replication.messages import OtherLife, Request
@@ -164,3 +164,31 @@ def test_a_session_whose_name_is_given_again_loses_no_call() -> None:
     assert isinstance(ended["A"], ClusterReset)
     assert ended["B"] == b"done B"
     client.check_invariants()
+
+
+def test_views_of_an_earlier_life_are_forgotten() -> None:
+    """A session is being opened when the cluster starts anew. Its first answers are of view 7; those of the new life are of view 0."""
+    port = RecordingPort(1 << 20, replicas=3, seed=1)
+    client = AdaptiveClient(port, ClusterConfig(tuple(Member("127.0.0.1", 1 + index) for index in range(3))))
+    ended: dict[str, object] = {}
+
+    def last_request() -> Request:
+        return next(message for _, message in reversed(port.sent) if isinstance(message, Request))
+
+    def answer(request: Request, result: bytes, view: int, source: int, level: int) -> None:
+        client.on_message(source, AdaptiveReply(view, 1, b"", request.session, request.number, result, level, False))
+
+    name = msgspec.msgpack.encode((1 << 62) + 5)
+    client.call(b"first", 0, lambda outcome: ended.update(first=outcome))
+    answer(last_request(), name, 7, 0, COMMITTED)
+    first = last_request()
+    client.call(b"second", 0, lambda outcome: ended.update(second=outcome))
+    opening = last_request()
+    answer(opening, name, 7, 1, MATCHED)
+    for replica in (0, 1):
+        client.on_message(replica, cast(Any, OtherLife(first.session, first.number)))
+    assert isinstance(ended["first"], ClusterReset)
+    for replica in (0, 1):
+        answer(opening, msgspec.msgpack.encode((1 << 62) + 6), 0, replica, MATCHED)
+    answer(last_request(), b"done", 0, 0, COMMITTED)
+    assert ended["second"] == b"done"
