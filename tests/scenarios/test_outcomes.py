@@ -16,6 +16,7 @@ from stretto.core.node import Client
 from stretto.core.state_machine import FAILURE, Undo, comparable
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.replication.messages import CheckpointChunk, CompareOutcomes, Outcomes, Request, StateDigest
+from stretto.replication.outcomes import independent_votes
 from stretto.replication.replica import Replica
 from stretto.testing.stage import InFlight, Stage
 
@@ -55,6 +56,12 @@ def damage(replica: Replica, wrong: int = 100) -> None:
     """From now on, its results differ."""
     machine: Any = replica.state.machine
     machine._machine.wrong = wrong
+
+
+def flip(replica: Replica) -> None:
+    """Flip a bit that shows in snapshots, and in no result."""
+    machine = cast(Any, replica.state.machine)._machine
+    machine.snapshot = lambda: b"%d" % (machine.count + 1_000)
 
 
 def call(stage: Stage, client: Client, duration_ns: int = 2_000 * MS, keep: Callable[[InFlight], bool] = lambda flight: True) -> Any:
@@ -132,6 +139,69 @@ def test_the_copy_of_a_damaged_state_is_no_second_voter() -> None:
     assert 0 not in stopped(stage)
 
 
+def test_neither_is_it_one_when_checkpoints_are_compared() -> None:
+    """r0's state has a flipped bit that no result shows. r2 has copied it, so their next checkpoints are equal. r1 is right."""
+    stage, replicas, client = stage_of("adaptive", checkpoint_operations=5)
+    while replicas[0].state.log.last < 10:
+        call(stage, client, 50 * MS)
+    flip(replicas[0])
+    stage.crash(2)
+    stage.restart(2)
+    stage.run(500 * MS, lambda flight: flight.source != 1 or not isinstance(flight.message, CheckpointChunk))
+    r2 = cast(Replica, stage.replicas[2])
+    assert r2.transfer.copied_from == 0
+    flip(r2)
+    while replicas[1].state.log.last < 15:
+        call(stage, client, 100 * MS)
+    stage.run(200 * MS)
+    assert stopped(stage) == {}
+
+
+def test_the_votes_of_copies_of_copies() -> None:
+    values = dict.fromkeys(range(5), "x")
+    alone = {member: member for member in range(5)}
+    assert independent_votes(values, alone)["x"] == 5
+    assert independent_votes(values, alone | {1: 0, 2: 1, 3: 2})["x"] == 2
+    assert independent_votes(values, alone | {0: 1, 1: 0})["x"] == 4, "each has copied from the other, at different times"
+    assert independent_votes(values | {0: "y"}, alone | {1: 0})["x"] == 4, "a copy that has come to differ from its source"
+    assert independent_votes(values, alone | {1: 77, 2: -1})["x"] == 5
+
+
+def test_a_copy_stays_one_when_it_is_started_again() -> None:
+    stage = Stage(ADAPTIVE, 3, Counter, durable=True, limits=Limits(checkpoint_operations=5))
+    client = stage.client()
+    for _ in range(12):
+        call(stage, client, 50 * MS)
+    stage.crash(2)
+    stage.ports[2].records = []
+    stage.restart(2)
+    stage.run(500 * MS)
+    copied_from = cast(Replica, stage.replicas[2]).transfer.copied_from
+    assert copied_from != 2
+    for _ in range(2):
+        stage.ports[2].compact(cast(Replica, stage.replicas[2]).records())
+        stage.crash(2)
+        stage.restart(2)
+        assert cast(Replica, stage.replicas[2]).transfer.copied_from == copied_from
+    for _ in range(12):
+        call(stage, client, 50 * MS)
+    assert cast(Replica, stage.replicas[2]).transfer.copied_from == 2, "the third replica has taken equal checkpoints"
+
+
+def test_a_leader_that_was_contradicted_and_goes_on_is_replaced_again() -> None:
+    stage, replicas, _ = stage_of("adaptive")
+    r1 = replicas[1]
+    r1.outcomes.differing = {0: r1.group.incarnations[0]}
+    r1.outcomes.begin_view()
+    stage.fire(1, "outcomes")
+    assert 1 in r1.detector.suspects
+    del r1.detector.suspects[1]
+    r1.outcomes.differing = {0: 7}
+    stage.fire(1, "leader")
+    r1.outcomes.on_timer()
+    assert 1 not in r1.detector.suspects, "it has been started again since"
+
+
 def test_a_state_that_no_result_shows_is_found_at_the_next_checkpoint() -> None:
     stage, replicas, client = stage_of("adaptive", checkpoint_operations=10)
     machine = cast(Any, replicas[2].state.machine)._machine
@@ -165,7 +235,7 @@ def test_nonsense_about_outcomes_is_ignored() -> None:
         r0.on_message(1, CompareOutcomes(known, positions, summary))
     r0.on_message(1, CompareOutcomes(known, (1 << 40, 1 << 41), summary))
     r0.on_message(1, Outcomes(known, (last,), summary, (), 1, None))
-    r0.on_message(1, StateDigest(known, 1 << 40, b"", b""))
+    r0.on_message(1, StateDigest(known, 1 << 40, b"", b"", 9))
     r0.check_invariants()
     assert stopped(stage) == {}
 

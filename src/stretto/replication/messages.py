@@ -300,11 +300,12 @@ class Outcomes(PeerMessage, frozen=True, array_like=True, tag=69, gc=False):
 
 
 class StateDigest(PeerMessage, frozen=True, array_like=True, tag=70, gc=False):
-    """A replica to all: my checkpoint of this position has this digest."""
+    """A replica to all: my checkpoint of this position has this digest. `copied_from`: as in Outcomes."""
 
     position: Position
     hash: bytes
     digest: bytes
+    copied_from: int
 
 
 PEER_MESSAGES: tuple[type[Message], ...] = (

@@ -14,8 +14,8 @@ that f+1 others contradict stops; without such a majority nobody stops, since no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address
@@ -25,6 +25,8 @@ from stretto.replication.part import Part
 from stretto.replication.quorums import reached_by
 from stretto.replication.state import ReplicatedState
 from stretto.replication.transfer import StateTransfer
+
+Value = TypeVar("Value", bound=Hashable)
 
 _ALL = 1 << 62
 """A position that no log reaches."""
@@ -51,7 +53,7 @@ class OutcomeComparison(Part):
     - `question`, `answers`: the positions that are being compared, and what each member has there, this one included.
     - `patience`: how long no comparison begins after one that decided nothing, in retransmission times. It doubles each time, so that
       replicas that wait for a third one do not ask without end.
-    - `differing`: members that f+1 replicas, this one among them, have contradicted.
+    - `differing`: members that f+1 replicas, this one among them, have contradicted, each with its incarnation then.
     - `told`: by position, the digests of the other replicas' checkpoints there.
 
     Parameters: `on_leader_differs` is called when f+1 replicas, this one among them, have contradicted the leader.
@@ -68,7 +70,7 @@ class OutcomeComparison(Part):
         self.heard: dict[int, tuple[int, int, bytes]] = {}
         self.question: CompareOutcomes | None = None
         self.answers: dict[int, Outcomes] = {}
-        self.differing: set[int] = set()
+        self.differing: dict[int, int] = {}
         self.told: dict[int, dict[int, StateDigest]] = {}
         self.patience = 1
         self._attempts = 0
@@ -83,9 +85,11 @@ class OutcomeComparison(Part):
         self.timers = {"outcomes": self.on_timer}
 
     def begin_view(self) -> None:
-        """See `Part`. A group of one agrees with itself."""
+        """See `Part`. A group of one agrees with itself. A leader that was contradicted does not lead again."""
         if not self.group.peers:
             self.state.agree(_ALL)
+        if self.differing:
+            self.port.set_timer("outcomes", self._retransmit_ns)
 
     def leave_view(self) -> None:
         """See `Part`."""
@@ -181,7 +185,7 @@ class OutcomeComparison(Part):
         """Ask again those that have not answered. After some time, decide without them."""
         question = self.question
         if question is None:
-            return
+            return self._suspect_leader_that_differs()
         self._attempts += 1
         if self._attempts >= _ATTEMPTS:
             self._judge(asks=True)
@@ -190,6 +194,7 @@ class OutcomeComparison(Part):
             for peer in self.group.peers:
                 if peer not in self.answers:
                     self.port.send(peer, question)
+        return None
 
     def _judge(self, asks: bool) -> None:
         """Narrow the interval down to the first difference; then decide. `asks`: whether this replica asks the next question, if any."""
@@ -217,7 +222,7 @@ class OutcomeComparison(Part):
         group, index = self.group, self.group.index
         values = {member: value for member, answer in self.answers.items() if (value := answer.values[step]) is not None}
         self.question = None
-        votes = self._votes(values)
+        votes = independent_votes(values, {member: self.answers[member].copied_from for member in values})
         winners = [value for value, count in votes.items() if count >= group.quorums.majority]
         if not winners or index not in values:
             self.port.report("outcomes differ", position=position, **self._described(position, values), decision="no majority agrees")
@@ -227,19 +232,13 @@ class OutcomeComparison(Part):
         if values[index] != winners[0]:
             self.port.stop(self._reason(position, values, winners[0]), distrust=True)
             return
-        self.differing = {member for member, value in values.items() if value != winners[0]}
+        self.differing = {member: group.incarnations[member] for member, value in values.items() if value != winners[0]}
         self.port.report("outcomes differ", position=position, **self._described(position, values), differing=sorted(self.differing))
-        if group.leader in self.differing:
-            self._on_leader_differs()
+        self._suspect_leader_that_differs()
 
-    def _votes(self, values: dict[int, int]) -> Counter[int]:
-        """How many members have each outcome. A replica and one that has copied its state from it are one voter if they agree."""
-        votes: Counter[int] = Counter()
-        for member, value in values.items():
-            source = self.answers[member].copied_from
-            if source == member or values.get(source) != value:
-                votes[value] += 1
-        return votes
+    def _suspect_leader_that_differs(self) -> None:
+        if self.group.leader in self.group.current_voters(self.differing):
+            self._on_leader_differs()
 
     def _described(self, position: int, values: dict[int, int]) -> dict[str, Any]:
         answers = {str(member): repr(self.answers[member].result) for member in sorted(values)}
@@ -265,9 +264,10 @@ class OutcomeComparison(Part):
         """A checkpoint has been committed: tell the others its digest, and compare it with theirs."""
         checkpoint = self.state.checkpoint
         assert checkpoint is not None
-        digest = StateDigest(self.group.incarnations, checkpoint.position, checkpoint.hash, self.state.checkpoint_digest())
-        self.group.send_to_peers(digest)
-        self._keep(self.group.index, digest)
+        digest = self.state.checkpoint_digest()
+        message = StateDigest(self.group.incarnations, checkpoint.position, checkpoint.hash, digest, self.transfer.copied_from)
+        self.group.send_to_peers(message)
+        self._keep(self.group.index, message)
 
     def on_state_digest(self, source: Address, message: StateDigest) -> None:
         """Compare a member's checkpoint with ours of the same position."""
@@ -282,13 +282,15 @@ class OutcomeComparison(Part):
         own = told.get(digest.position, {}).get(group.index)
         if own is None:
             return
-        others = {peer: theirs for peer, theirs in told[digest.position].items() if theirs.hash == own.hash}
-        if any(theirs.digest == own.digest for peer, theirs in others.items() if peer not in (group.index, self.transfer.copied_from)):
-            self.transfer.copied_from = group.index  # somebody has come to the same state by itself
-        votes = Counter(theirs.digest for theirs in others.values())
+        known = {peer: theirs for peer, theirs in told[digest.position].items() if theirs.hash == own.hash}
+        copied_from = {peer: theirs.copied_from for peer, theirs in known.items()}
+        origin = _origin(group.index, copied_from)
+        if any(theirs.digest == own.digest and _origin(peer, copied_from) != origin for peer, theirs in known.items()):
+            self.transfer.rest_on(group.index)  # somebody else has come to the same state
+        votes = independent_votes({peer: theirs.digest for peer, theirs in known.items()}, copied_from)
         winner, count = votes.most_common(1)[0]
         if count >= group.quorums.majority and winner != own.digest:
-            agreeing = [peer for peer, theirs in others.items() if theirs.digest == winner]
+            agreeing = [peer for peer, theirs in known.items() if theirs.digest == winner]
             self.port.stop(
                 f"the state of replica {group.index} at position {digest.position} differs from that of replicas {_listed(agreeing)},"
                 " though all results were equal so far: memory is damaged, or the service changed something outside its containers",
@@ -312,6 +314,20 @@ class OutcomeComparison(Part):
             "differing": sorted(self.differing),
             "told": [[position, sorted(digests.items())] for position, digests in sorted(self.told.items())],
         }
+
+
+def independent_votes(values: Mapping[int, Value], copied_from: Mapping[int, int]) -> Counter[Value]:
+    """How many voters each value has. Replicas with one value whose states go back to one replica's are one voter."""
+    return Counter(value for value, _ in {(value, _origin(member, copied_from)) for member, value in values.items()})
+
+
+def _origin(member: int, copied_from: Mapping[int, int]) -> int:
+    """The replica whose state a member's goes back to; of replicas that have copied from each other in turn, the first."""
+    passed: list[int] = []
+    while member not in passed and copied_from.get(member, member) != member:
+        passed.append(member)
+        member = copied_from[member]
+    return min(passed) if member in passed else member
 
 
 def _span(question: CompareOutcomes) -> int:

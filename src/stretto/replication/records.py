@@ -47,5 +47,22 @@ class Matched(Message, frozen=True, array_like=True, tag=204, gc=False):
     position: int
 
 
-RECORDS: tuple[type[Message], ...] = (Request, RolledBack, Committed, Checkpoint, Known, Bootstrap, StartViewChange, StartView, Matched)
+class CopiedFrom(Message, frozen=True, array_like=True, tag=205, gc=False):
+    """From which replica the checkpoint was copied on which the state rests; from none if it is the replica itself."""
+
+    replica: int
+
+
+RECORDS: tuple[type[Message], ...] = (
+    Request,
+    RolledBack,
+    Committed,
+    Checkpoint,
+    Known,
+    Bootstrap,
+    StartViewChange,
+    StartView,
+    Matched,
+    CopiedFrom,
+)
 """A StartViewChange records that the replica has left all lower views; a StartView records with which log it has entered a view."""

@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address
+from stretto.core.node import Address, Message
 from stretto.replication.group import Group, Status
 from stretto.replication.log import Log, chain
 from stretto.replication.messages import CheckpointChunk, Entries, Fetch, FetchCheckpoint, Request
 from stretto.replication.part import Part
 from stretto.replication.pending import PendingRequests
-from stretto.replication.records import Checkpoint
+from stretto.replication.records import Checkpoint, CopiedFrom
 from stretto.replication.state import ReplicatedState, digest_of
 
 _ENTRY_OVERHEAD_BYTES = 48
@@ -243,9 +243,27 @@ class StateTransfer(Part):
             return
         self.port.report("checkpoint installed", position=checkpoint.position, bytes=len(checkpoint.state))
         self.checkpoints_installed += 1
-        self.copied_from = source
+        self.rest_on(source)
         self.pending.put_before(removed, ())
         self._go_on_after(checkpoint.position, source, transfer)
+
+    def rest_on(self, replica: Address) -> None:
+        """Our state rests on this replica's from now on: on another one's whose checkpoint was installed, or on our own execution."""
+        if replica != self.copied_from:
+            self.copied_from = replica
+            if self.port.durable:
+                self.port.persist(CopiedFrom(replica))
+
+    # What is persisted
+
+    def replay(self, record: Message) -> None:
+        """See `Part`."""
+        if isinstance(record, CopiedFrom):
+            self.copied_from = record.replica
+
+    def records(self) -> list[Message]:
+        """See `Part`."""
+        return [CopiedFrom(self.copied_from)] if self.copied_from != self.group.index else []
 
     def _go_on_after(self, position: int, source: Address, transfer: Transfer) -> None:
         transfer.go_on_after(position)
