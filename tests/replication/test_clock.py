@@ -168,3 +168,22 @@ def test_a_call_that_waits_for_the_time_ends_all_the_same() -> None:
     hear_client(client, 0, TimeReply(0, T))
     hear_client(client, 1, TimeReply(0, T))
     client.check_invariants()
+
+
+def test_no_answer_makes_a_stamp_that_cannot_be_sent() -> None:
+    """The greatest wall clock that a message can carry, from all replicas."""
+    decode = msgspec.msgpack.Decoder(TimeReply).decode
+    for wrong in (-1, 1 << 62, (1 << 64) - 1):
+        with pytest.raises((msgspec.MsgspecError, OverflowError)):
+            decode(msgspec.msgpack.encode([65, 0, wrong]))
+    port = ClockPort(CLIENT, replicas=3)
+    port.advance(HOUR)
+    client = AdaptiveClient(port, CONFIG)
+    client.call(b"x", None, lambda outcome: None)
+    for replica in range(3):
+        hear_client(client, replica, decode(msgspec.msgpack.encode([65, 0, (1 << 62) - 1])))
+        hear_client(client, replica, decode(msgspec.msgpack.encode([65, port.now_ns, (1 << 62) - 1])))
+    replied(client, port, msgspec.msgpack.encode(1 << 62))
+    port.advance(HOUR)
+    request = port.sent[-1][1]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=Request) == request

@@ -18,6 +18,7 @@ Position: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Incarnation: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Incarnations: TypeAlias = tuple[Incarnation, ...]
 View: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
+Nanoseconds: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
 class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
@@ -261,14 +262,14 @@ class OtherLife(Message, frozen=True, array_like=True, tag=72, gc=False):
 class GetTime(Message, frozen=True, array_like=True, tag=64, gc=False):
     """A client or a replica to the replicas: what is your wall clock? `sent_ns`: the sender's monotonic clock, which comes back."""
 
-    sent_ns: int
+    sent_ns: Nanoseconds
 
 
 class TimeReply(Message, frozen=True, array_like=True, tag=65, gc=False):
     """The answer: `wall_ns`, nanoseconds since 1970 by the sender's wall clock."""
 
-    sent_ns: int
-    wall_ns: int
+    sent_ns: Nanoseconds
+    wall_ns: Nanoseconds
 
 
 CLOCK_MESSAGES: tuple[type[Message], ...] = (GetTime, TimeReply)
