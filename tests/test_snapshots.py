@@ -73,6 +73,7 @@ NOT_IN_SNAPSHOT = {
     "ReplicatedState._checkpoint_digest": HASHED,
     "SessionTable._by_nonce": "the inverse of `records`",
     "Tally._votes": "counts `answers`",
+    "ClockSamples.offset_ns": "the median of the samples",
     "ClusterClock.limit_ns": "computed from the samples when it is asked for",
     "SessionClient._ticking": TIMER,
     "Part.handlers": CONSTANT,

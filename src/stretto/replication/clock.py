@@ -29,10 +29,13 @@ _NEVER = 1 << 63
 class ClockSamples:
     """The offsets of the replicas' wall clocks from a monotonic clock: of each, the sample with the least round trip.
 
+    `offset_ns` is their median; of two in the middle, the lower.
+
     Parameters: `majority`, how many replicas must have answered before the time is known.
     """
 
     def __init__(self, majority: int) -> None:
+        self.offset_ns = 0
         self._majority = majority
         self._samples: dict[int, tuple[int, int, int]] = {}  # by replica: round trip, offset, when it was taken
 
@@ -44,17 +47,13 @@ class ClockSamples:
         former = self._samples.get(replica)
         if former is None or round_trip_ns <= former[0] or now_ns - former[2] > _SAMPLE_LASTS_NS:
             self._samples[replica] = (round_trip_ns, wall_ns - (sent_ns + now_ns) // 2, now_ns)
+            offsets = sorted(offset for _, offset, _ in self._samples.values())
+            self.offset_ns = offsets[(len(offsets) - 1) // 2]
 
     @property
     def known(self) -> bool:
         """Whether a majority of the replicas has answered."""
         return len(self._samples) >= self._majority
-
-    @property
-    def offset_ns(self) -> int:
-        """The median offset; of two in the middle, the lower."""
-        offsets = sorted(offset for _, offset, _ in self._samples.values())
-        return offsets[(len(offsets) - 1) // 2]
 
     def offsets_ns(self) -> dict[int, int]:
         """The offset of each replica."""

@@ -43,7 +43,8 @@ class ReplyTally:
         bit = 1 << source
         if self.others is not None and source in self.others and self.others[source][0] > answer.level:
             return  # it was sent before the replica matched another position
-        if answer.hash == self.hash and answer.position == self.position and self._has_our_result(answer):
+        same_place = answer.hash == self.hash and answer.position == self.position
+        if same_place and (answer.result == self.result or self._has_our_result(answer)):
             self.voters |= bit
             if answer.level >= MATCHED:
                 self.matched |= bit
@@ -63,7 +64,7 @@ class ReplyTally:
             self.others[source] = (answer.level, answer)
 
     def _has_our_result(self, answer: AdaptiveReply) -> bool:
-        return answer.result == self.result or checksum(answer.result) == checksum(self.result)
+        return checksum(answer.result) == checksum(self.result)  # texts of some failures may differ
 
     def _follow(self, answer: AdaptiveReply) -> None:
         """The leader's answer differs: take position, hash and result from it, since only they can win, and count again."""
