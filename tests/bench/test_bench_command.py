@@ -21,6 +21,7 @@ from stretto.bench.plan import Plan
 from stretto.cli.main import run
 from stretto.core.framing import HEADER_BYTES
 from stretto.runtime.local_cluster import ClusterFailure, LocalCluster, loopback_config
+from waiting import alive, wait_for
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -227,28 +228,6 @@ def test_an_interrupt_ends_everything(tmp_path: Path, number: signal.Signals, st
     assert "Traceback" not in errors
     wait_for(lambda: not alive(tmp_path), "no process")
     assert list(tmp_path.iterdir()) == []
-
-
-def alive(temporary: Path) -> list[int]:
-    """Processes that were started with this directory for temporary files."""
-    mark = f"TMPDIR={temporary}\0".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if mark in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def wait_for(condition: Any, what: str) -> None:
-    """Until it holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("protocol", ["speculative", "unreplicated"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ import click
 from click.core import ParameterSource
 
 from stretto.cli.options import bench_load_options, durability_option, json_option, protocol_option, repeat_option, seed_option
-from stretto.cli.output import print_facts, print_json, progress_line
+from stretto.cli.output import print_facts, print_json, print_table, progress_line
 from stretto.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from stretto.bench.measure import Progress
+    from stretto.bench.plan import Plan
     from stretto.core.config import ClusterConfig
 
 OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floor")
@@ -25,6 +26,12 @@ OF_PLAN = (
     *("one_request_per_datagram", "one_order", "kill", "restart", "memory"),
 )
 """Options that are fields of a Plan."""
+OF_ONE_TREE = ("config_file", "repeat", "floor", "kill", "restart", "memory")
+"""Options that make no sense when two source trees are compared."""
+OF_PROCESSES = ("durability", "client_processes", "rate_ops_s", "seconds", "warm_up_s", "one_request_per_datagram", "one_order")
+"""Options that make no sense when all nodes are in one process, besides OF_ONE_TREE."""
+OF_COMPARISON = ("against", "turns", "pairs", "as_json")
+"""Options of a comparison that are not options of its single measurements."""
 
 
 @click.command(name="bench")
@@ -45,8 +52,11 @@ OF_PLAN = (
 @click.option("--floor", is_flag=True, help="First measure a bare multicast echo of the same sizes.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the cluster of this file, which runs already.")
 @repeat_option
+@click.option("--against", metavar="DIR", type=click.Path(path_type=Path), help="Compare this code with that of another checkout.")
+@click.option("--pairs", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How often both are measured.")
+@click.option("--turns", is_flag=True, help="Compare what an operation costs with all nodes in one process, by turns.")
 @json_option
-def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any) -> int:
+def command(config_file: Path | None, repeat: int, against: Path | None, pairs: int, turns: bool, as_json: bool, **options: Any) -> int:
     """Measure a cluster under load.
 
     The load is a closed loop, in which each session makes its next call as soon as the last one has ended; or, with --rate, an open loop,
@@ -55,6 +65,9 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
 
     Starts a cluster on this machine and ends it. Replicas keep their data in the directory for temporary files (TMPDIR). Exit status 1 if
     a call failed.
+
+    With --against, this code and that of another checkout are measured alternately, with these options, and the ratios of their figures are
+    shown: the median over all pairs, and an interval that has the true median with 95% certainty.
     """
     from stretto.bench.plan import Plan
     from stretto.bench.report import combined
@@ -63,8 +76,11 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     from stretto.core.config import load_config
 
     plan = Plan(**{name: options[name] for name in OF_PLAN})
+    if against is not None:
+        return _compare(against, plan, options["protocol"], options["replicas"], pairs, turns=turns, as_json=as_json)
+    _refuse(("pairs", "turns"), "only applies to a comparison of two source trees; name the other one with --against")
     if config_file is not None:
-        _refuse_options_of_own_cluster()
+        _refuse(OF_OWN_CLUSTER, "only applies to a cluster that bench starts; leave out this option or --config")
         config = load_config(config_file)
         new_config: Callable[[], ClusterConfig] = lambda: config  # noqa: E731
     else:
@@ -87,11 +103,53 @@ def command(config_file: Path | None, repeat: int, as_json: bool, **options: Any
     return 1 if any(run["failures"] for run in runs) else 0
 
 
-def _refuse_options_of_own_cluster() -> None:
+def _given() -> dict[str, list[str]]:
+    """By name, the options on the command line, as they are written there."""
     context = click.get_current_context()
-    for name in OF_OWN_CLUSTER:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise ConfigurationError("only applies to a cluster that bench starts; leave out this option or --config", key=f"--{name}")
+    chosen = [option for option in context.command.params if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE]
+    return {
+        str(option.name): [option.opts[0]]
+        if context.params[str(option.name)] is True
+        else [option.opts[0], str(context.params[str(option.name)])]
+        for option in chosen
+    }
+
+
+def _refuse(names: Sequence[str], reason: str) -> None:
+    given = _given()
+    for name in names:
+        if name in given:
+            raise ConfigurationError(reason, key=given[name][0])
+
+
+def _compare(against: Path, plan: Plan, protocol: str, replicas: int | None, pairs: int, *, turns: bool, as_json: bool) -> int:
+    """Compare this source tree with another one."""
+    from stretto.bench.against import both_in_clusters, both_in_one_process, source_of
+    from stretto.bench.run import own_config
+    from stretto.cli.interrupts import ended_by_signals
+
+    _refuse(OF_ONE_TREE, "does not apply to a comparison of two source trees; leave out this option or --against")
+    if turns:
+        _refuse(OF_PROCESSES, "does not apply to nodes in one process; leave out this option or --turns")
+    other = source_of(against)
+    plan.validate(own_config(plan, protocol, replicas))
+    with ended_by_signals(), progress_line() as progress:
+        if turns:
+            figures = both_in_one_process(other, plan, protocol, replicas, pairs, progress)
+        else:
+            arguments = [word for name, words in _given().items() if name not in OF_COMPARISON for word in words]
+            figures = both_in_clusters(other, arguments, pairs, progress)
+    if as_json:
+        print_json({"against": str(against), "turns": turns, "protocol": protocol, "sessions": plan.sessions} | figures)
+    else:
+        print_table([{"": name} | _texts(figure) for name, figure in figures["figures"].items()])
+    return 0
+
+
+def _texts(figure: dict[str, float | None]) -> dict[str, str | None]:
+    low, high = figure["from"], figure["to"]
+    interval = None if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return {"this": f"{figure['this']:,.2f}", "other": f"{figure['other']:,.2f}", "ratio": f"{figure['ratio']:.3f}", "95%": interval}
 
 
 def _prefixed(prefix: str, progress: Progress) -> Progress:
