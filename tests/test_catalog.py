@@ -11,7 +11,7 @@ from stretto import catalog
 from stretto.apps.kv import KeyValueStore
 from stretto.core.config import ClusterConfig, Member
 from stretto.core.errors import ConfigurationError
-from stretto.core.state_machine import NullMachine
+from stretto.core.state_machine import VersionedMachine
 from stretto.services.service import ServiceMachine
 
 
@@ -21,13 +21,15 @@ def test_every_protocol_that_is_named_is_there() -> None:
         assert catalog.protocol(name).name == name
 
 
-def test_a_service_is_wrapped_and_a_state_machine_is_not() -> None:
+def test_a_service_and_a_state_machine_are_wrapped() -> None:
     assert catalog.service_class("stretto.apps.kv:KeyValueStore") is KeyValueStore
     first, second = (catalog.service("stretto.apps.kv:KeyValueStore")() for _ in range(2))
     assert isinstance(first, ServiceMachine)
     assert isinstance(first.service, KeyValueStore)
     assert first.service is not second.service  # type: ignore[attr-defined]
-    assert isinstance(catalog.service("stretto.core.state_machine:NullMachine")(), NullMachine)
+    null = catalog.service("stretto.core.state_machine:NullMachine")()
+    assert isinstance(null, VersionedMachine)
+    assert (null.signature(1), null.execute(b"x", 1, 2)) == (("state machine NullMachine",), (b"", None))
 
 
 def test_models() -> None:

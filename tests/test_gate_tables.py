@@ -18,7 +18,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {"speculative": "speculative", "adaptive": "adaptive", "nopaxos": "nopaxos", "multipaxos": "baselines", "fastpaxos": "baselines"}
 EVERY = "every protocol"
 STATUSES = {ANY_STATUS: "any", IN_SERVICE: "in service", IN_VIEW: "in its view", HAS_STATE: "in service, BOOTSTRAPPING"}
-NOT_FOR_REPLICAS = {"Reply", "SpeculativeReply", "AdaptiveReply", "NoPaxosReply", "OpenSession", "OtherLife"}
+NOT_FOR_REPLICAS = {"UpgradeReply", "Reply", "SpeculativeReply", "AdaptiveReply", "NoPaxosReply", "OpenSession", "OtherLife"}
 
 
 def rules_of(name: str) -> Rules:

@@ -72,6 +72,7 @@ NOT_IN_SNAPSHOT = {
     "ReplicatedState._next_checkpoint": HASHED,
     "ReplicatedState._checkpoint_digest": HASHED,
     "SessionTable._by_nonce": "the inverse of `records`",
+    "SessionTable._max_sessions": "that of `ReplicatedState.configuration`",
     "Tally._votes": "counts `answers`",
     "ClockSamples.offset_ns": "the median of the samples",
     "ClusterClock.limit_ns": "computed from the samples when it is asked for",

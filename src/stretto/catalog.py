@@ -140,13 +140,14 @@ def service_class(name: str) -> type:
 def service(name: str) -> Callable[[], StateMachine]:
     """What makes the state machine of a service: one that replicas can be built with.
 
-    A `Service` is wrapped in a `ServiceMachine`, a plain state machine is used as it is. Raises ConfigurationError as `service_class` does,
-    and if the class cannot be made into a state machine, with the reason.
+    A `Service` is wrapped in a `ServiceMachine`, a plain state machine in a `SingleVersion`. Raises ConfigurationError as `service_class`
+    does, and if the class cannot be made into a state machine, with the reason.
     """
+    from stretto.core.state_machine import SingleVersion
     from stretto.services.service import ServiceMachine
 
     found = service_class(name)
-    factory: Callable[[], StateMachine] = partial(ServiceMachine, found) if _is_service(found) else found
+    factory: Callable[[], StateMachine] = partial(ServiceMachine, found) if _is_service(found) else lambda: SingleVersion(found())
     try:
         factory()
     except Exception as error:

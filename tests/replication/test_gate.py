@@ -43,7 +43,7 @@ def later(incarnations: tuple[int, ...], member: int, random_bits: int = 0) -> t
     return tuple(new_incarnation(2, LIFE, random_bits) if index == member else known for index, known in enumerate(incarnations))
 
 
-NEEDED = (Status.NORMAL, Status.REPAIRING)
+NEEDED = (Status.NORMAL, Status.REPAIRING, Status.SEALED)
 
 
 class Recorder:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stretto.core.state_machine import Undo
 from stretto.replication.log import chain
-from stretto.replication.messages import OPEN_SESSION, Request
+from stretto.replication.messages import CONFIGURATION, OPEN_SESSION, Configuration, Request
 from stretto.replication.sessions import is_of_life, session_from_result, session_name, share_life
 from stretto.replication.state import ReplicatedState
 
@@ -231,3 +232,39 @@ def test_a_checkpoint_has_the_time() -> None:
     other = ReplicatedState(Clock(), 10, 3)
     other.install(state.checkpoint)
     assert other.append(Request(CLIENT, session, 9, 5, 0, b"x")) == b"1002"
+
+
+def configuration(number: int, max_sessions: int) -> Request:
+    return Request(0, CONFIGURATION, number, 0, 0, msgspec.msgpack.encode(Configuration(1, max_sessions)))
+
+
+def test_a_configuration_is_executed_when_it_is_committed() -> None:
+    state = ReplicatedState(Tape(), 9, NEVER)
+    opened(state, 1)
+    state.append(configuration(1, 5))
+    assert (state.is_sealed, state.executed, state.configuration.max_sessions) == (True, 1, 9)
+    state.commit_up_to(1)
+    assert state.is_sealed
+    state.commit_up_to(2)
+    assert (state.is_sealed, state.executed, state.configuration.max_sessions) == (False, 2, 5)
+    state.check_invariants()
+
+
+def test_a_configuration_that_is_rolled_back_commits_nothing() -> None:
+    state = ReplicatedState(Tape(), 9, NEVER)
+    session = opened(state, 1)
+    state.append(configuration(1, 5))
+    state.roll_back_to(1)
+    state.check_invariants()
+    state.append_all([request(session, 1), request(session, 2), request(session, 3)])
+    assert (state.committed, state.executed, state.configuration.max_sessions) == (0, 4, 9)
+
+
+def test_a_configuration_may_lower_the_number_of_sessions() -> None:
+    state = ReplicatedState(Tape(), 9, NEVER)
+    sessions = [opened(state, nonce) for nonce in range(1, 7)]
+    state.append_all([configuration(1, 2), opening(7)])
+    assert state.committed == 7
+    assert sessions[-1] in state.sessions.records
+    assert len(state.sessions.records) == 2
+    state.check_invariants()

@@ -154,7 +154,7 @@ def test_undo_and_snapshots_cover_every_container() -> None:
     before = machine.snapshot()
     _, undo = machine.execute(CODEC.encode("enter", (ADA,)), 5, 6)
     after = machine.snapshot()
-    assert sorted(msgspec.msgpack.decode(after)) == ["ages", "last", "people", "tags", "visits"]
+    assert sorted(msgspec.msgpack.decode(after)[1]) == ["ages", "last", "people", "tags", "visits"]
     machine.undo(undo)
     assert machine.snapshot() == before != after
     for name in ("nobody", "Ada"):
@@ -171,9 +171,10 @@ def test_undo_and_snapshots_cover_every_container() -> None:
 def test_a_snapshot_of_something_else_is_refused_whole() -> None:
     machine = ServiceMachine(Registry)
     call(machine, "enter", ADA)
-    state = msgspec.msgpack.decode(machine.snapshot())
+    version, state = msgspec.msgpack.decode(machine.snapshot())
     before = machine.snapshot()
-    for wrong in (b"", b"\xc1", msgspec.msgpack.encode({**state, "visits": 3}), msgspec.msgpack.encode({**state, "more": 3})):
+    others = [(version, {**state, "visits": 3}), (version, {**state, "more": 3}), (0, state), (version + 1, state)]
+    for wrong in (b"", b"\xc1", msgspec.msgpack.encode(state), *map(msgspec.msgpack.encode, others)):
         with pytest.raises(msgspec.DecodeError):
             machine.restore(wrong)
         assert machine.snapshot() == before
@@ -432,7 +433,7 @@ def test_a_container_that_a_snapshot_lacks_is_as_init_makes_it() -> None:
     fresh = machine.snapshot()
     machine.service.names["second"] = 2  # type: ignore[attr-defined]
     machine.restore(older.snapshot())
-    assert msgspec.msgpack.decode(machine.snapshot()) == {"total": 7, "names": [["first", 1]]}
+    assert msgspec.msgpack.decode(machine.snapshot()) == [1, {"total": 7, "names": [["first", 1]]}]
     machine.restore(fresh)
     assert machine.snapshot() == fresh
     with pytest.raises(msgspec.DecodeError, match="names"):

@@ -300,7 +300,7 @@ def test_a_frame_of_another_file_is_not_valid_in_this_one() -> None:
     [
         (Identity(OWNER.cluster, 2, OWNER.protocol), "of replica 1 with protocol speculative, not of replica 2"),
         (Identity(OWNER.cluster, 1, "multipaxos"), "not of replica 1 with protocol multipaxos"),
-        (Identity(b"cluster2", 1, OWNER.protocol), "other replicas, another service"),
+        (Identity(b"cluster2", 1, OWNER.protocol), "other replicas, or another service"),
     ],
 )
 def test_the_directory_of_another_replica_is_refused_and_not_changed(identity: Identity, part: str) -> None:

@@ -19,6 +19,7 @@ from stretto.core.errors import ConfigurationError, StrettoError
 _COMMANDS = {
     "demo": "Run three replicas under load and kill one; then measure all protocols side by side.",
     "cluster": "Set up, start, watch and end a cluster on this machine.",
+    "upgrade": "Make a later version of a service active.",
     "replica": "Run one replica of a cluster.",
     "sequencer": "Run one sequencer, for a protocol that has them.",
     "log": "Look at the data that a replica keeps on disk.",

@@ -176,16 +176,17 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def digest(self) -> bytes:
         """Eight bytes that are equal only for configurations whose nodes may communicate."""
-        shared = msgspec.structs.replace(self, multicast=self.multicast and msgspec.structs.replace(self.multicast, interface=""))
+        multicast = self.multicast and msgspec.structs.replace(self.multicast, interface="")
+        limits = msgspec.structs.replace(self.limits, max_sessions=1)  # the log says which is used; see `stretto.replication.versions`
+        shared = msgspec.structs.replace(self, multicast=multicast, limits=limits)
         return hashlib.blake2b(msgspec.json.encode(shared), digest_size=CLUSTER_BYTES).digest()
 
     def data_digest(self) -> bytes:
         """Eight bytes that stay equal as long as replicas can use what they have on disk.
 
-        Other replicas, another protocol or another service change it, and so does `max_sessions`, which affects the execution of a log.
-        Timeouts and the other limits do not.
+        Other replicas, another protocol or another service change it. Timeouts and limits do not.
         """
-        used = [self.protocol, self.service, self.replicas, self.limits.max_sessions]
+        used = [self.protocol, self.service, self.replicas]
         return hashlib.blake2b(msgspec.json.encode(used), digest_size=CLUSTER_BYTES).digest()
 
     def validate(self) -> ClusterConfig:

@@ -15,6 +15,7 @@ rest belong to the packages that raise them.
     │   │   └── ClusterReset             the operation may have happened in a cluster whose state is gone; it will not happen later
     │   ├── ApplicationError             the operation failed on all replicas alike and changed nothing
     │   │   ├── OperationFailed          the same, because of a mistake in the service
+    │   │   ├── NotActive                the same, since the cluster has not activated the version that has this method
     │   │   ├── KeyTooLong               the same, in the key-value store
     │   │   ├── ValueTooLong             the same, in the key-value store
     │   │   ├── NotANumber               the same, in the key-value store
@@ -113,3 +114,7 @@ class ApplicationError(StrettoError):
 
 class OperationFailed(ApplicationError):
     """The operation raised an exception that is no ApplicationError: a mistake in the service. The text names the exception."""
+
+
+class NotActive(ApplicationError):
+    """The method belongs to a version of the service that is not active yet, since not all replicas have that code. Nothing happened."""

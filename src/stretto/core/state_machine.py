@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 from zlib import crc32
 
 import msgspec
@@ -63,6 +63,48 @@ class StateMachine(Protocol):
 
     def restore(self, snapshot: bytes) -> None:
         """Replace the state by the one that `snapshot` was taken of."""
+
+
+@runtime_checkable
+class VersionedMachine(StateMachine, Protocol):
+    """A state machine whose code has versions. Which one is active is part of its state, and of a snapshot; it begins with 1.
+
+    - `code_version`: the newest version that this code can be. `version`: the active one.
+    """
+
+    code_version: int
+    version: int
+
+    def change_version(self, version: int, time_ns: int, entropy: int) -> bytes:
+        """Make `version` active and return that number, encoded; if the change fails, change nothing and return a failure.
+
+        `version` is not below the active one and not above `code_version`. This cannot be undone.
+        """
+
+    def signature(self, version: int) -> tuple[str, ...]:
+        """What this code says of a version: lines for people, in order, which must be equal on all replicas that run that version."""
+
+
+class SingleVersion:
+    """A plain state machine as a VersionedMachine that has one version only."""
+
+    code_version = 1
+    version = 1
+
+    def __init__(self, machine: StateMachine) -> None:
+        self._name = type(machine).__name__
+        self.execute = machine.execute
+        self.undo = machine.undo
+        self.snapshot = machine.snapshot
+        self.restore = machine.restore
+
+    def change_version(self, version: int, time_ns: int, entropy: int) -> bytes:
+        """See VersionedMachine. There is no other version to change to."""
+        return encode(version)
+
+    def signature(self, version: int) -> tuple[str, ...]:
+        """See VersionedMachine."""
+        return (f"state machine {self._name}",)
 
 
 class NullMachine:

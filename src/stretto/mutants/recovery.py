@@ -26,8 +26,8 @@ MUTANTS = (
         "vote-after-state-loss",
         "A replica that lost its state has no vote until it is back in service",
         _GROUP,
-        "IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE)",
-        "IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE, Status.RECOVERING)",
+        "IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE, Status.SEALED)",
+        "IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE, Status.SEALED, Status.RECOVERING)",
         restarts(3),
     ),
     Mutant(

@@ -61,16 +61,17 @@ MUTANTS = (
         _STATE,
         "            self.checkpoint = self._speculative_checkpoints.pop(0)\n",
         "            taken = self._speculative_checkpoints.pop(0)\n"
-        "            state = _encode_image(Image(self.sessions.image(), self.machine.snapshot(), self.time_ns))\n"
-        "            self.checkpoint = Checkpoint(taken.position, taken.hash, state)\n",
+        "            image = Image(self.sessions.image(), self.machine.snapshot(), self.time_ns, self.configuration, 1)\n"
+        "            state = _encode_image(image)\n"
+        "            self.checkpoint = Checkpoint(taken.position, taken.hash, taken.outcome, state)\n",
         network(3, *_SMALL),
     ),
     Mutant(
         "checkpoint-without-sessions",
         "A checkpoint includes the session table",
         _STATE,
-        "image = Image(self.sessions.image(), self.machine.snapshot(), self.time_ns)",
-        "image = Image([], self.machine.snapshot(), self.time_ns)",
+        "image = Image(self.sessions.image(), self.machine.snapshot(), self.time_ns, self.configuration, self.attempted)",
+        "image = Image([], self.machine.snapshot(), self.time_ns, self.configuration, self.attempted)",
         network(3, *_SMALL),
     ),
     Mutant(

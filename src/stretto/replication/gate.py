@@ -13,11 +13,12 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from stretto.core.node import Address, Message
-from stretto.replication.group import ANY_STATUS, HAS_STATE, IN_SERVICE, IN_VIEW, NORMAL, Group, Status
+from stretto.replication.group import ANY_STATUS, ENTERED, HAS_STATE, IN_SERVICE, IN_VIEW, NORMAL, Group, Status
 from stretto.replication.messages import (
     Bootstrap,
     BootstrapReply,
     CheckpointChunk,
+    CodeVersion,
     Commit,
     CompareOutcomes,
     DoViewChange,
@@ -43,6 +44,8 @@ from stretto.replication.messages import (
     StateDigest,
     Suspect,
     TimeReply,
+    Upgrade,
+    ViewBegins,
     ViewEntered,
 )
 from stretto.replication.part import Handler
@@ -132,16 +135,19 @@ PEER_RULES: Rules = {
     BootstrapReply: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING,)),
     GetIncarnations: Rule(FROM_REPLICA, ANY_STATUS),
     IncarnationsReply: Rule(FROM_REPLICA, (Status.LOST_STATE,)),
-    Recover: Rule(FROM_REPLICA, IN_VIEW),
+    Recover: Rule(FROM_REPLICA, ENTERED),
     Suspect: in_view(older=Action.ANSWER),
     StartViewChange: in_view_change(),
     DoViewChange: in_view_change(to_leader=True),
     StartView: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT),
-    GetStartView: Rule(FROM_REPLICA, IN_VIEW),
+    GetStartView: Rule(FROM_REPLICA, ENTERED),
+    CodeVersion: Rule(FROM_REPLICA, IN_SERVICE),
+    Upgrade: Rule(FROM_CLIENT, NORMAL, to_leader=True),
     CompareOutcomes: Rule(FROM_REPLICA, IN_SERVICE),
     Outcomes: Rule(FROM_REPLICA, IN_SERVICE),
     StateDigest: Rule(FROM_REPLICA, IN_SERVICE),
-    ViewEntered: in_view(to_leader=True, higher=Action.IGNORE),
+    ViewEntered: in_view(statuses=ENTERED, to_leader=True, higher=Action.IGNORE),
+    ViewBegins: in_view(FROM_LEADER, (Status.SEALED,)),
 }
 """For every protocol with several replicas: state transfer, startup and recovery, view changes."""
 

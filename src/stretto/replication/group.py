@@ -23,6 +23,7 @@ class Status(Enum):
     - LOST_STATE: it was started again without its state, and has no incarnation yet;
     - RECOVERING: it was started again without its state, and has an incarnation that no earlier start has used;
     - VIEW_CHANGE: it has left its view and tries to enter a higher one;
+    - SEALED: it has entered its view, whose log ends with a configuration that is not committed yet; it appends nothing until then;
     - REPAIRING: it is in its view, but its log differs from the committed one; it fetches that, and appends nothing meanwhile;
     - NORMAL: it is in its view, and appends and executes requests.
     """
@@ -31,13 +32,15 @@ class Status(Enum):
     LOST_STATE = "lost state"
     RECOVERING = "recovering"
     VIEW_CHANGE = "view change"
+    SEALED = "sealed"
     REPAIRING = "repairing"
     NORMAL = "normal"
 
 
 NORMAL = (Status.NORMAL,)
 IN_VIEW = (Status.NORMAL, Status.REPAIRING)
-IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE)
+ENTERED = (*IN_VIEW, Status.SEALED)
+IN_SERVICE = (Status.NORMAL, Status.REPAIRING, Status.VIEW_CHANGE, Status.SEALED)
 HAS_STATE = (*IN_SERVICE, Status.BOOTSTRAPPING)
 ANY_STATUS = tuple(Status)
 
@@ -129,14 +132,14 @@ class Group:
         self.view = view
 
     def change_status(self, status: Status) -> None:
-        """Set the status. NORMAL can be set only after a repair; `enter_view` sets it otherwise."""
-        assert status is not Status.NORMAL or self.status is Status.REPAIRING
+        """Set the status. NORMAL can be set only after a repair or a seal; `enter_view` sets it otherwise."""
+        assert status is not Status.NORMAL or self.status in (Status.REPAIRING, Status.SEALED)
         self.status = status
 
-    def enter_view(self) -> None:
-        """The log with which the view starts is in place."""
+    def enter_view(self, *, sealed: bool) -> None:
+        """The log with which the view starts is in place. `sealed`: whether that must be committed before the view begins."""
         self.last_normal_view = self.view
-        self.status = Status.NORMAL
+        self.status = Status.SEALED if sealed else Status.NORMAL
 
     def restore_view(self, view: int, was_entered: bool) -> None:
         """Restore what an earlier start of this replica has persisted: it entered that view, or left all lower ones."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from stretto.core.node import Address, Message
 
 OPEN_SESSION = 0
 """The `session` of a request that opens one. Its `number` is then a random nonce, so that a retransmission opens no second session."""
+
+CONFIGURATION = (1 << 62) - 1
+"""The `session` of entries that a leader makes itself; those of clients have greater names. Each changes the configuration: its `operation`
+is an encoded `Configuration`."""
 
 HASH_BYTES = 16
 """The size of the hash at a position of the log."""
@@ -36,6 +40,16 @@ class Request(Message, frozen=True, array_like=True, tag=1, gc=False):
     time_ns: int
     entropy: int
     operation: bytes
+
+
+class Configuration(Struct, frozen=True, array_like=True, gc=False):
+    """What decides the outcomes of operations and is not in the operations themselves. It is part of the replicated state.
+
+    `version`: the active version of the service; `max_sessions`: how many sessions the replicas keep.
+    """
+
+    version: Annotated[int, Meta(ge=1, lt=1 << 31)]
+    max_sessions: Annotated[int, Meta(ge=1, lt=1 << 62)]
 
 
 class PeerMessage(Message, frozen=True, array_like=True, gc=False):
@@ -162,7 +176,8 @@ class DoViewChange(ViewMessage, frozen=True, array_like=True, tag=13, gc=False):
 class StartView(ViewMessage, frozen=True, array_like=True, tag=14, gc=False):
     """The leader of `view` to all: the log with which the view starts. It never changes, and any replica in the view may pass it on.
 
-    Up to `commit_base` everything is committed; `entries` follow. `admitted_incarnations`: of each replica, the highest incarnation that
+    Up to `commit_base` everything is committed; `entries` follow. The last of them may be a configuration: the view then begins when it is
+    committed. `admitted_incarnations`: of each replica, the highest incarnation that
     every voter of this view knew of. A replica takes part in the view only in that incarnation or with the state of an earlier one.
     """
 
@@ -181,6 +196,41 @@ class ViewEntered(ViewMessage, frozen=True, array_like=True, tag=16, gc=False):
 
     position: Position
     outcome: int
+
+
+class ViewBegins(ViewMessage, frozen=True, array_like=True, tag=73, gc=False):
+    """The leader to all, in a view whose log ended with a configuration: a majority has entered the view, so that is committed."""
+
+
+class CodeVersion(PeerMessage, frozen=True, array_like=True, tag=74, gc=False):
+    """A replica to all, from time to time: what my code and my file say.
+
+    - `code_version`: the newest version that this replica's code knows; `max_sessions`: what its file says;
+    - `version`: the version that is active here; `signature`: what this replica's code says of it;
+    - `asks`: whether the sender has not heard this of all others yet.
+    """
+
+    code_version: Annotated[int, Meta(ge=1, lt=1 << 31)]
+    max_sessions: Annotated[int, Meta(ge=1, lt=1 << 62)]
+    version: Annotated[int, Meta(ge=1, lt=1 << 31)]
+    signature: tuple[str, ...]
+    asks: bool
+
+
+class Upgrade(Message, frozen=True, array_like=True, tag=75, gc=False):
+    """An operator to the leader: make the newest version active that all replicas know, except for `without`. `nonce` is repeated by the
+    answer."""
+
+    nonce: Annotated[int, Meta(ge=0, lt=1 << 62)]
+    without: tuple[Address, ...]
+
+
+class UpgradeReply(Message, frozen=True, array_like=True, tag=76, gc=False):
+    """The answer: the change to `version` has begun; or `reason` says why not, and `version` is the active one."""
+
+    nonce: Annotated[int, Meta(ge=0, lt=1 << 62)]
+    version: int
+    reason: str
 
 
 class Commit(ViewMessage, frozen=True, array_like=True, tag=17, gc=False):
@@ -311,8 +361,8 @@ class StateDigest(PeerMessage, frozen=True, array_like=True, tag=70, gc=False):
 
 PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
-    Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, Commit, OtherLife,
-    CompareOutcomes, Outcomes, StateDigest, *CLOCK_MESSAGES,
+    Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, ViewBegins, Commit, OtherLife,
+    CompareOutcomes, Outcomes, StateDigest, CodeVersion, Upgrade, UpgradeReply, *CLOCK_MESSAGES,
 )  # fmt: skip
 """The messages of every protocol with several replicas: state transfer, recovery, view changes, and what a client is told of them."""
 

@@ -100,7 +100,7 @@ class OutcomeComparison(Part):
     def note(self, member: Address, incarnation: int, position: int, outcome: int) -> None:
         """A member, whose log is ours up to `position`, has this outcome there."""
         state = self.state
-        if not state.log.start <= position <= state.log.last:
+        if not state.log.start <= position <= state.executed:
             return None
         if state.outcome_at(position) != outcome:
             return self.compare(position)
@@ -118,7 +118,7 @@ class OutcomeComparison(Part):
     def learn(self, position: int, outcome: int | None) -> None:
         """The leader, whose log is ours up to `position`, says on which outcome f+1 replicas agree there; None if it does not know."""
         state = self.state
-        if outcome is None or not max(state.log.start, state.agreed + 1) <= position <= state.log.last:
+        if outcome is None or not max(state.log.start, state.agreed + 1) <= position <= state.executed:
             return
         if state.outcome_at(position) == outcome:
             state.agree(position)
@@ -134,7 +134,7 @@ class OutcomeComparison(Part):
 
     def _ask(self, low: int, high: int) -> None:
         group, log = self.group, self.state.log
-        if not log.start <= high <= log.last:
+        if not log.start <= high <= self.state.executed:
             self.question = None  # it was rolled back or compacted meanwhile
             return
         positions = tuple(sorted({low + (high - low) * step // _STEPS for step in range(_STEPS + 1)}))
@@ -151,7 +151,7 @@ class OutcomeComparison(Part):
 
     def _own(self, question: CompareOutcomes) -> Outcomes:
         state, positions = self.state, question.positions
-        has = [state.log.start <= position <= state.log.last for position in positions]
+        has = [state.log.start <= position <= state.executed for position in positions]
         values = tuple(state.outcome_at(place) if there else None for place, there in zip(positions, has, strict=True))
         last = positions[-1]
         result = state.result_at(last) if last > state.log.start else None

@@ -26,6 +26,9 @@ class Part:
         self.handlers: dict[type[Message], Handler] = {}
         self.timers: dict[str, Timer] = {}
 
+    def enter_view(self) -> None:
+        """The view has been entered. It begins now, or, if it is sealed, once its configuration is committed."""
+
     def begin_view(self) -> None:
         """The view has been entered: begin its normal operation."""
 

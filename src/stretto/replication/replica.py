@@ -16,16 +16,16 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from stretto.core.config import ClusterConfig
+from stretto.core.config import ClusterConfig, Limits
 from stretto.core.node import Address, Message, Port
 from stretto.core.protocol import Start
-from stretto.core.state_machine import StateMachine
+from stretto.core.state_machine import StateMachine, VersionedMachine
 from stretto.replication.clock import ClusterClock
 from stretto.replication.failure_detector import FailureDetector
 from stretto.replication.gate import Actions, Gate, Rules
 from stretto.replication.group import Group, Status
 from stretto.replication.merging import commit_base, latest
-from stretto.replication.messages import OPEN_SESSION, DoViewChange, OtherLife, Request
+from stretto.replication.messages import CONFIGURATION, OPEN_SESSION, DoViewChange, OtherLife, Request
 from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Handler, Part, Timer
 from stretto.replication.pending import PendingRequests
@@ -34,9 +34,12 @@ from stretto.replication.sessions import SessionRecord, is_of_life
 from stretto.replication.startup import Startup
 from stretto.replication.state import ReplicatedState
 from stretto.replication.transfer import StateTransfer
+from stretto.replication.versions import Versions
 from stretto.replication.view_change import ViewChange, ViewHooks
 
 P = TypeVar("P", bound=Part)
+
+DEFAULT_LIMITS = Limits()
 
 _STATE_RECORDS = (Request, RolledBack, Committed, Checkpoint)
 
@@ -62,7 +65,9 @@ class Replica(ABC):
         self.port = port
         self.config = config
         self.group = group = Group(port, config, index)
-        self.state = ReplicatedState(machine, limits.max_sessions, limits.checkpoint_operations, self.repeats)
+        versioned = isinstance(machine, VersionedMachine)
+        max_sessions = DEFAULT_LIMITS.max_sessions if versioned else limits.max_sessions  # what the file says comes by the log
+        self.state = ReplicatedState(machine, max_sessions, limits.checkpoint_operations, self.repeats)
         self.state.clock = self.now_ns
         self.pending = PendingRequests(limits.max_pending_requests, self._arrive)
         self.parts: list[Part] = []
@@ -75,11 +80,14 @@ class Replica(ABC):
             matched=self.matched_in_last_view,
             left=self._leave_view,
             adopted=self._on_log_adopted,
-            entered=self._begin_view,
+            entered=self._enter_view,
+            begun=self._begin_view,
+            awaits_configuration=self._awaits_configuration,
             placed=self.on_placed,
             committed=self.on_committed,
         )
         self.view_change = self.add(ViewChange(group, self.state, self.pending, self.transfer, self.startup, self.outcomes, config, hooks))
+        self.versions = self.add(Versions(group, self.state, self.view_change, config))
         self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader))
 
     def add(self, part: P) -> P:
@@ -212,7 +220,9 @@ class Replica(ABC):
         """Answer the clients of the entries from position `first` to `last`."""
         state = self.state
         for position in range(first, last + 1):
-            self.answer(state.log.entry_at(position), position, state.result_at(position))
+            request = state.log.entry_at(position)
+            if request.session != CONFIGURATION:
+                self.answer(request, position, state.result_at(position))
 
     def session_numbers(self, votes: Mapping[int, DoViewChange]) -> dict[tuple[int, int], int]:
         """The last request number of each session slot in the latest votes, by the session table at the commit base of the merge."""
@@ -245,6 +255,13 @@ class Replica(ABC):
     def _on_log_adopted(self) -> None:
         for part in self.parts:
             part.on_log_adopted()
+
+    def _awaits_configuration(self) -> bool:
+        return self.versions.wants_another
+
+    def _enter_view(self) -> None:
+        for part in self.parts:
+            part.enter_view()
 
     def _begin_view(self) -> None:
         for part in self.parts:

@@ -90,6 +90,15 @@ class SessionTable:
         self._by_nonce: dict[int, int] = {}
         self._max_sessions = max_sessions
 
+    def limit(self, max_sessions: int) -> None:
+        """Keep at most so many sessions from now on. If there are more, the least recently used are dropped, which is not undone."""
+        self._max_sessions = max_sessions
+        for session, record in self._least_recent(len(self.records) - max_sessions):
+            self._remove(session, record)
+
+    def _least_recent(self, count: int) -> list[tuple[int, SessionRecord]]:
+        return nsmallest(count, self.records.items(), key=lambda item: item[1].position)
+
     def record_for(self, request: Request) -> SessionRecord | None:
         """The record of the request's session, if the session belongs to its client. For a request that opens one, once it was executed."""
         if request.session == OPEN_SESSION:
@@ -118,7 +127,7 @@ class SessionTable:
             return None, None
         dropped: list[tuple[int, SessionRecord]] = []
         if len(self.records) >= self._max_sessions:
-            dropped = nsmallest(max(1, self._max_sessions // 16), self.records.items(), key=lambda item: item[1].position)
+            dropped = self._least_recent(max(1, self._max_sessions // 16))
             for session, record in dropped:
                 self._remove(session, record)
         result = _encode(name)

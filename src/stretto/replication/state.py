@@ -1,5 +1,9 @@
 """The replicated state: log, sessions and state machine. They change together: executing moves them forward, undoing moves them back.
 
+A configuration, which decides outcomes and is part of the state, changes by an entry of its own. That is executed when it is committed and
+not before, without undo: it may change the whole state. So nothing is appended behind it until then, and an entry behind it shows that it
+is committed.
+
 From time to time, a checkpoint of the state is taken and the log is compacted: the entries before the checkpoint are dropped. A checkpoint
 is taken of the speculative state when the log reaches certain positions, so nothing needs to be undone for it. It counts once its position
 is committed, and is dropped if its position is rolled back before. The positions depend only on the log, so replicas take equal
@@ -18,9 +22,9 @@ from zlib import crc32
 import msgspec
 
 from stretto.core.node import Message
-from stretto.core.state_machine import FAILURE, StateMachine, Undo, comparable
+from stretto.core.state_machine import FAILURE, StateMachine, Undo, VersionedMachine, comparable
 from stretto.replication.log import Log
-from stretto.replication.messages import HASH_BYTES, OPEN_SESSION, Request
+from stretto.replication.messages import CONFIGURATION, HASH_BYTES, OPEN_SESSION, Configuration, Request
 from stretto.replication.records import Checkpoint, Committed, RolledBack
 from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, session_name, slot
 
@@ -29,11 +33,16 @@ BYTES_PER_OPERATION = 64
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The contents of a checkpoint: the sessions, the machine's own snapshot, and the time of the last entry."""
+    """The contents of a checkpoint: the sessions, the machine's own snapshot, the time of the last entry, and the configuration.
+
+    `attempted`: the highest version that a configuration has asked for; it is not the active one if the upgrade failed.
+    """
 
     sessions: list[tuple[int, SessionRecord]]
     machine: bytes
     time_ns: int
+    configuration: Configuration
+    attempted: int
 
 
 def digest_of(state: bytes | bytearray) -> bytes:
@@ -57,6 +66,7 @@ def _digest_results(outcome: int, results: Sequence[bytes | None]) -> int:
 _encode_results = msgspec.msgpack.Encoder().encode
 _encode_image = msgspec.msgpack.Encoder().encode
 _decode_image = msgspec.msgpack.Decoder(Image).decode
+_decode_configuration = msgspec.msgpack.Decoder(Configuration).decode
 
 
 class ReplicatedState:
@@ -70,7 +80,11 @@ class ReplicatedState:
     `time_ns` is the time that the last entry was executed at. It never goes back along the log, whatever clocks the clients have: an entry
     with an earlier time is executed at the time of the one before, and an entry advances the time whatever its operation results in.
 
-    Invariants: sessions and machine are the result of executing the entries 1 to `log.last` in order;
+    `configuration`: the present one; it begins with version 1 and the given `max_sessions`. `is_sealed`: whether the last entry is a
+    configuration that is not committed yet. `on_newer_code(version)` is called instead of executing one that the machine's code is too old
+    for, `on_configured(result)` after executing one.
+
+    Invariants: sessions and machine are the result of executing the entries 1 to `executed` in order;
     `results` has one item for each entry of the log, and each undo list one for each entry after `committed`;
     `checkpoint` stands for the entries up to its position, which is committed; the log has all entries after the checkpoint before it.
     """
@@ -87,6 +101,11 @@ class ReplicatedState:
         self.persist: Callable[[Message], None] | None = None
         self.compact: Callable[[], None] | None = None
         self.on_checkpoint: Callable[[], None] | None = None
+        self.on_newer_code: Callable[[int], None] | None = None
+        self.on_configured: Callable[[bytes], None] | None = None
+        self.configuration = Configuration(1, max_sessions)
+        self.attempted = 1
+        self.is_sealed = False
         self.clock: Callable[[], int] = int
         self.longest_pause_ns = 0
         self._max_sessions = max_sessions
@@ -129,15 +148,54 @@ class ReplicatedState:
             session_undo = record
         elif session == OPEN_SESSION:
             result, session_undo = self.sessions.open(log.last, session_name(self.life, log.last_hash), request)
+        elif session == CONFIGURATION:
+            self.is_sealed = True
         self._results.append(result)
         self._machine_undos.append(undo)
         self._session_undos.append(session_undo)
         self._former_times.append(former_time)
         if self.persist is not None:
             self.persist(request)
-        if log.last == self._next_checkpoint:
+        if log.last == self._next_checkpoint and not self.is_sealed:
             self._take_checkpoint()
         return result
+
+    def append_all(self, requests: Sequence[Request]) -> None:
+        """Append and execute requests of the group's log. One behind a configuration shows that this is committed."""
+        for request in requests:
+            if self.is_sealed:
+                self.commit_up_to(self.log.last)
+            self.append(request)
+
+    @property
+    def executed(self) -> int:
+        """The last position that has been executed: all of the log, except for a configuration that is not committed yet."""
+        return self.log.last - self.is_sealed
+
+    def _configure(self) -> None:
+        """Execute the configuration that is the last entry. It is committed, so this is not undone."""
+        request = self.log.entry_at(self.log.last)
+        self.is_sealed = False
+        try:
+            wanted = _decode_configuration(request.operation)
+        except msgspec.DecodeError:
+            return  # no replica of ours has made it
+        machine, result, version = self.machine, b"", wanted.version
+        if isinstance(machine, VersionedMachine):
+            if version > machine.code_version:
+                if self.on_newer_code is not None:
+                    self.on_newer_code(version)
+                return
+            result = machine.change_version(max(version, machine.version), self.time_ns, request.entropy)
+            version = machine.version
+        self.attempted = max(self.attempted, wanted.version)
+        self.configuration = Configuration(version, wanted.max_sessions)
+        self.sessions.limit(wanted.max_sessions)
+        self._results[-1] = result
+        if self.log.last == self._next_checkpoint:
+            self._take_checkpoint()
+        if self.on_configured is not None:
+            self.on_configured(result)
 
     # Outcomes
 
@@ -183,6 +241,7 @@ class ReplicatedState:
                 self.machine.undo(undo)
             self.sessions.undo(self.log.entry_at(place), self._session_undos.pop())
             self.time_ns = self._former_times.pop()
+            self.is_sealed = False
         self.log.truncate(position)
         del self._results[position - self.log.start :]
         while self._outcomes[-1][0] > position:
@@ -206,8 +265,7 @@ class ReplicatedState:
             position = self.log.start
         kept = self.log.matching_prefix(position, entries)
         removed = self.roll_back_to(kept)
-        for request in entries[kept - position :]:
-            self.append(request)
+        self.append_all(entries[kept - position :])
         return removed
 
     def commit_up_to(self, position: int) -> None:
@@ -222,6 +280,8 @@ class ReplicatedState:
         self.committed = position
         if self.persist is not None:
             self.persist(Committed(position))
+        if self.is_sealed and position == self.log.last:
+            self._configure()
         if self._speculative_checkpoints and self._speculative_checkpoints[0].position <= position:
             self._commit_checkpoints(former)
 
@@ -229,7 +289,7 @@ class ReplicatedState:
 
     def _take_checkpoint(self) -> None:
         began_ns = self.clock()
-        image = Image(self.sessions.image(), self.machine.snapshot(), self.time_ns)
+        image = Image(self.sessions.image(), self.machine.snapshot(), self.time_ns, self.configuration, self.attempted)
         outcome = self.outcome_at(self.log.last)
         self._speculative_checkpoints.append(Checkpoint(self.log.last, self.log.last_hash, outcome, _encode_image(image)))
         self._schedule_checkpoint()
@@ -273,6 +333,9 @@ class ReplicatedState:
         self.machine.restore(image.machine)
         if self.persist is not None:
             self.persist(checkpoint)
+        self.configuration = image.configuration
+        self.attempted = image.attempted
+        self.sessions.limit(image.configuration.max_sessions)
         self.sessions.restore(image.sessions)
         self.time_ns = image.time_ns
         self.log = Log(checkpoint.position, checkpoint.hash)
@@ -301,7 +364,7 @@ class ReplicatedState:
     def replay(self, record: Message) -> None:
         """Redo the change that was persisted as `record`."""
         if isinstance(record, Request):
-            self.append(record)
+            self.append_all([record])
         elif isinstance(record, RolledBack):
             self.roll_back_to(record.position)
         elif isinstance(record, Committed):
@@ -341,7 +404,12 @@ class ReplicatedState:
 
     def snapshot(self) -> Any:
         """Sessions and machine after executing the log, as canonical plain data."""
-        return {"sessions": self.sessions.snapshot(), "machine": self.machine.snapshot(), "time_ns": self.time_ns}
+        return {
+            "sessions": self.sessions.snapshot(),
+            "machine": self.machine.snapshot(),
+            "time_ns": self.time_ns,
+            "configuration": [msgspec.to_builtins(self.configuration), self.attempted, self.is_sealed],
+        }
 
     def checkpoint_positions(self) -> list[int]:
         """The positions of all checkpoints, the committed one first."""
@@ -364,7 +432,9 @@ class ReplicatedState:
         assert self.log.start <= self.committed <= self.log.last
         assert len(self._results) == self.log.last - self.log.start
         assert self.checkpoint is None or self.log.start <= self.checkpoint.position <= self.committed
-        assert self._next_checkpoint > self.log.last
+        assert self._next_checkpoint > self.log.last or self.is_sealed
+        uncommitted = self.log.entry_at(self.log.last) if self.committed < self.log.last else None
+        assert self.is_sealed == (uncommitted is not None and uncommitted.session == CONFIGURATION)
         assert self._outcomes[0][0] == self.log.start
         assert self._outcomes[-1][0] <= self.log.last
         assert len(self._machine_undos) == len(self._session_undos) == len(self._former_times) == self.log.last - self.committed

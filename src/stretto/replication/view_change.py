@@ -6,6 +6,11 @@
 
 Source: Liskov and Cowling, "Viewstamped Replication Revisited", 2012, section 4.2; Ports et al., NSDI 2015, section 4.3, have the same
 messages. Each protocol merges logs in its own way; see `stretto.replication.merging`.
+
+The end of a StartView's log is the one place of a configuration (`stretto.replication.versions`). Such a view is *sealed*: it begins, and
+anything is appended, only when a majority has entered it and the configuration is committed.
+
+      leader ---StartView(log, configuration)---> all ---ViewEntered---> leader ---ViewBegins---> all
 """
 
 from __future__ import annotations
@@ -14,19 +19,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message
-from stretto.replication.group import IN_VIEW, Group, Status
+from stretto.replication.group import ENTERED, Group, Status
 from stretto.replication.log import EMPTY_HASH
 from stretto.replication.merging import admitted_incarnations, commit_base
 from stretto.replication.messages import (
+    CONFIGURATION,
     Commit,
+    Configuration,
     DoViewChange,
     GetStartView,
     Recover,
     Request,
     StartView,
     StartViewChange,
+    ViewBegins,
     ViewEntered,
 )
 from stretto.replication.outcomes import OutcomeComparison
@@ -38,6 +48,8 @@ from stretto.replication.transfer import StateTransfer
 
 MAX_BACKOFF_DOUBLINGS = 6
 
+_encode = msgspec.msgpack.Encoder().encode
+
 
 @dataclass(frozen=True)
 class ViewHooks:
@@ -45,7 +57,9 @@ class ViewHooks:
 
     - `merge(votes)`: returns the entries after the commit base with which our view starts, from exactly f+1 votes.
     - `matched()`: returns the position up to which our log is known to be that of the last view's leader.
-    - `left()`: we have left the view. `adopted()`: the log is the one with which the view starts. `entered()`: the view begins.
+    - `left()`: we have left the view. `adopted()`: the log is the one with which the view starts.
+    - `entered()`: we have entered the view, sealed or not. `begun()`: it begins.
+    - `awaits_configuration()`: whether our code or our file needs another configuration than that of a new cluster.
     - `placed(first, last)`: the view starts with these entries at these positions.
     - `committed(first, last)`: we lead, and a majority has these entries.
     """
@@ -55,6 +69,8 @@ class ViewHooks:
     left: Callable[[], None]
     adopted: Callable[[], None]
     entered: Callable[[], None]
+    begun: Callable[[], None]
+    awaits_configuration: Callable[[], bool]
     placed: Callable[[int, int], None]
     committed: Callable[[int, int], None]
 
@@ -68,6 +84,7 @@ class ViewChange(Part):
     - `votes`, `merging`: at the new leader, all DoViewChanges, and the f+1 that are merged.
     - `installing`: a StartView that waits for committed entries to arrive.
     - `attempts`: how many views in a row did not start.
+    - `wanted`: at the leader, a configuration, and the view that is to start with it.
 
     `entered` and `joined` map a member to the incarnation in which it spoke; see `Group.current_voters`.
     """
@@ -102,6 +119,7 @@ class ViewChange(Part):
         self.merging: dict[int, DoViewChange] | None = None
         self.installing: StartView | None = None
         self.attempts = 0
+        self.wanted: tuple[int, Configuration] | None = None
         self.reconciliations = 0
         self.view_changes = 0
         self._retransmit_ns = config.timeouts.ns("retransmit")
@@ -114,6 +132,7 @@ class ViewChange(Part):
             StartView: self.on_start_view,
             GetStartView: self.on_get_start_view,
             ViewEntered: self.on_view_entered,
+            ViewBegins: self.on_view_begins,
         }
         self.timers = {"view_change": self.on_view_change_timer, "escalate": self.on_escalate_timer}
 
@@ -128,7 +147,7 @@ class ViewChange(Part):
 
     def offer_start_view(self, source: Address) -> None:
         """Send our StartView to a replica that has fallen behind, if we have entered our view."""
-        if self.group.status in IN_VIEW:
+        if self.group.status in ENTERED:
             self.port.send(source, self.start_view)
         else:
             self.group.ignore("asks for a view that has not started")
@@ -142,6 +161,11 @@ class ViewChange(Part):
     def start_next(self, reason: str) -> None:
         """Start the next view of the same leader, if that has not lost its state."""
         self.start(self.group.view + self.group.n, reason)
+
+    def configure(self, configuration: Configuration) -> None:
+        """As the leader, start our next view with this configuration at the end of its log."""
+        self.wanted = (self.group.view + self.group.n, configuration)
+        self.start_next("configuration")
 
     def suspect_leader(self) -> None:
         """A majority suspects the leader: start a view with another one."""
@@ -210,16 +234,19 @@ class ViewChange(Part):
         return DoViewChange(group.incarnations, group.view, group.last_normal_view, committed, summary, self.hooks.matched(), entries)
 
     def on_view_change_timer(self) -> None:
-        """Send our StartViewChange and our vote again."""
+        """Send our StartViewChange and our vote again; in a sealed view, our StartView or our ViewEntered."""
         group = self.group
         self.port.set_timer("view_change", self._retransmit_ns)
+        if group.status is Status.SEALED:
+            return self._say_entered()
         group.send_to_peers(StartViewChange(group.incarnations, group.view))
         if self.vote is not None and not group.is_leader:
             self.port.send(group.leader, self.vote)
+        return None
 
     def on_escalate_timer(self) -> None:
         """The view did not start in time. Try the next one if a majority has left the lower views; if not, we may be cut off ourselves."""
-        if self.group.has_majority(self.joined):
+        if self.group.status is Status.SEALED or self.group.has_majority(self.joined):
             self.attempts += 1
             self.start(self.group.view + 1, "the view did not start")
         else:
@@ -263,9 +290,16 @@ class ViewChange(Part):
             return self.transfer.fetch(base, base_hash, voter)
         self._commit(base)
         merged, admitted = tuple(self.hooks.merge(self.merging)), admitted_incarnations(self.merging)
+        if self.wanted is not None and self.wanted[0] == group.view and not _is_sealed(merged):
+            merged = (*merged, self._entry_of(self.wanted[1]))
         start_view = StartView(group.incarnations, group.view, base, base_hash, merged, admitted)
         group.send_to_peers(start_view)
         return self._enter(start_view)
+
+    def _entry_of(self, configuration: Configuration) -> Request:
+        """The entry of a configuration. Its time is that of the entry before; its number is that of the view that starts with it."""
+        entropy = self.port.random.getrandbits(32)
+        return Request(self.group.index, CONFIGURATION, self.group.view, 0, entropy, _encode(configuration))
 
     def _commit(self, position: int) -> None:
         self.state.commit_up_to(max(position, self.state.committed))
@@ -274,6 +308,8 @@ class ViewChange(Part):
         """A follower has entered the view."""
         self.outcomes.note(source, message.incarnations[source], message.position, message.outcome)
         self.note_entered(source, message.incarnations[source])
+        if _is_sealed(self.start_view.entries) and self.group.status is not Status.SEALED:
+            self.port.send(source, ViewBegins(self.group.incarnations, self.group.view))
 
     def note_entered(self, member: int, incarnation: int) -> None:
         """Once a majority has entered the view, the log with which it started is committed."""
@@ -281,13 +317,30 @@ class ViewChange(Part):
         assert group.is_leader
         self.entered[member] = incarnation
         if self.start_last > self.state.committed and group.has_majority(self.entered):
-            assert group.accepting
             first = self.state.committed + 1
-            self.state.commit_up_to(self.start_last)
+            if group.status is Status.SEALED:
+                group.send_to_peers(ViewBegins(group.incarnations, group.view))
+                self._unseal()
+            assert group.accepting
+            self._commit(self.start_last)
             group.send_to_peers(
                 Commit(group.incarnations, group.view, self.start_last, self.start_hash, self.outcomes.agreed_outcome(self.start_last))
             )
             self.hooks.committed(first, self.start_last)
+
+    def on_view_begins(self, source: Address, message: ViewBegins) -> None:
+        """A majority has entered the sealed view that we are in."""
+        if self.state.is_sealed:
+            self._unseal()
+        else:
+            self.group.ignore("a view that waits for no configuration")
+
+    def _unseal(self) -> None:
+        """The log with which the sealed view started is committed: execute the configuration, and begin the view."""
+        first = self.state.committed + 1
+        self.state.commit_up_to(self.start_last)
+        self.group.change_status(Status.NORMAL)
+        self._work(first)
 
     # Entering a view
 
@@ -341,37 +394,58 @@ class ViewChange(Part):
         self.hooks.adopted()
         if self.port.durable:
             self.port.persist(start_view)
-        self._begin()
-        self.hooks.placed(max(start_view.commit_base, state.committed) + 1, state.log.last)
-        self.pending.accept_all()
+        self._begin(sealed=state.is_sealed)
         if group.quorums.majority == 1:
             self.note_entered(group.index, group.incarnation)
 
-    def _begin(self) -> None:
-        """Begin the view's normal operation. Our log is the one with which it starts."""
+    def _begin(self, *, sealed: bool) -> None:
+        """We are in the view, and our log is the one with which it starts. Begin its normal operation, unless it is sealed."""
         group, log, start_view = self.group, self.state.log, self.start_view
         self.startup.end()
-        group.enter_view()
+        group.enter_view(sealed=sealed)
         self.start_last = max(self.state.committed, start_view.commit_base + len(start_view.entries))
         self.start_hash = log.hash_at(self.start_last)
         self.entered = {group.index: group.incarnation}
         self.port.report("view entered", view=group.view, leader=group.leader, commit_base=start_view.commit_base, last=log.last)
+        if sealed:
+            self.port.set_timer("view_change", self._retransmit_ns)
+            self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
         if not group.is_leader:
-            self.port.send(
-                group.leader, ViewEntered(group.incarnations, group.view, self.start_last, self.state.outcome_at(self.start_last))
-            )
+            self._say_entered()
         self.hooks.entered()
+        if not sealed:
+            self._work(max(start_view.commit_base, self.state.committed) + 1)
+
+    def _say_entered(self) -> None:
+        """A follower tells the leader that it has entered the view. The leader of a sealed view reminds the others of it."""
+        group, state = self.group, self.state
+        if group.is_leader:
+            group.send_to_peers(self.start_view)
+        else:
+            position = min(self.start_last, state.executed)
+            self.port.send(group.leader, ViewEntered(group.incarnations, group.view, position, state.outcome_at(position)))
+
+    def _work(self, first: int) -> None:
+        """Begin the view's normal operation. The clients of the entries from position `first` on, and pending ones, have waited for it."""
+        for name in ("view_change", "escalate"):
+            self.port.cancel_timer(name)
+        self.hooks.begun()
+        self.hooks.placed(first, self.start_last)
+        self.pending.accept_all()
 
     # Coming into service
 
     def enter_first(self) -> None:
-        """All members start for the first time: enter view 0. It does not admit a member that has lost its state since."""
+        """All members start for the first time: enter view 0. It does not admit a member that has lost its state since.
+
+        If the cluster needs another configuration than a new one has, the view stays sealed: its leader starts the next view with that as
+        soon as it has heard what all members say, and no call is answered before.
+        """
         group = self.group
         self.start_view = StartView(group.incarnations, 0, 0, group.life, (), group.first)
         if self.port.durable:
             self.port.persist(self.start_view)
-        self._begin()
-        self.pending.accept_all()
+        self._begin(sealed=self.hooks.awaits_configuration())
 
     def replay(self, record: Message) -> None:
         """An earlier start of this replica left the views below this one, or entered it."""
@@ -395,8 +469,7 @@ class ViewChange(Part):
         if group.view > group.last_normal_view:
             self._start(group.view, "started again")
         else:
-            self._begin()
-            self.pending.accept_all()
+            self._begin(sealed=self.state.is_sealed)
         return True
 
     def _lost_state(self, member: int) -> bool:
@@ -434,6 +507,7 @@ class ViewChange(Part):
             "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging.items())],
             "installing": self.installing,
             "attempts": self.attempts,
+            "wanted": self.wanted,
         }
 
     def check_invariants(self) -> None:
@@ -441,10 +515,15 @@ class ViewChange(Part):
         group = self.group
         assert group.last_normal_view <= group.view
         assert self.start_view.view == group.last_normal_view or not group.in_service
-        if group.status in IN_VIEW:
+        if group.status in ENTERED:
             assert group.last_normal_view == group.view
             assert self.start_last <= self.state.committed or self.state.log.matches(self.start_last, self.start_hash)
             assert not self.votes
             assert self.installing is None
         else:
             assert not self.votes or group.is_leader
+
+
+def _is_sealed(entries: Sequence[Request]) -> bool:
+    """Whether the log of a StartView with these entries ends with a configuration."""
+    return bool(entries) and entries[-1].session == CONFIGURATION

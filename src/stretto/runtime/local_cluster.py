@@ -159,6 +159,13 @@ class LocalCluster:
         """Kill a process, as a crash would."""
         self.pid_files[address].signal(signal.SIGKILL)
 
+    def end(self, address: int) -> None:
+        """End a process in an orderly way, and wait until it has ended."""
+        self.pid_files[address].signal(signal.SIGTERM)
+        if not self.pid_files[address].wait(STOP_SECONDS):
+            self.kill(address)
+            self.pid_files[address].wait(STOP_SECONDS)
+
     def state(self, address: int) -> str:
         """`running`, `died`, or `stopped`."""
         pid_file = self.pid_files[address]

@@ -35,8 +35,8 @@ class Map(Container, Generic[K, V]):
 
     _example = "bytes, int"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, since: int = 1, until: int | None = None) -> None:
+        super().__init__(since=since, until=until)
         self._items: dict[K, V] = {}
         self._key_type: ValueType = UNATTACHED
         self._value_type: ValueType = UNATTACHED
@@ -133,8 +133,8 @@ class SortedMap(Map[K, V], Generic[K, V]):
 
     __slots__ = ("_order",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, since: int = 1, until: int | None = None) -> None:
+        super().__init__(since=since, until=until)
         self._order = OrderedKeys()
 
     def __setitem__(self, key: K, value: V) -> None:
@@ -216,8 +216,8 @@ class SortedSet(Container, Generic[K]):
 
     __slots__ = ("_members", "_order", "_type")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, since: int = 1, until: int | None = None) -> None:
+        super().__init__(since=since, until=until)
         self._type: ValueType = UNATTACHED
         self._members: set[K] = set()
         self._order = OrderedKeys()
@@ -288,8 +288,8 @@ class List(Container, Generic[V]):
 
     __slots__ = ("_items", "_type")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, since: int = 1, until: int | None = None) -> None:
+        super().__init__(since=since, until=until)
         self._type: ValueType = UNATTACHED
         self._items: list[V] = []
 
@@ -376,8 +376,8 @@ class Cell(Container, Generic[V]):
 
     _example = "int"
 
-    def __init__(self, value: V) -> None:
-        super().__init__()
+    def __init__(self, value: V, *, since: int = 1, until: int | None = None) -> None:
+        super().__init__(since=since, until=until)
         self._type: ValueType = UNATTACHED
         self._value = value
 

@@ -35,13 +35,18 @@ UNATTACHED: Any = Unattached()
 
 
 class Container:
-    """The base of all containers. A container is made with its types, as in `Map[bytes, int]()`. `attach` checks them."""
+    """The base of all containers. A container is made with its types, as in `Map[bytes, int]()`. `attach` checks them.
 
-    __slots__ = ("__orig_class__", "_record", "_where")
+    `since`, `until`: the versions of its service that have it, from `since` on and before `until`; None: all later ones.
+    """
+
+    __slots__ = ("__orig_class__", "_record", "_where", "since", "until")
 
     _example = "bytes"
 
-    def __init__(self) -> None:
+    def __init__(self, *, since: int = 1, until: int | None = None) -> None:
+        self.since = since
+        self.until = until
         self._record: Callable[[Step], None] = UNATTACHED.accept
         self._where = ""
 

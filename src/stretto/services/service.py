@@ -14,8 +14,9 @@
             return self.total.value
 
 The annotations define how calls are encoded. A call is the MessagePack array [method name, argument, ...]. Methods have names and not
-numbers there, so that logs stay readable and methods can be added. A result is its MessagePack value. A failure is the byte 0xc1, with
-which no MessagePack value begins, and then the array [error name, text].
+numbers there, so that logs stay readable and methods can be added; the name of one that came with a later version N is followed by `@N`.
+A result is its MessagePack value. A failure is the byte 0xc1, with which no MessagePack value begins, and then the array [error name,
+text].
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, 
 from functools import reduce
 from operator import or_
 from random import Random
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 import msgspec
 
-from stretto.core.errors import ApplicationError, OperationFailed
+from stretto.core.errors import ApplicationError, NotActive, OperationFailed
 from stretto.core.state_machine import Undo, encode
 from stretto.services.journal import Container, Journal, roll_back
-from stretto.services.signatures import Method, methods_of
+from stretto.services.signatures import Mark, Method, methods_of
 from stretto.services.threads import is_interrupt, on_own_stack, with_reserve
+from stretto.services.versions import SINCE_MARK, check_versions, has, since_of, written
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,21 +44,38 @@ _decode_failure = msgspec.msgpack.Decoder(tuple[str, str]).decode
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
 
-def operation(method: F) -> F:
-    """Mark a method of a Service as an operation. It is replicated and may change the state."""
-    return _mark(method, "operation")
+@overload
+def operation(method: F, /) -> F: ...
+@overload
+def operation(*, since: int = 1, until: int | None = None) -> Callable[[F], F]: ...
+def operation(method: Any = None, /, *, since: int = 1, until: int | None = None) -> Any:
+    """Mark a method of a Service as an operation. It is replicated and may change the state.
+
+    `since`, `until`: the versions of the service that have it, from `since` on and before `until`; None: all later ones.
+    """
+    return _marker("operation", method, Mark(False, since, until))
 
 
-def query(method: F) -> F:
-    """Mark a method of a Service as a query. It is replicated, in one order with all operations, and must not change the state."""
-    return _mark(method, "query")
+@overload
+def query(method: F, /) -> F: ...
+@overload
+def query(*, since: int = 1, until: int | None = None) -> Callable[[F], F]: ...
+def query(method: Any = None, /, *, since: int = 1, until: int | None = None) -> Any:
+    """Mark a method of a Service as a query. It is replicated, in one order with all operations, and must not change the state.
+
+    `since`, `until`: as of `operation`.
+    """
+    return _marker("query", method, Mark(True, since, until))
 
 
-def _mark(method: F, kind: str) -> F:
-    if not hasattr(method, "__code__"):
-        raise TypeError(f"@{kind} marks a method of a Service, not {method!r}; write it directly above the def")
-    method.__stretto_kind__ = kind  # type: ignore[attr-defined]
-    return method
+def _marker(name: str, method: Any, mark: Mark) -> Any:
+    def marked(method: Any) -> Any:
+        if not hasattr(method, "__code__"):
+            raise TypeError(f"@{name} marks a method of a Service, not {method!r}; write it directly above the def")
+        method.__stretto_mark__ = mark
+        return method
+
+    return marked if method is None else marked(method)
 
 
 class _Context:
@@ -79,9 +98,13 @@ class Service:
     The `__init__` of a subclass takes no arguments and assigns the containers. Its methods are marked with `@operation` or `@query`.
     `errors` lists the subclasses of ApplicationError that clients get as themselves; of their attributes, only the text reaches the
     client.
+
+    `version` is the version of this code, counted from 1. Inside an operation, `self.version` is the active version, which is lower until
+    all replicas have the new code. Every change of what an operation does needs a new version, and `if self.version >= N` around it.
     """
 
     errors: ClassVar[tuple[type[ApplicationError], ...]] = ()
+    version: ClassVar[int] = 1
 
     __stretto_methods__: ClassVar[dict[str, Method]] = {}
     __stretto_context__: _Context
@@ -92,6 +115,13 @@ class Service:
         names = [error.__name__ for error in cls.errors if issubclass(error, ApplicationError)]
         if len(set(names)) < len(cls.errors):
             raise TypeError(f"{cls.__name__}.errors: each must be a subclass of ApplicationError, and no two may have the same name")
+        if type(cls.version) is not int or cls.version < 1:
+            raise TypeError(f"{cls.__name__}.version: {cls.version!r} is not a version; it is a number from 1 on")
+        for name in ("upgrade", "version"):
+            if name in cls.__stretto_methods__:
+                raise TypeError(f"{cls.__name__}.{name}: this name belongs to the versions of a service; give the method another one")
+        for method in cls.__stretto_methods__.values():
+            check_versions(method.where, cls.version, method.since, method.until)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         service = super().__new__(cls)
@@ -103,9 +133,12 @@ class Service:
         where = f"{type(self).__name__}.{name}"
         if context.sealed:
             raise TypeError(f"{where} is assigned outside __init__, which cannot be undone; make it a Cell")
+        if name == "version":
+            raise TypeError(f"{where} is assigned; it is the version of the code, written in the class")
         context.containers.pop(name, None)
         if isinstance(value, Container):
             value.attach(where, context.journal)
+            check_versions(where, type(self).version, value.since, value.until)
             context.containers[name] = value
         elif isinstance(value, (MutableMapping, MutableSequence, MutableSet, bytearray)):
             raise TypeError(f"{where} is a {type(value).__name__}, which cannot be undone; use Map, SortedMap, SortedSet, List or Cell")
@@ -113,6 +146,24 @@ class Service:
 
     def __delattr__(self, name: str) -> None:
         raise TypeError(f"{type(self).__name__}.{name} is deleted, which cannot be undone")
+
+    def upgrade(self, old: int) -> None:
+        """Change the state from version `old` to `self.version`. It is called once, on all replicas alike, when that becomes active.
+
+        The containers of both versions are there. Those that the new version does not have any more are emptied afterwards. If this raises
+        anything, its changes are undone, and version `old` stays active. A new cluster is upgraded from 1, with empty containers.
+        """
+
+    if not TYPE_CHECKING:  # or every misspelt name of a service would pass the type checker
+
+        def __getattr__(self, name: str) -> Any:
+            container = self.__stretto_context__.containers.get(name)
+            if container is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            versions = (
+                f"from {container.since} on" if container.until is None else f"from {container.since} on and before {container.until}"
+            )
+            raise AttributeError(f"{type(self).__name__}.{name} exists in versions {versions}; version {self.version} is active")
 
     @property
     def now_ns(self) -> int:
@@ -144,6 +195,9 @@ class ServiceMachine:
     raises anything else, with OperationFailed, after its changes are undone. That includes MemoryError, SystemExit and every other
     BaseException: whatever one call raises must not end a replica, since it would end all of them. What recurses too deep is taken back
     and run once more on a stack of its own; see `stretto.services.threads`.
+
+    It is a VersionedMachine: it begins with version 1 active. It has the methods and containers of the active version only: a call of a
+    later one is `NotActive`, whether this code knows it or not.
     """
 
     def __init__(self, service_class: type[Service]) -> None:
@@ -154,14 +208,42 @@ class ServiceMachine:
         self._is_deep = False
         context.sealed = True
         context.journal.clear()
+        self.code_version = service_class.version
+        self.version = 1
+        self._methods = methods
         self._decode = _call_decoder(methods)
-        self._run = {method.call_type: _guarded(method) if method.is_query else method.run for method in methods.values()}
         self._refusal = _failure(ApplicationError(f"these bytes are no operation of {service_class.__name__}"), ())
         self._containers = dict(sorted(context.containers.items()))
         fields = [(name, container.state_type() | msgspec.UnsetType, msgspec.UNSET) for name, container in self._containers.items()]
         state_type = msgspec.defstruct(service_class.__name__, fields, forbid_unknown_fields=True)
         self._decode_state = msgspec.msgpack.Decoder(state_type).decode
-        self._initial = self._decode_state(self.snapshot())
+        self._initial = self._decode_state(encode({name: container.state() for name, container in self._containers.items()}))
+        self._show(1)
+
+    def _show(self, version: int, *others: int) -> None:
+        """Let the service have the methods of `version`, and its containers; and the containers of the other versions."""
+        self.version = version
+        attributes = vars(self.service)
+        attributes["version"] = version
+        for name, container in self._containers.items():
+            if any(has(shown, container) for shown in (version, *others)):
+                attributes[name] = container
+            else:
+                attributes.pop(name, None)
+        self._run = {method.call_type: self._runner(method) for method in self._methods.values()}
+
+    def _runner(self, method: Method) -> Callable[[Service, Any], bytes]:
+        if not has(self.version, method):
+            result = self._unknown(str(method.call_type.__struct_config__.tag))
+            return lambda service, call: result
+        return _guarded(method) if method.is_query else method.run
+
+    def _unknown(self, tag: str) -> bytes:
+        """The result of a call of something that the active version does not have. It must not depend on what this code knows."""
+        since = since_of(tag)
+        if since <= self.version:
+            return self._refusal
+        return _failure(NotActive(f"{tag.rpartition(SINCE_MARK)[0]} exists from version {since} on; version {self.version} is active"), ())
 
     def execute(self, operation: bytes, time_ns: int, entropy: int) -> tuple[bytes, Undo]:
         """See StateMachine."""
@@ -170,7 +252,7 @@ class ServiceMachine:
         except RecursionError:
             return self._execute_deep(operation, time_ns, entropy)
         except Exception:
-            return self._refusal, None
+            return self._unknown(_tag_in(operation)), None
         context = self._context
         context.time_ns = time_ns
         context.entropy = entropy
@@ -211,25 +293,82 @@ class ServiceMachine:
             roll_back(undo)
 
     def snapshot(self) -> bytes:
-        """See StateMachine. It holds the contents of all containers, by name."""
-        state = {name: container.state() for name, container in self._containers.items()}
+        """See StateMachine. It holds the active version, and the contents of its containers by name."""
+        containers = {name: container.state() for name, container in self._containers.items() if has(self.version, container)}
         try:
-            return encode(state)
+            return encode((self.version, containers))
         except RecursionError:
-            return on_own_stack(encode, state)
+            return on_own_stack(encode, (self.version, containers))
 
     def restore(self, snapshot: bytes) -> None:
         """See StateMachine. Raises msgspec.DecodeError and changes nothing if the bytes are no snapshot of this service.
 
-        A container that the snapshot lacks, since it was taken by older code, is as `__init__` makes it.
+        A container that the snapshot lacks is as `__init__` makes it.
         """
         try:
-            state = self._decode_state(snapshot)
+            version, state = self._decoded(snapshot)
         except RecursionError:
-            state = on_own_stack(self._decode_state, snapshot)
+            version, state = on_own_stack(self._decoded, snapshot)
         for name, container in self._containers.items():
             contents = getattr(state, name)
             container.restore(getattr(self._initial, name) if contents is msgspec.UNSET else contents)
+        self._show(version)
+
+    def _decoded(self, snapshot: bytes) -> tuple[int, Any]:
+        version, contents = _decode_versioned(snapshot)
+        if not 1 <= version <= self.code_version:
+            reason = f"it is of version {version}, and this code of {type(self.service).__name__} is of version {self.code_version}"
+            raise msgspec.DecodeError(reason)
+        return version, self._decode_state(contents)
+
+    # Versions; see VersionedMachine
+
+    def change_version(self, version: int, time_ns: int, entropy: int) -> bytes:
+        """See VersionedMachine."""
+        assert self.version <= version <= self.code_version
+        return on_own_stack(with_reserve, self._upgrade, version, time_ns, entropy)
+
+    def _upgrade(self, version: int, time_ns: int, entropy: int) -> bytes:
+        old, context, journal = self.version, self._context, self._journal
+        if version == old:
+            return encode(version)
+        context.time_ns, context.entropy, context.random = time_ns, entropy, None
+        self._show(version, old)
+        try:
+            self.service.upgrade(old)
+        except BaseException as error:
+            roll_back(journal[::-1])
+            self._show(old)
+            try:
+                return _failure(error, self.service.errors)
+            except RecursionError:
+                return _TOO_DEEP
+        finally:
+            journal.clear()
+        for name, container in self._containers.items():
+            if not has(version, container):
+                container.restore(getattr(self._initial, name))
+        self._show(version)
+        return encode(version)
+
+    def signature(self, version: int) -> tuple[str, ...]:
+        """See VersionedMachine."""
+        methods = [method.signature() for method in self._methods.values() if has(version, method)]
+        containers = [
+            f"{type(container).__name__} {name}: {written(container.state_type())}"
+            for name, container in self._containers.items()
+            if has(version, container)
+        ]
+        return tuple(sorted([f"service {type(self.service).__name__}", *methods, *containers]))
+
+
+def newest(service_class: type[Service]) -> ServiceMachine:
+    """A machine outside a cluster, with the newest version active. Raises ApplicationError with which its upgrade failed."""
+    machine = ServiceMachine(service_class)
+    result = machine.change_version(machine.code_version, 0, 0)
+    if result.startswith(_FAILURE):
+        raise ServiceCodec(service_class).failure(result)
+    return machine
 
 
 class ServiceCodec:
@@ -239,7 +378,8 @@ class ServiceCodec:
         self.name = service_class.__name__
         self.methods = _methods(service_class)
         self._decode_call = _call_decoder(self.methods)
-        errors: tuple[type[ApplicationError], ...] = (ApplicationError, OperationFailed, *service_class.errors)
+        self._names = {method.call_type: method.name for method in self.methods.values()}
+        errors: tuple[type[ApplicationError], ...] = (ApplicationError, OperationFailed, NotActive, *service_class.errors)
         self._errors = {error.__name__: error for error in errors}
 
     def encode(self, method: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bytes:
@@ -255,12 +395,12 @@ class ServiceCodec:
             call = self._decode_call(operation)
         except (UnicodeDecodeError, RecursionError) as error:
             raise msgspec.DecodeError(str(error)) from None
-        return str(call.__struct_config__.tag), msgspec.structs.astuple(call)
+        return self._names[type(call)], msgspec.structs.astuple(call)
 
     def decode(self, method: str, result: bytes) -> Any:
         """Decode the result of a call of `method`: return what it returned, or raise the ApplicationError with which it failed."""
         if result.startswith(_FAILURE):
-            raise self._error(result)
+            raise self.failure(result)
         decode = self._method(method).decode_result
         try:
             try:
@@ -276,7 +416,8 @@ class ServiceCodec:
         except KeyError:
             raise AttributeError(f"{self.name} has no operation {name!r}; it has {', '.join(sorted(self.methods))}") from None
 
-    def _error(self, result: bytes) -> ApplicationError:
+    def failure(self, result: bytes) -> ApplicationError:
+        """The error that a failure stands for."""
         try:
             name, text = _decode_failure(memoryview(result)[1:])
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -295,6 +436,19 @@ def _methods(service_class: type[Service]) -> dict[str, Method]:
 
 def _call_decoder(methods: Mapping[str, Method]) -> Callable[[bytes], Any]:
     return msgspec.msgpack.Decoder(reduce(or_, (method.call_type for method in methods.values()))).decode
+
+
+_decode_versioned = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode
+_decode_call_head = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_tag = msgspec.msgpack.Decoder(str).decode
+
+
+def _tag_in(operation: bytes) -> str:
+    """The name of the method that these bytes call, with its mark; empty if they are no call at all."""
+    try:
+        return _decode_tag(_decode_call_head(operation)[0])
+    except Exception:
+        return ""
 
 
 def _guarded(method: Method) -> Callable[[Service, Any], bytes]:
@@ -323,7 +477,7 @@ def _failure(error: BaseException, declared: Sequence[type[ApplicationError]]) -
             raise
         text = ""
     if isinstance(error, ApplicationError):
-        name = next((kind.__name__ for kind in type(error).__mro__ if kind in declared), "ApplicationError")
+        name = next((kind.__name__ for kind in type(error).__mro__ if kind in declared or kind is NotActive), "ApplicationError")
     else:
         name = "OperationFailed"
         text = f"{type(error).__name__}: {_ADDRESS.sub('0x...', text)}"

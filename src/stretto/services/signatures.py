@@ -11,6 +11,7 @@ import msgspec
 
 from stretto.core.state_machine import encode
 from stretto.services.values import check_replicable
+from stretto.services.versions import tag_of, written
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +19,16 @@ class Method:
     """One operation or query.
 
     - `parameters`: names and types in order; `result_type`: what it returns;
-    - `call_type`: the struct of its arguments, tagged with its name;
+    - `since`, `until`: the versions that have it; see `stretto.services.versions`;
+    - `call_type`: the struct of its arguments, tagged with its name and `since`;
     - `run(service, call)`: call the method and encode its result.
     """
 
     name: str
     where: str
     is_query: bool
+    since: int
+    until: int | None
     parameters: dict[str, Any]
     result_type: Any
     call_type: type[msgspec.Struct]
@@ -46,6 +50,18 @@ class Method:
             raise
         return encoded
 
+    def signature(self) -> str:
+        """What must be equal on all replicas: its kind, its parameters and its result."""
+        kind = "query" if self.is_query else "operation"
+        defaults = len(self.call_type.__struct_defaults__)
+        optional = list(self.parameters)[len(self.parameters) - defaults :]
+        values = dict(zip(optional, self.call_type.__struct_defaults__, strict=True))
+        parameters = [
+            f"{name}: {written(declared)}" + (f" = {values[name]!r}" if name in values else "")
+            for name, declared in self.parameters.items()
+        ]
+        return f"{kind} {self.name}({', '.join(parameters)}) -> {written(self.result_type)}"
+
     def _refuse(self, call: msgspec.Struct) -> None:
         """Raise TypeError for the first argument that does not have the type of its parameter."""
         for name, declared in self.parameters.items():
@@ -61,21 +77,31 @@ def methods_of(service_class: type) -> dict[str, Method]:
     methods: dict[str, Method] = {}
     for base in reversed(service_class.__mro__):
         for name, member in vars(base).items():
-            kind = getattr(member, "__stretto_kind__", None)
-            if kind is not None:
-                methods[name] = _method(f"{base.__name__}.{name}", name, kind, member)
+            mark = getattr(member, "__stretto_mark__", None)
+            if mark is not None:
+                methods[name] = _method(f"{base.__name__}.{name}", name, mark, member)
             elif name in methods:
                 raise TypeError(f"{base.__name__}.{name} replaces a {methods[name].where}; mark it @operation or @query too")
     return methods
 
 
-def _method(where: str, name: str, kind: str, function: Callable[..., Any]) -> Method:
+@dataclass(frozen=True)
+class Mark:
+    """What the decorator of a method says: `is_query`, and the versions that have the method."""
+
+    is_query: bool
+    since: int
+    until: int | None
+
+
+def _method(where: str, name: str, mark: Mark, function: Callable[..., Any]) -> Method:
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{where}: an operation is an ordinary method, not async and not a generator")
     parameters, defaults, result_type = _signature(where, function)
     fields = [(field, declared, *defaults.get(field, ())) for field, declared in parameters.items()]
+    tag = tag_of(name, mark.since)
     try:
-        call_type = msgspec.defstruct(name, fields, frozen=True, array_like=True, tag=name, gc=False, forbid_unknown_fields=True)
+        call_type = msgspec.defstruct(name, fields, frozen=True, array_like=True, tag=tag, gc=False, forbid_unknown_fields=True)
         decode_call = msgspec.msgpack.Decoder(call_type).decode
         decode_result = msgspec.msgpack.Decoder(result_type).decode
     except TypeError as error:
@@ -83,7 +109,8 @@ def _method(where: str, name: str, kind: str, function: Callable[..., Any]) -> M
     # One generated line instead of `method(service, *astuple(call))` saves an eighth of a microsecond in every operation.
     source = f"lambda service, call: encode(method({', '.join(['service', *(f'call.{field}' for field in parameters)])}))"
     run = eval(source, {"encode": encode, "method": function})
-    return Method(name, where, kind == "query", parameters, result_type, call_type, run, decode_call, decode_result)
+    versions = (mark.since, mark.until)
+    return Method(name, where, mark.is_query, *versions, parameters, result_type, call_type, run, decode_call, decode_result)
 
 
 def _signature(where: str, function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, tuple[Any]], Any]:

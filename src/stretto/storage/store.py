@@ -96,7 +96,7 @@ class Store:
             f"this is data of replica {found.index} with protocol {found.protocol}, not of replica {own.index} with protocol {own.protocol}"
         )
         if (found.index, found.protocol) == (own.index, own.protocol):
-            reason = "this was written with other replicas, another service, or another limits.max_sessions in the configuration"
+            reason = "this was written with other replicas, or another service, in the configuration"
         raise ConfigurationError(reason, file=f"{self._files.place}/{file.name}")
 
     def _begin(self, contents: list[File]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from stretto.services.service import Service, ServiceMachine
+from stretto.services.service import Service, newest
 
 _encode = msgspec.msgpack.encode
 
@@ -70,7 +70,7 @@ def serve() -> None:
             operations = msgspec.msgpack.decode(_read(sys.stdin.buffer), type=list[tuple[bytes, int, int]])
         except EOFError:
             return
-        machine = ServiceMachine(service_class)
+        machine = newest(service_class)
         results = [machine.execute(*operation)[0] for operation in operations]
         _write(answers, _encode((results, machine.snapshot())))
 

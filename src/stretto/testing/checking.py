@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stretto.core.errors import ApplicationError, OperationFailed
 from stretto.core.state_machine import Undo
-from stretto.services.service import Service, ServiceCodec, ServiceMachine
+from stretto.services.service import Service, ServiceCodec, ServiceMachine, newest
 from stretto.testing.calls import Call, OtherProcess
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ class _Trial:
         self._snapshots: list[bytes] = []
 
     def run(self, other: OtherProcess) -> None:
-        machine = ServiceMachine(self._class)
+        machine = newest(self._class)
         undos = self._execute_first(machine)
         self._check_undo(machine, undos)
         self._check_same(machine, 0, "again, after all were undone")
-        _call_below(sys.getrecursionlimit() // 2, lambda: self._check_same(ServiceMachine(self._class), 0, "on a deeper stack"))
-        self._check_detours(ServiceMachine(self._class))
-        self._check_restored(ServiceMachine(self._class))
+        _call_below(sys.getrecursionlimit() // 2, lambda: self._check_same(newest(self._class), 0, "on a deeper stack"))
+        self._check_detours(newest(self._class))
+        self._check_restored(newest(self._class))
         results, last = other.execute(self._operations)
         for position, result in enumerate(results):
             self._check_result(position, result, "in a process with another hash seed")

@@ -7,7 +7,7 @@ from math import isfinite
 from random import Random
 from typing import Any
 
-from stretto.services.service import Service, ServiceCodec, ServiceMachine
+from stretto.services.service import Service, ServiceCodec, newest
 
 _START_NS = 1_000_000_000
 _CALL_NS = 1_000_000
@@ -22,7 +22,7 @@ class Local:
 
     def __init__(self, service_class: type[Service], seed: int = 0) -> None:
         self._codec = ServiceCodec(service_class)
-        self._machine = ServiceMachine(service_class)
+        self._machine = newest(service_class)
         self._random = Random(seed)
         self._now_ns = _START_NS
         for name in self._codec.methods:

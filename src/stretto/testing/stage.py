@@ -125,6 +125,8 @@ class Stage:
         if port.stopped is None:
             self.nodes[index] = replica
             replica.check_invariants()
+        else:
+            port.timers.clear()
         return replica
 
     def begin_sequencer(self, address: Address) -> None:
@@ -282,6 +284,8 @@ class Stage:
         if address in self.nodes:
             self.nodes[address].check_invariants()
             self._tell_progress(address)
+        else:
+            port.timers.clear()  # it stopped in this burst
 
     def crash(self, address: Address) -> None:
         """End a node, and forget its timers. What it sent is still in flight."""

@@ -11,9 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from stretto.core.state_machine import StateMachine
+import msgspec
+
+from stretto.core.state_machine import StateMachine, VersionedMachine
 from stretto.verify.history import Operation
-from stretto.verify.logs import OPENING
+from stretto.verify.logs import CONFIGURATION, OPENING
 from stretto.verify.violation import Violation, shortened
 
 
@@ -58,7 +60,9 @@ class CallObserver:
     def committed(self, position: int, entry: Any, result: bytes | None) -> None:
         """Check a position that was committed. Every position before it has been committed already."""
         if result is None or entry.session == OPENING:
-            return
+            return None
+        if entry.session == CONFIGURATION:
+            return self._configured(position, entry, result)
         expected, _ = self._reference.execute(entry.operation, entry.time_ns, entry.entropy)
         if result != expected:
             reason = f"the log has {shortened(result)} at position {position}; executing it gives {shortened(expected)}"
@@ -73,6 +77,16 @@ class CallObserver:
         accepted = self._accepted.pop(entry.time_ns, None)
         if accepted is not None and accepted.result != result:
             raise Violation("accepted result lost", f"{_text_of(accepted)}; position {position} commits it with {shortened(result)}")
+        return None
+
+    def _configured(self, position: int, entry: Any, result: bytes) -> None:
+        machine = self._reference
+        if isinstance(machine, VersionedMachine):
+            version, *_ = msgspec.msgpack.decode(entry.operation)
+            expected = machine.change_version(max(version, machine.version), entry.time_ns, entry.entropy)
+            if result != expected:
+                reason = f"the log has {shortened(result)} for version {version} at position {position}, not {shortened(expected)}"
+                raise Violation("wrong result", reason)
 
     def _check_real_time(self, position: int, operation: Operation) -> None:
         returned_ns = operation.returned_ns

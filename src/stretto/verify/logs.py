@@ -17,6 +17,9 @@ from stretto.verify.violation import Violation, shortened
 OPENING = 0
 """The session number of requests that open a session. They carry a nonce as their number, and are not operations of the application."""
 
+CONFIGURATION = (1 << 62) - 1
+"""The session number of entries that change the configuration. Their operation is the MessagePack array [version of the service, ...]."""
+
 OnCommitted = Callable[[int, Any, "bytes | None"], None]
 
 
@@ -228,4 +231,4 @@ def _executed_key(replica: Replica, position: int) -> tuple[int, int] | None:
     if replica.state.result_at(position) is None:
         return None
     entry: Any = replica.state.log.entry_at(position)
-    return None if entry.session == OPENING else (entry.session, entry.number)
+    return None if entry.session in (OPENING, CONFIGURATION) else (entry.session, entry.number)
