@@ -8,11 +8,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 
 from stretto.catalog import protocol_names
+from stretto.cli.fuzz import Limits
 from stretto.cli.main import run
+from stretto.fuzzing.totals import Totals
 
 
 def test_a_few_random_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +31,29 @@ def test_all_protocols_by_turns(capsys: pytest.CaptureFixture[str]) -> None:
     printed = " ".join(capsys.readouterr().out.split())
     assert ", ".join(names) in printed
     assert "1 replicas: 2" in printed
+
+
+def test_a_budget_of_operations_gives_the_same_runs_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    fuzz = ["fuzz", "--protocol", "unreplicated", "--protocol", "multipaxos", "--seed", "8", "--operations", "500", "--json"]
+
+    def totals(*options: str) -> dict[str, Any]:
+        assert run([*fuzz, *options]) == 0
+        printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return printed
+
+    one, two = totals("--workers", "1"), totals("--workers", "2")
+    assert one["operations"] + one["unanswered"] >= 500
+    assert one["runs"] > 1
+    assert [one[name] for name in ("runs", "operations", "messages")] == [two[name] for name in ("runs", "operations", "messages")]
+    fixed = totals("--operations-per-run", "100")
+    assert (fixed["runs"], fixed["operations"] + fixed["unanswered"]) == (5, 500)
+    assert totals("--operations-per-run", "100", "--runs", "2")["runs"] == 2
+
+
+@pytest.mark.parametrize("limits", [Limits(float("inf"), None, 400), Limits(50, None, None), Limits(1e6, 20, 500)])
+def test_the_progress_is_that_of_the_nearest_limit(limits: Limits) -> None:
+    totals = Totals(["unreplicated"], "", 0, runs=10, operations=150, unanswered=50)
+    assert limits.part_done(totals, 25) == 0.5
 
 
 BROKEN_SERVICE = """

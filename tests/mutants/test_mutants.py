@@ -64,7 +64,7 @@ def test_what_changes_nothing_is_not_found(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_what_fails_without_the_mutant_too_is_not_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    impatient = replace(HARMLESS, hunter=swarm("--operations", "5", "--set", "settle_ns=1"))
+    impatient = replace(HARMLESS, hunter=swarm("--operations-per-run", "5", "--set", "settle_ns=1"))
     monkeypatch.setattr(mutants_command, "MUTANTS", (impatient,))
     assert run(["mutants", "--json"]) == 1
     (finding,) = json.loads(capsys.readouterr().out)["findings"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -40,8 +40,13 @@ def run_spec(spec: SimulationSpec) -> SimulationResult:
     help=f"One of {', '.join(catalog.protocol_names())}, or all; may be given several times.",
 )
 @service_option()
-@click.option("--seconds", type=NumberRange(min=0, min_open=True), help="For how long to start runs.  [default: 60; with --runs no limit]")
+@click.option(
+    "--seconds",
+    type=NumberRange(min=0, min_open=True),
+    help="For how long to start runs.  [default: 60; no limit with --runs or --operations]",
+)
 @click.option("--runs", type=click.IntRange(min=1), help="How many runs at most.")
+@click.option("--operations", "budget", type=click.IntRange(min=1), help="Start runs until they have this many calls in all.")
 @seed_option("The seed of the first run; the other runs have the seeds after it.")
 @workers_option
 @click.option(
@@ -55,7 +60,7 @@ def run_spec(spec: SimulationSpec) -> SimulationResult:
 )
 @click.option("--violations", type=click.IntRange(min=1), default=20, show_default=True, help="End after this many.")
 @click.option("--replicas", type=click.IntRange(min=1), help="Always this many.  [default: drawn]")
-@click.option("--operations", type=click.IntRange(min=1), help="Always this many calls.  [default: drawn]")
+@click.option("--operations-per-run", "operations", type=click.IntRange(min=1), help="Always this many calls.  [default: drawn]")
 @click.option("--durability", type=click.Choice(("memory", "disk")), help="Always this.  [default: drawn]")
 @faults_option("In each run most of these.  [default: some of all]")
 @settings_option("A setting of stretto simulate, which is not drawn.")
@@ -65,6 +70,7 @@ def command(
     service: str,
     seconds: float | None,
     runs: int | None,
+    budget: int | None,
     seed: int,
     workers: int,
     shrink: int,
@@ -77,8 +83,8 @@ def command(
     """Simulate many random fault mixes and look for violations.
 
     Each run draws everything that is not fixed: cluster size, durability, load, faults and their strength, timeouts, limits, delays. A run
-    with a violation is shrunk, and the command that repeats it is printed. Exit status 1 if there was a violation. Ctrl-C ends the runs
-    and prints the totals until then.
+    with a violation is shrunk, and the command that repeats it is printed. --seconds, --runs and --operations end the runs, whichever comes
+    first. Exit status 1 if there was a violation. Ctrl-C ends the runs and prints the totals until then.
     """
     common = Fixed(settings=changes, **fixed)
     named = list(catalog.protocol_names()) if "all" in protocol_names else list(dict.fromkeys(protocol_names))
@@ -88,13 +94,13 @@ def command(
     catalog.service(service)
     totals = Totals(named, service, seed)
     if seconds is None:
-        seconds = 60.0 if runs is None else float("inf")
+        seconds = 60.0 if runs is None and budget is None else float("inf")
     kept = None if directory is None else [entry.spec for entry in corpus.load(directory)]
-    plan = Plan(protocols, service, totals.seed, runs, kept, common)
+    plan = Plan(protocols, service, totals.seed, runs, budget, kept, common)
     began = monotonic()
     hunt = Hunt(plan, run_spec, workers, began + seconds, shrink)
     with ended_by_signals():
-        interrupted = _run_all(totals, corpus.Keeper(plan, directory), hunt, seconds, runs, violations)
+        interrupted = _run_all(totals, corpus.Keeper(plan, directory), hunt, Limits(seconds, runs, budget), violations)
     totals.seconds = round(monotonic() - began, 3)
     if as_json:
         print_json(totals)
@@ -103,22 +109,38 @@ def command(
     return exit_status(totals.failed > 0, interrupted)
 
 
-def _run_all(totals: Totals, keeper: corpus.Keeper, hunt: Hunt, seconds: float, runs: int | None, violations: int) -> bool:
-    """Run until time is up, all runs are done, or there are enough violations; or until Ctrl-C: whether that came."""
+class Limits(NamedTuple):
+    """What ends the runs, whichever comes first: seconds of real time, how many runs, how many calls in all of them."""
+
+    seconds: float
+    runs: int | None
+    operations: int | None
+
+    def part_done(self, totals: Totals, seconds: float) -> float:
+        """How near the runs are to their end, from 0 to 1."""
+        parts = [seconds / self.seconds]
+        if self.runs is not None:
+            parts.append(totals.runs / self.runs)
+        if self.operations is not None:
+            parts.append((totals.operations + totals.unanswered) / self.operations)
+        return min(1.0, max(parts))
+
+
+def _run_all(totals: Totals, keeper: corpus.Keeper, hunt: Hunt, limits: Limits, violations: int) -> bool:
+    """Run until a limit is reached, or there are enough violations; or until Ctrl-C: whether that came."""
     interrupted = False
     console = Console(stderr=True, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     began = monotonic()
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(totals.in_short(), total=runs if seconds == float("inf") else seconds)
+        task = progress.add_task(totals.in_short(), total=1.0)
         try:
             for outcome in hunt.outcomes():
                 keeper.keep(outcome)
                 totals.add(outcome)
                 if isinstance(outcome, Finding):
                     print_finding(console, outcome)
-                done = totals.runs if seconds == float("inf") else min(seconds, monotonic() - began)
-                progress.update(task, completed=done, description=totals.in_short())
+                progress.update(task, completed=limits.part_done(totals, monotonic() - began), description=totals.in_short())
                 if len(totals.violations) >= violations:
                     break
         except KeyboardInterrupt:

@@ -18,7 +18,7 @@ class Plan:
 
     - `protocols`: used in turn, one per seed; `service`: the name of the service to replicate;
     - `seed`: of the first drawn run; the seeds of the others follow it;
-    - `runs`: how many runs in all, None for no limit;
+    - `runs`: how many runs in all, None for no limit; `operations`: no run comes after those that have this many calls together;
     - `corpus`: the runs that come first; None if no corpus is kept, and then no neighbours are tried;
     - `fixed`: what is not drawn.
 
@@ -31,12 +31,14 @@ class Plan:
         service: str,
         seed: int,
         runs: int | None,
+        operations: int | None,
         corpus: Sequence[SimulationSpec] | None,
         fixed: Fixed,
     ) -> None:
         self.interesting = list(corpus or ())
         self._repeats = list(corpus or ())
         self._runs_left = runs
+        self._operations_left = operations
         self._crosses = corpus is not None
         self._seeds = count(seed)
         self._random = Random(seed)
@@ -46,12 +48,16 @@ class Plan:
 
     def next(self) -> SimulationSpec | None:
         """The next run; None after the last."""
+        if self._runs_left == 0 or (self._operations_left is not None and self._operations_left <= 0):
+            return None
+        spec = self._repeats.pop(0) if self._repeats else self._draw()
         if self._runs_left is not None:
-            if not self._runs_left:
-                return None
             self._runs_left -= 1
-        if self._repeats:
-            return self._repeats.pop(0)
+        if self._operations_left is not None:
+            self._operations_left -= spec.operations
+        return spec
+
+    def _draw(self) -> SimulationSpec:
         seed = next(self._seeds)
         protocol = self._protocols[seed % len(self._protocols)]
         spec = draw_spec(protocol.name, self._service, seed, protocol.max_replicas, self._fixed, protocol.usual_sequencers)

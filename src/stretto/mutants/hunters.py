@@ -81,4 +81,4 @@ def walks(bounds: str, seconds: float = 180) -> Hunter:
 
 
 def _short(replicas: int, durability: str, faults: str) -> tuple[str, ...]:
-    return ("--replicas", str(replicas), "--operations", "60", "--durability", durability, "--faults", faults)
+    return ("--replicas", str(replicas), "--operations-per-run", "60", "--durability", durability, "--faults", faults)
