@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from stretto.cli.options import NumberRange, json_option
+from stretto.cli.options import NumberRange, json_option, seed_option
 from stretto.cli.output import console as stdout_console
 from stretto.cli.output import exit_status, print_json
+from stretto.cli.sweep import run_sweep
 from stretto.core.errors import ConfigurationError
+from stretto.mutants.generated import PARTS
 from stretto.mutants.hunting import Finding, hunt, mutated
 from stretto.mutants.mutant import Mutant
 from stretto.mutants.table import MUTANTS
@@ -33,14 +36,48 @@ def _chosen(_context: click.Context, _parameter: click.Parameter, names: Sequenc
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="How many hunts run at a time.")
 @click.option("--list", "only_list", is_flag=True, help="List the mutants, and hunt none.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+@click.option("--sweep", is_flag=True, help="Try generated one-line mutants against the fast tests instead.")
+@click.option(
+    "--package", type=click.Choice((*PARTS, "all")), default="all", show_default=True, help="With --sweep: whose code is mutated."
+)
+@click.option(
+    "--seconds", type=NumberRange(min=0, min_open=True), default=600.0, show_default=True, help="With --sweep: how long to try mutants."
+)
+@seed_option("With --sweep: in which order mutants are tried.", default=0)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --sweep: write what is tried to this file, and try nothing that is in it. Remove it when code or tests have changed.",
+)
+@click.option(
+    "--tests", type=click.Path(path_type=Path, file_okay=False), help="With --sweep: the tests.  [default: those of this source tree]"
+)
 @json_option
-def command(mutants: tuple[Mutant, ...], budget: float | None, jobs: int, only_list: bool, markdown: bool, as_json: bool) -> int:
+def command(
+    mutants: tuple[Mutant, ...],
+    budget: float | None,
+    jobs: int,
+    only_list: bool,
+    markdown: bool,
+    sweep: bool,
+    package: str,
+    seconds: float,
+    seed: int,
+    record: Path | None,
+    tests: Path | None,
+    as_json: bool,
+) -> int:
     """Plant bugs in copies of the package, one at a time, and let the swarm or the explorer find them.
 
     A mutant is a few changed lines that break one rule of the protocol. It has a hunter: the command that must find it, and within how many
     seconds. A violation counts only if the same run shows none without the mutant. Exit status 1 if a mutant was not found. Ctrl-C prints
     what was found until then.
+
+    With --sweep, mutants are generated, one for each way to change a line by a few fixed rules, and tried against the scenarios and unit
+    tests that cover the line. Exit status 1 if one survives that is not settled.
     """
+    if sweep:
+        return run_sweep(package, seconds, seed, tests, record, as_json)
     if only_list:
         _print_list(mutants, as_json)
         return 0
