@@ -59,6 +59,8 @@ NOT_IN_SNAPSHOT = {
     "adaptive.AdaptiveClient._conflicts": STATISTIC,
     "adaptive.SlowPath.activations": STATISTIC,
     "nopaxos.Ordering.no_ops": STATISTIC,
+    "Part.timers": "which timers a part has, always the same",
+    "Resumption._ticks": "only for reports",
     "nopaxos.Sequencer.ignored": STATISTIC,
     "speculative.SpeculativeClient._conflicts": STATISTIC,
     "speculative.Synchronisation.conflicts": STATISTIC,

@@ -13,11 +13,7 @@ import pytest
 
 from stretto.cli.main import run
 from stretto.core.config import load_config
-from stretto.core.errors import ConfigurationError
-from stretto.core.state_machine import NullMachine
-from stretto.protocols.speculative import SPECULATIVE
 from stretto.runtime.local_cluster import LocalCluster, loopback_config
-from stretto.runtime.replica import run_replica
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -191,8 +187,6 @@ def test_a_first_start_that_did_not_come_about_can_be_tried_again(directory: Pat
     assert [list(data.glob("*")) for data in cluster.data] == [[], [], []]
     assert run(["cluster", "up", str(directory)]) == 0
     assert run(["cluster", "down", str(directory)]) == 0
-    with pytest.raises(ConfigurationError, match="leave out --bootstrap to use them"):
-        run_replica(SPECULATIVE, config, 0, NullMachine, bootstrap=True, data=cluster.data[0])
 
 
 def test_a_replica_that_is_stopped_is_silent_and_ended_all_the_same(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

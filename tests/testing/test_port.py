@@ -26,7 +26,7 @@ def test_what_a_server_sends_and_persists_is_recorded() -> None:
     server.on_message(CLIENT, opening)
     [(destination, reply)] = port.take_sent()
     assert (destination, type(reply)) == (CLIENT, Reply)
-    assert port.records == [*started, opening, Committed(1)]
+    assert port.records == [*started, opening, Committed(1, 1)]
     assert port.take_sent() == []
     port.compact([opening])
     assert port.records == [opening]

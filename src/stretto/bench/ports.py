@@ -15,6 +15,7 @@ class IdlePort:
     address: Address = 0
     now_ns = 0
     wall_ns = None
+    written = None
     durable = False
 
     def __init__(self) -> None:

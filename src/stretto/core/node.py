@@ -70,6 +70,10 @@ class Port(Protocol):
     def durable(self) -> bool:
         """Whether the host keeps what is persisted. If not, the node need not call `persist` and `compact`."""
 
+    @property
+    def written(self) -> int | None:
+        """How much of what was ever persisted is durable, as a number that only rises, also over restarts; None if that is not known."""
+
     def persist(self, record: Message) -> None:
         """Put a record on disk. No message that is sent after this call leaves before the record is durable.
 

@@ -15,7 +15,8 @@ class Start:
     """How a replica starts. This decides which messages it may send before it has answers from its peers.
 
     - `bootstrap`: the whole cluster starts for the first time, with an empty log;
-    - `records`: what this replica persisted in its earlier incarnations, the oldest first.
+    - `records`: what this replica persisted in its earlier incarnations, the oldest first;
+    - `written`: with records, `Port.written` as it was when the last of them ended; None if the host has no such number.
 
     With neither it has lost its state. It may have made promises that it no longer knows, so it takes no part before it has recovered from
     its peers.
@@ -23,6 +24,7 @@ class Start:
 
     bootstrap: bool = False
     records: Sequence[Message] = ()
+    written: int | None = None
 
 
 BOOTSTRAP = Start(bootstrap=True)

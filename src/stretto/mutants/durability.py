@@ -57,8 +57,8 @@ MUTANTS = (
         "compaction-forgets-what-is-speculative",
         "The records that replace all earlier ones in a compaction include the speculative entries",
         _STATE,
-        "return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed)]",
-        "return [*checkpoint, *self.log.entries(first + 1, self.committed), Committed(self.committed)]",
+        "return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed, self.committed_in_view)]",
+        "return [*checkpoint, *self.log.entries(first + 1, self.committed), Committed(self.committed, self.committed_in_view)]",
         disks(),
     ),
     Mutant(

@@ -139,9 +139,9 @@ MUTANTS = (
         "view-committed-as-it-has-grown",
         "A majority in a view commits the log that the view started with, not the log as it has grown",
         _VIEWS,
-        "            self._commit(self.start_last)\n",
+        "            self.state.commit_up_to(max(self.start_last, self.state.committed))\n",
         "            self.start_last, self.start_hash = self.state.log.last, self.state.log.last_hash\n"
-        "            self._commit(self.start_last)\n",
+        "            self.state.commit_up_to(max(self.start_last, self.state.committed))\n",
         network(3),
     ),
     Mutant(

@@ -31,6 +31,7 @@ from stretto.replication.messages import (
     GetLog,
     GetStartView,
     GetTime,
+    GetWritten,
     Heartbeat,
     IncarnationsReply,
     Outcomes,
@@ -38,6 +39,7 @@ from stretto.replication.messages import (
     Prepare,
     PrepareOk,
     Recover,
+    Remember,
     Request,
     StartView,
     StartViewChange,
@@ -47,6 +49,8 @@ from stretto.replication.messages import (
     Upgrade,
     ViewBegins,
     ViewEntered,
+    Written,
+    WrittenReply,
 )
 from stretto.replication.part import Handler
 
@@ -142,6 +146,10 @@ PEER_RULES: Rules = {
     StartView: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT),
     GetStartView: Rule(FROM_REPLICA, ENTERED),
     CodeVersion: Rule(FROM_REPLICA, IN_SERVICE),
+    Remember: Rule(FROM_REPLICA, IN_SERVICE),
+    Written: Rule(FROM_REPLICA, IN_SERVICE),
+    GetWritten: Rule(FROM_REPLICA, ANY_STATUS),
+    WrittenReply: Rule(FROM_REPLICA, (Status.RESUMING,)),
     Upgrade: Rule(FROM_CLIENT, NORMAL, to_leader=True),
     CompareOutcomes: Rule(FROM_REPLICA, IN_SERVICE),
     Outcomes: Rule(FROM_REPLICA, IN_SERVICE),

@@ -17,11 +17,12 @@ from stretto.replication.records import Known
 
 
 class Status(Enum):
-    """What a replica is doing. In the first three statuses it is not in service: it has no vote and answers no client.
+    """What a replica is doing. In the first four statuses it is not in service: it has no vote and answers no client.
 
     - BOOTSTRAPPING: it starts for the first time, and not all members know of that yet;
     - LOST_STATE: it was started again without its state, and has no incarnation yet;
     - RECOVERING: it was started again without its state, and has an incarnation that no earlier start has used;
+    - RESUMING: it was started again with its data, and asks the others whether that is its newest;
     - VIEW_CHANGE: it has left its view and tries to enter a higher one;
     - SEALED: it has entered its view, whose log ends with a configuration that is not committed yet; it appends nothing until then;
     - REPAIRING: it is in its view, but its log differs from the committed one; it fetches that, and appends nothing meanwhile;
@@ -31,6 +32,7 @@ class Status(Enum):
     BOOTSTRAPPING = "bootstrapping"
     LOST_STATE = "lost state"
     RECOVERING = "recovering"
+    RESUMING = "resuming"
     VIEW_CHANGE = "view change"
     SEALED = "sealed"
     REPAIRING = "repairing"

@@ -113,6 +113,7 @@ class LeaderLog(Part):
         self.outcomes = outcomes
         self.events = events
         self.passive_followers = passive_followers
+        view_change.forgetting.leader_has_all = True
         self.out_of_order: dict[int, Prepare] = {}
         self.slow_path = False
         self.unordered: set[tuple[int, int]] = set()
@@ -344,6 +345,8 @@ class LeaderLog(Part):
     def on_heartbeat(self, source: Address, message: Heartbeat) -> None:
         """The leader's sign of life. Acknowledge what we have, and notice what has not arrived."""
         self.detector.hear_leader()
+        if message.prepared < self.state.committed_in_view:
+            self.view_change.forgetting.tell()  # a late message says so too: the leader compares with its present log
         if not self.group.accepting:
             return self._acknowledge()  # a repair goes on, but both of us are alive
         if self.slow_path and not message.slow_path:

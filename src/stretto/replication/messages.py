@@ -359,10 +359,40 @@ class StateDigest(PeerMessage, frozen=True, array_like=True, tag=70, gc=False):
     copied_from: int
 
 
+class Remember(PeerMessage, frozen=True, array_like=True, tag=77, gc=False):
+    """A replica to all: everything up to `position`, with this hash there, was committed in views up to `view`. Who has it not?"""
+
+    view: View
+    position: Position
+    hash: bytes
+
+
+class Written(PeerMessage, frozen=True, array_like=True, tag=78, gc=False):
+    """A replica with a disk to all, from time to time: how much was ever written into my directory, as a number that only rises."""
+
+    number: Position
+
+
+class GetWritten(Message, frozen=True, array_like=True, tag=79, gc=False):
+    """A replica that starts again with its data, to all: which number have I told, in this incarnation?"""
+
+    nonce: int
+    incarnation: Incarnation
+
+
+class WrittenReply(Message, frozen=True, array_like=True, tag=80, gc=False):
+    """The answer: the highest such number, 0 if none; and the incarnation of the asking replica that the sender knows."""
+
+    nonce: int
+    incarnation: Incarnation
+    number: Position
+
+
 PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
     Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, ViewBegins, Commit, OtherLife,
-    CompareOutcomes, Outcomes, StateDigest, CodeVersion, Upgrade, UpgradeReply, *CLOCK_MESSAGES,
+    CompareOutcomes, Outcomes, StateDigest, CodeVersion, Upgrade, UpgradeReply,
+    Remember, Written, GetWritten, WrittenReply, *CLOCK_MESSAGES,
 )  # fmt: skip
 """The messages of every protocol with several replicas: state transfer, recovery, view changes, and what a client is told of them."""
 

@@ -17,9 +17,10 @@ class RolledBack(Message, frozen=True, array_like=True, tag=200, gc=False):
 
 
 class Committed(Message, frozen=True, array_like=True, tag=201, gc=False):
-    """The entries up to `position` are committed."""
+    """The entries up to `position` are committed; up to `in_view`, in views that this replica has entered (see `ReplicatedState`)."""
 
     position: int
+    in_view: int = 0
 
 
 class Known(Message, frozen=True, array_like=True, tag=202, gc=False):

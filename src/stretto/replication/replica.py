@@ -22,6 +22,7 @@ from stretto.core.protocol import Start
 from stretto.core.state_machine import StateMachine, VersionedMachine
 from stretto.replication.clock import ClusterClock
 from stretto.replication.failure_detector import FailureDetector
+from stretto.replication.forgetting import Forgetting
 from stretto.replication.gate import Actions, Gate, Rules
 from stretto.replication.group import Group, Status
 from stretto.replication.merging import commit_base, latest
@@ -30,6 +31,7 @@ from stretto.replication.outcomes import OutcomeComparison
 from stretto.replication.part import Handler, Part, Timer
 from stretto.replication.pending import PendingRequests
 from stretto.replication.records import Checkpoint, Committed, RolledBack
+from stretto.replication.resumption import Resumption
 from stretto.replication.sessions import SessionRecord, is_of_life
 from stretto.replication.startup import Startup
 from stretto.replication.state import ReplicatedState
@@ -73,8 +75,10 @@ class Replica(ABC):
         self.parts: list[Part] = []
         self.startup = self.add(Startup(group, config, self._on_life_known, self._on_first_start))
         self.clock = self.add(ClusterClock(group, config))
-        self.transfer = self.add(StateTransfer(group, self.state, self.pending, config, self._on_transferred))
+        self.forgetting = self.add(Forgetting(group, self.state, config))
+        self.transfer = self.add(StateTransfer(group, self.state, self.pending, self.forgetting, config, self._on_transferred))
         self.outcomes = self.add(OutcomeComparison(group, self.state, self.transfer, config, self._suspect_leader))
+        self.resumption = self.add(Resumption(group, config, self._resume))
         hooks = ViewHooks(
             merge=self.merge,
             matched=self.matched_in_last_view,
@@ -86,7 +90,9 @@ class Replica(ABC):
             placed=self.on_placed,
             committed=self.on_committed,
         )
-        self.view_change = self.add(ViewChange(group, self.state, self.pending, self.transfer, self.startup, self.outcomes, config, hooks))
+        self.view_change = self.add(
+            ViewChange(group, self.state, self.pending, self.transfer, self.startup, self.outcomes, self.forgetting, config, hooks)
+        )
         self.versions = self.add(Versions(group, self.state, self.view_change, config))
         self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader))
 
@@ -152,8 +158,12 @@ class Replica(ABC):
             self.state.persist = self.port.persist
             self.state.compact = self._compact
         self.clock.begin()
-        if not self.view_change.resume():
+        if not self.view_change.has_entered:
             self.startup.begin(start.bootstrap)
+        elif start.written is None or not self.group.peers:
+            self._resume()
+        else:
+            self.resumption.begin(start.written)
 
     def _replay(self, record: Message) -> None:
         if isinstance(record, _STATE_RECORDS):
@@ -232,6 +242,9 @@ class Replica(ABC):
         return self.state.numbers_at(base, candidates, since=min(vote.committed for vote in newest))
 
     # What the parts tell each other
+
+    def _resume(self) -> None:
+        self.view_change.resume()
 
     def _on_life_known(self) -> None:
         self.state.begin_life(self.group.life)
@@ -312,6 +325,7 @@ class Replica(ABC):
         snapshot = {
             "group": self.group.snapshot(),
             "committed": self.state.committed,
+            "committed_in_view": self.state.committed_in_view,
             "agreement": self.state.agreement,
             "checkpoints": self.state.checkpoint_positions(),
             "log": [log.start, [log.hash_at(position) for position in range(log.start, log.last + 1)]],

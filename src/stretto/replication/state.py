@@ -23,7 +23,7 @@ import msgspec
 
 from stretto.core.node import Message
 from stretto.core.state_machine import FAILURE, StateMachine, Undo, VersionedMachine, comparable
-from stretto.replication.log import Log
+from stretto.replication.log import Log, chain
 from stretto.replication.messages import CONFIGURATION, HASH_BYTES, OPEN_SESSION, Configuration, Request
 from stretto.replication.records import Checkpoint, Committed, RolledBack
 from stretto.replication.sessions import SessionRecord, SessionTable, SessionUndo, session_name, slot
@@ -80,6 +80,9 @@ class ReplicatedState:
     `time_ns` is the time that the last entry was executed at. It never goes back along the log, whatever clocks the clients have: an entry
     with an earlier time is executed at the time of the one before, and an entry advances the time whatever its operation results in.
 
+    `committed_in_view`: up to this position, this replica knows that the entries were committed in views that it has entered. (What it has
+    fetched may have been committed in later views.) So the log of every later view has them.
+
     `configuration`: the present one; it begins with version 1 and the given `max_sessions`. `is_sealed`: whether the last entry is a
     configuration that is not committed yet. `on_newer_code(version)` is called instead of executing one that the machine's code is too old
     for, `on_configured(result)` after executing one.
@@ -96,6 +99,7 @@ class ReplicatedState:
         self.machine = machine
         self.time_ns = 0
         self.committed = 0
+        self.committed_in_view = 0
         self.checkpoint: Checkpoint | None = None
         self.rolled_back_operations = 0
         self.persist: Callable[[Message], None] | None = None
@@ -164,7 +168,7 @@ class ReplicatedState:
         """Append and execute requests of the group's log. One behind a configuration shows that this is committed."""
         for request in requests:
             if self.is_sealed:
-                self.commit_up_to(self.log.last)
+                self.commit_up_to(self.log.last, in_view=False)
             self.append(request)
 
     @property
@@ -227,6 +231,22 @@ class ReplicatedState:
         """Whether the log has everything up to `position`, which is known to be committed with that hash."""
         return position <= self.committed or self.log.matches(position, summary)
 
+    def contradicts(self, base: int, base_hash: bytes, entries: Sequence[Request], position: int) -> bool:
+        """Whether a log with this hash at `base`, and these entries after it, lacks what our log has up to the committed `position`.
+
+        False if that cannot be seen: if the log's entries begin after `position`, or ours do.
+        """
+        assert position <= self.committed
+        log = self.log
+        if log.start <= base <= position and log.hash_at(base) != base_hash:
+            return True
+        if not log.start <= base <= position:
+            return False
+        running = base_hash
+        for request in entries[: position - base]:
+            running = chain(running, request)
+        return base + len(entries) < position or running != log.hash_at(position)
+
     def result_at(self, position: int) -> bytes | None:
         """The result of the entry at a position of the log; None if its session was not in the table."""
         return self._results[position - self.log.start - 1]
@@ -268,10 +288,12 @@ class ReplicatedState:
         self.append_all(entries[kept - position :])
         return removed
 
-    def commit_up_to(self, position: int) -> None:
-        """Commit the entries up to `position`: drop the data that could undo them."""
+    def commit_up_to(self, position: int, *, in_view: bool = True) -> None:
+        """Commit the entries up to `position`: drop the data that could undo them. `in_view`: see `committed_in_view`."""
         assert self.committed <= position <= self.log.last
         former = self.committed
+        if in_view:
+            self.committed_in_view = position
         if position == former:
             return
         del self._session_undos[: position - former]
@@ -279,7 +301,7 @@ class ReplicatedState:
         del self._former_times[: position - former]
         self.committed = position
         if self.persist is not None:
-            self.persist(Committed(position))
+            self.persist(Committed(position, self.committed_in_view))
         if self.is_sealed and position == self.log.last:
             self._configure()
         if self._speculative_checkpoints and self._speculative_checkpoints[0].position <= position:
@@ -359,7 +381,7 @@ class ReplicatedState:
         """The records that give this state when they are replayed. They may replace everything that was persisted before."""
         first = self.log.start if self.checkpoint is None else self.checkpoint.position
         checkpoint = [] if self.checkpoint is None else [self.checkpoint]
-        return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed)]
+        return [*checkpoint, *self.log.entries(first + 1), Committed(self.committed, self.committed_in_view)]
 
     def replay(self, record: Message) -> None:
         """Redo the change that was persisted as `record`."""
@@ -368,7 +390,8 @@ class ReplicatedState:
         elif isinstance(record, RolledBack):
             self.roll_back_to(record.position)
         elif isinstance(record, Committed):
-            self.commit_up_to(record.position)
+            self.commit_up_to(record.position, in_view=False)
+            self.committed_in_view = record.in_view
         else:
             assert isinstance(record, Checkpoint), f"no record of the state: {record}"
             self.install(record)
@@ -430,6 +453,7 @@ class ReplicatedState:
         self.log.check_invariants()
         self.sessions.check_invariants()
         assert self.log.start <= self.committed <= self.log.last
+        assert self.committed_in_view <= self.committed
         assert len(self._results) == self.log.last - self.log.start
         assert self.checkpoint is None or self.log.start <= self.checkpoint.position <= self.committed
         assert self._next_checkpoint > self.log.last or self.is_sealed

@@ -16,6 +16,7 @@ import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message
+from stretto.replication.forgetting import Forgetting
 from stretto.replication.group import Group, Status
 from stretto.replication.log import Log, chain
 from stretto.replication.messages import CheckpointChunk, Entries, Fetch, FetchCheckpoint, Request
@@ -134,6 +135,7 @@ class StateTransfer(Part):
         group: Group,
         state: ReplicatedState,
         pending: PendingRequests,
+        forgetting: Forgetting,
         config: ClusterConfig,
         on_complete: Callable[[Address], None],
     ) -> None:
@@ -142,6 +144,7 @@ class StateTransfer(Part):
         self.port = group.port
         self.state = state
         self.pending = pending
+        self.forgetting = forgetting
         self.current: Transfer | None = None
         self.copied_from = group.index
         self.repairs = 0
@@ -208,9 +211,13 @@ class StateTransfer(Part):
             return self.group.ignore("entries that were not asked for")
         if not transfer.complete:
             return self._ask(transfer)
-        assert transfer.verified(self.state.log), "two replicas have committed different entries"
+        if not transfer.verified(self.state.log):
+            # A view has begun without what is committed here, and has committed other entries; or the source's data is damaged.
+            self.port.report("committed entries differ", after=transfer.first - 1, up_to=transfer.target, source=source)
+            transfer.entries = []  # the timer asks another replica
+            return self.forgetting.tell()
         self.adopt(transfer.first - 1, transfer.entries)
-        self.state.commit_up_to(transfer.target)
+        self.state.commit_up_to(transfer.target, in_view=False)
         return self._complete(source)
 
     def on_checkpoint_chunk(self, source: Address, message: CheckpointChunk) -> None:
@@ -220,7 +227,7 @@ class StateTransfer(Part):
             return self.group.ignore("a checkpoint that was not asked for")
         if self.state.log.matches(message.position, message.hash):
             # We have all entries that it stands for. Beginning with it would drop our entries after it for a while.
-            self.state.commit_up_to(message.position)
+            self.state.commit_up_to(message.position, in_view=False)
             return self._go_on_after(message.position, source, transfer)
         download = transfer.download
         assert download is not None

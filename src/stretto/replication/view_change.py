@@ -23,6 +23,7 @@ import msgspec
 
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Message
+from stretto.replication.forgetting import Forgetting
 from stretto.replication.group import ENTERED, Group, Status
 from stretto.replication.log import EMPTY_HASH
 from stretto.replication.merging import admitted_incarnations, commit_base
@@ -97,6 +98,7 @@ class ViewChange(Part):
         transfer: StateTransfer,
         startup: Startup,
         outcomes: OutcomeComparison,
+        forgetting: Forgetting,
         config: ClusterConfig,
         hooks: ViewHooks,
     ) -> None:
@@ -108,6 +110,7 @@ class ViewChange(Part):
         self.transfer = transfer
         self.startup = startup
         self.outcomes = outcomes
+        self.forgetting = forgetting
         self.hooks = hooks
         self.start_view = StartView(group.incarnations, 0, 0, EMPTY_HASH, (), group.incarnations)
         self.start_last = 0
@@ -302,7 +305,8 @@ class ViewChange(Part):
         return Request(self.group.index, CONFIGURATION, self.group.view, 0, entropy, _encode(configuration))
 
     def _commit(self, position: int) -> None:
-        self.state.commit_up_to(max(position, self.state.committed))
+        """Commit what a vote or a StartView knows to be committed, in whichever view."""
+        self.state.commit_up_to(max(position, self.state.committed), in_view=False)
 
     def on_view_entered(self, source: Address, message: ViewEntered) -> None:
         """A follower has entered the view."""
@@ -322,7 +326,7 @@ class ViewChange(Part):
                 group.send_to_peers(ViewBegins(group.incarnations, group.view))
                 self._unseal()
             assert group.accepting
-            self._commit(self.start_last)
+            self.state.commit_up_to(max(self.start_last, self.state.committed))
             group.send_to_peers(
                 Commit(group.incarnations, group.view, self.start_last, self.start_hash, self.outcomes.agreed_outcome(self.start_last))
             )
@@ -347,6 +351,8 @@ class ViewChange(Part):
     def on_start_view(self, source: Address, message: StartView) -> None:
         """Take over the log with which the view starts. First fetch the committed entries before it that we lack."""
         group = self.group
+        if self.forgetting.refuses(message.commit_base, message.commit_base_hash, message.entries):
+            return group.ignore("a view without what is committed here")
         if not group.in_service:
             if not self._admits_us(message):
                 return group.ignore("a view whose voters did not all know of our loss")
@@ -362,7 +368,10 @@ class ViewChange(Part):
 
     def _install(self, start_view: StartView, source: Address) -> None:
         base, base_hash = start_view.commit_base, start_view.commit_base_hash
-        if self.state.is_committed_as(base, base_hash):
+        if self.forgetting.refuses(base, base_hash, start_view.entries):
+            self.installing = None
+            self.group.ignore("a view without what is committed here")
+        elif self.state.is_committed_as(base, base_hash):
             self._commit(base)
             self._enter(start_view)
         else:
@@ -461,16 +470,18 @@ class ViewChange(Part):
         left = [StartViewChange(group.incarnations, group.view)] if group.view > group.last_normal_view else []
         return [self.start_view, *left] if group.in_service else []
 
-    def resume(self) -> bool:
-        """Continue in the view that was persisted last, or try to enter it. False if there is none."""
+    @property
+    def has_entered(self) -> bool:
+        """Whether an earlier start of this replica has entered a view."""
+        return self.group.last_normal_view >= 0
+
+    def resume(self) -> None:
+        """Continue in the view that was persisted last, or try to enter it."""
         group = self.group
-        if group.last_normal_view < 0:
-            return False
         if group.view > group.last_normal_view:
             self._start(group.view, "started again")
         else:
             self._begin(sealed=self.state.is_sealed)
-        return True
 
     def _lost_state(self, member: int) -> bool:
         """Whether another member is known in an incarnation that our view does not admit. It has lost its state: it cannot lead or vote.

@@ -47,6 +47,16 @@ class Disk:
         records, self._store.records = self._store.records, ()
         return records
 
+    @property
+    def found(self) -> int:
+        """`written` as it was before this start."""
+        return self._store.found
+
+    @property
+    def written(self) -> int:
+        """How much was ever written into the directory and is durable, as a number that only rises."""
+        return self._store.written
+
     def sync(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make everything that was persisted durable. Raises StorageFailure.
 

@@ -185,6 +185,11 @@ class NodeHost:
         """Whether the node has a disk."""
         return self._disk is not None
 
+    @property
+    def written(self) -> int | None:
+        """See `Port.written`."""
+        return None if self._disk is None else self._disk.written
+
     def persist(self, record: Message) -> None:
         """Write a record to disk before any message that is sent after this call."""
         assert self._disk is not None

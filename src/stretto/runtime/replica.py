@@ -111,10 +111,9 @@ def _open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig
 
 def _start(bootstrap: bool, disk: Disk | None) -> Start:
     records = () if disk is None else disk.take_records()
-    if bootstrap and disk is not None and records:
-        reason = "holds records of an earlier incarnation of this replica; leave out --bootstrap to use them, or name another directory"
-        raise ConfigurationError(reason, file=disk.place)
-    return Start(bootstrap, records)
+    if disk is None or not records:
+        return Start(bootstrap)
+    return Start(records=records, written=disk.found)  # this is no first start, whatever the start line says
 
 
 def _run(definition: ProtocolDefinition, config: ClusterConfig, role: _Role, disk: Disk | None, build: Callable[[NodeHost], Node]) -> None:

@@ -35,6 +35,7 @@ class DurableMachine(Machine):
         """Open the store. This takes no virtual time: it counts as a part of the time that the machine was down."""
         store = self._open_store(self.disk)
         self.disk.take_spent_ns()
+        self._written = store.found  # a crash may still undo the opening
         return store
 
     def recall(self) -> Sequence[Message]:
@@ -47,6 +48,16 @@ class DurableMachine(Machine):
             self._store = self._open()
         records, self._store.records = self._store.records, ()
         return records
+
+    @property
+    def found(self) -> int:
+        """`written` as it was before the last start."""
+        return self._store.found
+
+    @property
+    def written(self) -> int:
+        """See `stretto.core.node.Port`."""
+        return self._written
 
     def forget(self) -> None:
         """Lose everything on the disk."""
@@ -83,6 +94,7 @@ class DurableMachine(Machine):
         if incarnation != self.incarnation:
             return
         self.disk.settle()
+        self._written = self._store.written
         self.served = self.served or in_service(self)
         self._look()
         super()._finish(0)

@@ -114,7 +114,7 @@ class Lifecycle:
             self._lost.discard(machine.address)
         else:
             self._lost.add(machine.address)
-        self._begin(machine, Start(records=records), kept_state)
+        self._begin(machine, Start(records=records, written=machine.found), kept_state)
 
     def bootstrap_mistakenly(self, machine: Machine) -> None:
         """Start a replica that lost its state as if for the first time. It must stop when it learns that this is wrong; see `refused`.

@@ -231,6 +231,11 @@ class Machine:
         self._wakeups.clear()
         self._at_burst_end.clear()
 
+    @property
+    def found(self) -> int | None:
+        """See `written`."""
+        return None
+
     def recall(self) -> Sequence[Message]:
         """The records that earlier incarnations persisted: none."""
         return ()
@@ -303,6 +308,11 @@ class Machine:
     def cancel_timer(self, name: str) -> None:
         """See `stretto.core.node.Port`."""
         self._deadlines.pop(name, None)
+
+    @property
+    def written(self) -> int | None:
+        """None: this machine has no disk."""
+        return None
 
     def persist(self, record: Message) -> None:
         """Do nothing: this machine has no disk."""

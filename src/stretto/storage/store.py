@@ -17,6 +17,9 @@ from stretto.storage.contents import FIRST_GENERATION, File, checkpoint_name, ge
 from stretto.storage.files import Corrupt, Files, ReadableFiles, StorageFailure
 from stretto.storage.format import CHECKPOINT, HEADER_BYTES, SEGMENT, Codec, Header, Identity, file_seed, mark
 
+_END_BITS = 40
+"""How many bits the end of a segment may have."""
+
 _RECORDS_A_FRAME = 1_000
 """Records per frame of a checkpoint: few enough that the thread that encodes them lets other threads run in between."""
 
@@ -80,6 +83,8 @@ class Store:
         self._compacted: tuple[Sequence[Message], int] | None = None
         self._compaction: Compaction | None = None
         self._failed = False
+        self.found = 0
+        """`written` of the directory before it was opened."""
         self.append = self._burst.append
         """Add a record to the current burst. The next `sync` writes the whole burst as one unit."""
         contents = read_contents(files)
@@ -104,6 +109,7 @@ class Store:
         if not contents:
             return self._open_segment(FIRST_GENERATION, 0)
         last = contents[-1]
+        self.found = last.header.generation << _END_BITS | last.end
         self._files.sync(last.name)  # the next segment's header names this end
         self._open_segment(last.header.generation + 1, last.end)
         return self._new_compaction(self.records).run()
@@ -119,6 +125,11 @@ class Store:
     def _new_compaction(self, records: Sequence[Message]) -> Compaction:
         self._compaction = Compaction(self._files, self._codec, self._identity, self._generation, records)
         return self._compaction
+
+    @property
+    def written(self) -> int:
+        """How much was ever written and is durable, as a number that only rises: the generation and the end of the present segment."""
+        return self._generation << _END_BITS | self._synced
 
     @property
     def pending(self) -> bool:

@@ -49,6 +49,11 @@ class RecordingPort:
         """There is no wall clock."""
         return None
 
+    @property
+    def written(self) -> int | None:
+        """Not known."""
+        return None
+
     def advance(self, duration_ns: int) -> None:
         """Let time pass. No timer fires by this. Raises ValueError if the duration is negative."""
         if duration_ns < 0:
