@@ -16,6 +16,7 @@ class IdlePort:
     now_ns = 0
     wall_ns = None
     written = None
+    late_ns = 0
     durable = False
 
     def __init__(self) -> None:

@@ -78,6 +78,7 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `sync_timeout_ms`: how long the leader waits for a superquorum before it reconciles with a majority.
     - `conflict_interval_ms`: the shortest time between synchronisations that clients ask for.
     - `leader_timeout_ms`: after this silence a follower suspects its leader, and a leader suspects itself.
+    - `max_operation_ms`: how long a replica may be busy with one operation, or wait for its disk, before it counts as silent.
     - `view_change_timeout_ms`: how long a view may take to start before the replicas try the next; doubles with each attempt.
     - `retransmit_ms`: how long a replica waits for another replica's answer before it asks again.
     - `client_retransmit_ms`: how long a client waits for answers before it sends the request again; backs off, with jitter.
@@ -91,6 +92,7 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sync_timeout_ms: float = 20
     conflict_interval_ms: float = 1
     leader_timeout_ms: float = 60
+    max_operation_ms: float = 10_000
     view_change_timeout_ms: float = 50
     retransmit_ms: float = 10
     client_retransmit_ms: float = 20

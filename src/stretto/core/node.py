@@ -29,6 +29,15 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The base of all messages. A subclass states its `tag`, a small integer that is unique within its protocol."""
 
 
+class Busy(Message, frozen=True, array_like=True, tag=25, gc=False):
+    """A host to the other members: my node has been handling one thing for so long, and cannot speak for itself.
+
+    It comes from the host and not from the node, so it says only that the process is alive.
+    """
+
+    for_ms: int
+
+
 class Port(Protocol):
     """What a node may ask of its host. A call takes effect at once and returns no answer; answers come as later calls of the node."""
 
@@ -69,6 +78,10 @@ class Port(Protocol):
     @property
     def durable(self) -> bool:
         """Whether the host keeps what is persisted. If not, the node need not call `persist` and `compact`."""
+
+    @property
+    def late_ns(self) -> int:
+        """How much later than it was due the timer that fires now does so, since the host was busy or stood still; in nanoseconds."""
 
     @property
     def written(self) -> int | None:

@@ -99,6 +99,7 @@ class RecordingPort:
         self.durable = durable
         self.incarnation = incarnation
         self.now_ns = SILENCE_NS
+        self.late_ns = 0
         self.written = None
         self.wall_ns = None  # a clock would make every state another one
         self.random = CountedRandom(1_000_000 * (incarnation + 1) + 1_000 * (address % CLIENT_BASE + (address >= CLIENT_BASE) * 500))

@@ -4,6 +4,10 @@
     a leader that hears no majority                      ---Suspect---> all, and it sends no sign of life any more
 
 A suspicion alone changes no view. A majority must suspect, so a replica that only fails to receive does not force a view change.
+
+Suspicion asks whether a process is gone or cut off, not whether it is slow. While a node is busy with one long operation, or waits for its
+disk, its host says so to the others (`Busy`), up to `max_operation_ms`. And time in which a replica did not run itself is no silence of
+others: what they have sent meanwhile is still unread.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stretto.core.config import ClusterConfig
-from stretto.core.node import Address
+from stretto.core.node import Address, Busy
 from stretto.replication.group import Group, Status
 from stretto.replication.messages import Suspect
 from stretto.replication.part import Part
@@ -25,20 +29,25 @@ class FailureDetector(Part):
       `Group.current_voters`.
     - `unresponsive`: followers that the leader no longer waits for, because it has not heard from them. Empty at a follower.
 
-    Parameters: `on_leader_suspected` is called when a majority, including this replica, suspects the leader.
+    Parameters: `on_leader_suspected` is called when a majority, including this replica, suspects the leader; `on_busy` when a member's host
+    has said that its node is busy.
     """
 
-    def __init__(self, group: Group, config: ClusterConfig, on_leader_suspected: Callable[[], None]) -> None:
+    def __init__(
+        self, group: Group, config: ClusterConfig, on_leader_suspected: Callable[[], None], on_busy: Callable[[Address], None]
+    ) -> None:
         super().__init__()
         self.group = group
         self.port = group.port
         self.suspects: dict[int, int] = {}
         self.unresponsive: set[int] = set()
         self._on_leader_suspected = on_leader_suspected
+        self._on_busy = on_busy
+        self._longest_busy_ms = config.timeouts.max_operation_ms
         self._timeout_ns = config.timeouts.ns("leader_timeout")
         self._heard_ns: dict[int, int] = {}
         self._leader_heard_ns = 0
-        self.handlers = {Suspect: self.on_suspect}
+        self.handlers = {Suspect: self.on_suspect, Busy: self.on_busy}
         self.timers = {"leader": self.on_leader_timer}
 
     def begin_view(self) -> None:
@@ -67,6 +76,23 @@ class FailureDetector(Part):
         self._leader_heard_ns = self.port.now_ns
         self.suspects = {}
 
+    def on_busy(self, source: Address, message: Busy) -> None:
+        """A member's node is busy, but its process is alive."""
+        if message.for_ms > self._longest_busy_ms:
+            return self.group.ignore("busy for longer than max_operation_ms")
+        if source in self._heard_ns:
+            self.hear(source)
+        if source == self.group.leader:
+            self.hear_leader()
+        return self._on_busy(source)
+
+    def _excuse(self) -> None:
+        """If the timer that fires now is late, this replica did not run for so long: nobody could be heard meanwhile."""
+        late_ns = self.port.late_ns
+        if late_ns > self._timeout_ns // 4:
+            self._leader_heard_ns += late_ns
+            self._heard_ns = {peer: heard_ns + late_ns for peer, heard_ns in self._heard_ns.items()}
+
     def hears_majority(self) -> bool:
         """Whether a majority, this replica included, has been heard within the timeout."""
         since = self.port.now_ns - self._timeout_ns
@@ -89,6 +115,7 @@ class FailureDetector(Part):
 
     def show_life(self, send: Callable[[], None]) -> None:
         """As the leader, call `send`, which sends the sign of life. If we hear no majority, suspect ourselves instead, to be replaced."""
+        self._excuse()
         if self.hears_majority():
             self.suspects.pop(self.group.index, None)
             send()
@@ -98,6 +125,7 @@ class FailureDetector(Part):
     def on_leader_timer(self) -> None:
         """A follower checks when the leader's last sign of life came."""
         self.port.set_timer("leader", self._timeout_ns // 4)
+        self._excuse()
         if self.port.now_ns - self._leader_heard_ns >= self._timeout_ns:
             self.suspect()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
-from stretto.core.node import Address, Message
+from stretto.core.node import Address, Busy, Message
 from stretto.replication.group import ANY_STATUS, ENTERED, HAS_STATE, IN_SERVICE, IN_VIEW, NORMAL, Group, Status
 from stretto.replication.messages import (
     Bootstrap,
@@ -146,6 +146,7 @@ PEER_RULES: Rules = {
     StartView: Rule(FROM_REPLICA, (Status.BOOTSTRAPPING, Status.RECOVERING, Status.VIEW_CHANGE), older=Action.IGNORE, higher=Action.COUNT),
     GetStartView: Rule(FROM_REPLICA, ENTERED),
     CodeVersion: Rule(FROM_REPLICA, IN_SERVICE),
+    Busy: Rule(FROM_REPLICA, IN_SERVICE),
     Remember: Rule(FROM_REPLICA, IN_SERVICE),
     Written: Rule(FROM_REPLICA, IN_SERVICE),
     GetWritten: Rule(FROM_REPLICA, ANY_STATUS),

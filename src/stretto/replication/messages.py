@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from stretto.core.node import Address, Message
+from stretto.core.node import Address, Busy, Message
 
 OPEN_SESSION = 0
 """The `session` of a request that opens one. Its `number` is then a random nonce, so that a retransmission opens no second session."""
@@ -392,7 +392,7 @@ PEER_MESSAGES: tuple[type[Message], ...] = (
     Fetch, Entries, CheckpointChunk, FetchCheckpoint, Bootstrap, BootstrapReply, GetIncarnations, IncarnationsReply, Recover,
     Suspect, StartViewChange, DoViewChange, StartView, GetStartView, ViewEntered, ViewBegins, Commit, OtherLife,
     CompareOutcomes, Outcomes, StateDigest, CodeVersion, Upgrade, UpgradeReply,
-    Remember, Written, GetWritten, WrittenReply, *CLOCK_MESSAGES,
+    Remember, Written, GetWritten, WrittenReply, Busy, *CLOCK_MESSAGES,
 )  # fmt: skip
 """The messages of every protocol with several replicas: state transfer, recovery, view changes, and what a client is told of them."""
 

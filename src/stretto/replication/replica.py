@@ -94,7 +94,7 @@ class Replica(ABC):
             ViewChange(group, self.state, self.pending, self.transfer, self.startup, self.outcomes, self.forgetting, config, hooks)
         )
         self.versions = self.add(Versions(group, self.state, self.view_change, config))
-        self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader))
+        self.detector = self.add(FailureDetector(group, config, self.view_change.suspect_leader, self.view_change.on_busy))
 
     def add(self, part: P) -> P:
         """Add a part. The parts are informed of events in the order in which they were added."""

@@ -84,7 +84,7 @@ class ViewChange(Part):
     - `joined`, `vote`: in status VIEW_CHANGE, the members that have left the lower views, and our own DoViewChange.
     - `votes`, `merging`: at the new leader, all DoViewChanges, and the f+1 that are merged.
     - `installing`: a StartView that waits for committed entries to arrive.
-    - `attempts`: how many views in a row did not start.
+    - `attempts`: how many views in a row did not start, or ended before anything was committed since `committed_before`.
     - `wanted`: at the leader, a configuration, and the view that is to start with it.
 
     `entered` and `joined` map a member to the incarnation in which it spoke; see `Group.current_voters`.
@@ -122,6 +122,7 @@ class ViewChange(Part):
         self.merging: dict[int, DoViewChange] | None = None
         self.installing: StartView | None = None
         self.attempts = 0
+        self.committed_before = 0
         self.wanted: tuple[int, Configuration] | None = None
         self.reconciliations = 0
         self.view_changes = 0
@@ -191,10 +192,13 @@ class ViewChange(Part):
 
     def _start(self, view: int, reason: str) -> None:
         group = self.group
+        if self.state.committed > self.committed_before:
+            self.committed_before = self.state.committed
+            self.attempts = 0
         self.port.report("view change", view=view, reason=reason, committed=self.state.committed, last=self.state.log.last)
         self._leave(view)
         self.joined = {group.index: group.incarnation}
-        self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
+        self._wait()
         group.send_to_peers(StartViewChange(group.incarnations, view))
         self._vote_with_majority()
 
@@ -247,13 +251,27 @@ class ViewChange(Part):
             self.port.send(group.leader, self.vote)
         return None
 
+    def on_busy(self, source: Address) -> None:
+        """A member is busy, and the view cannot start before it is not: wait for it."""
+        if self.group.status in (Status.VIEW_CHANGE, Status.SEALED):
+            self._wait()
+
+    def _wait(self) -> None:
+        """Give the view its whole time, from now on. It grows as long as views follow each other and nothing is committed."""
+        self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
+
     def on_escalate_timer(self) -> None:
-        """The view did not start in time. Try the next one if a majority has left the lower views; if not, we may be cut off ourselves."""
-        if self.group.status is Status.SEALED or self.group.has_majority(self.joined):
+        """The view did not start in time. Try the next one if a majority has left the lower views; if not, we may be cut off ourselves.
+
+        If the timer is late, it was us who had no time.
+        """
+        if self.port.late_ns > self._timeout_ns // 2:
+            self._wait()
+        elif self.group.status is Status.SEALED or self.group.has_majority(self.joined):
             self.attempts += 1
             self.start(self.group.view + 1, "the view did not start")
         else:
-            self.port.set_timer("escalate", self._timeout_ns)
+            self._wait()
 
     # Starting a view: its leader's part
 
@@ -397,7 +415,6 @@ class ViewChange(Part):
         self.votes = {}
         self.merging = None
         self.installing = None
-        self.attempts = 0
         for name in ("view_change", "escalate"):
             self.port.cancel_timer(name)
         self.hooks.adopted()
@@ -418,7 +435,7 @@ class ViewChange(Part):
         self.port.report("view entered", view=group.view, leader=group.leader, commit_base=start_view.commit_base, last=log.last)
         if sealed:
             self.port.set_timer("view_change", self._retransmit_ns)
-            self.port.set_timer("escalate", self._timeout_ns << min(self.attempts, MAX_BACKOFF_DOUBLINGS))
+            self._wait()
         if not group.is_leader:
             self._say_entered()
         self.hooks.entered()
@@ -517,7 +534,7 @@ class ViewChange(Part):
             "sets": [sorted(spoken.items()) for spoken in (self.entered, self.joined)],
             "votes": [self.vote, sorted(self.votes.items()), self.merging and sorted(self.merging.items())],
             "installing": self.installing,
-            "attempts": self.attempts,
+            "attempts": [self.attempts, self.committed_before],
             "wanted": self.wanted,
         }
 

@@ -74,7 +74,7 @@ class NodeHost:
         self.address: Address = sockets.endpoint if member is None else member
         self.random = Random(int.from_bytes(os.urandom(16), "big"))
         self.node: Node | None = None
-        self.bursts = 0
+        self.bursts = self._begun_bursts = 0
         """How many bursts received datagrams."""
         self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
         self.messages_received = self.messages_sent = self.messages_dropped = 0
@@ -186,6 +186,11 @@ class NodeHost:
         return self._disk is not None
 
     @property
+    def late_ns(self) -> int:
+        """See `Port.late_ns`."""
+        return self._timers.late_ns
+
+    @property
     def written(self) -> int | None:
         """See `Port.written`."""
         return None if self._disk is None else self._disk.written
@@ -226,6 +231,7 @@ class NodeHost:
         self._in_burst = True
         try:
             for _ in range(_BURSTS_A_TURN):
+                self._begun_bursts += 1
                 if self._outbox or self._group_outbox:  # sent from outside a burst
                     self._flush()
                 more = self._receive()
@@ -369,6 +375,13 @@ class NodeHost:
     def refuse(self, reason: str) -> None:
         """Count input that was refused."""
         self.refused[reason] += 1
+
+    def progress(self) -> tuple[int, int] | None:
+        """What changes whenever the node has handled something; None while it is idle. Any thread may ask."""
+        if not self._in_burst:
+            return None
+        state = getattr(self.node, "state", None)
+        return self._begun_bursts, 0 if state is None else state.log.last
 
     # Metrics
 

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from stretto.runtime.disk import Disk, open_disk
 from stretto.runtime.host import NodeHost
 from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.sockets import open_member_sockets
+from stretto.runtime.watchdog import Watchdog
 from stretto.storage.files import StorageFailure
 
 logger = logging.getLogger("stretto.replica")
@@ -146,7 +147,8 @@ async def _serve(
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        signal_name = await ended
+        with Watchdog(host, config) if role.kind == "replica" else nullcontext():
+            signal_name = await ended
         if disk is not None:
             disk.sync(loop)
         _report(f"{role.kind} ends", {role.kind: role.number, "signal": signal_name})

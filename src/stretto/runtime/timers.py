@@ -21,6 +21,8 @@ class _Timer:
 class Timers:
     """Calls `fire(name)` at a timer's deadline or later, never earlier.
 
+    `late_ns`: how late the timer was that fired last.
+
     A timer that is set again for later keeps its entry in the loop. When the loop calls it, it is scheduled again for the remaining time.
     """
 
@@ -28,6 +30,7 @@ class Timers:
         self._loop = loop
         self._fire = fire
         self._timers: dict[str, _Timer] = {}
+        self.late_ns = 0
 
     def set(self, name: str, delay_ns: int) -> None:
         """Fire `name` after `delay_ns` nanoseconds. Replaces a timer of that name."""
@@ -63,7 +66,8 @@ class Timers:
         deadline_ns = timer.deadline_ns
         if deadline_ns is None:
             return
-        if monotonic_ns() < deadline_ns:
+        self.late_ns = monotonic_ns() - deadline_ns
+        if self.late_ns < 0:
             self._wake_at(name, timer, deadline_ns)
             return
         timer.deadline_ns = None

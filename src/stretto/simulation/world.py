@@ -164,6 +164,7 @@ class Machine:
 
     def __init__(self, world: World, address: Address, costs: Costs, random: Random) -> None:
         self.address = address
+        self.late_ns = 0
         self.random = random
         self.node: Any = None
         self.crashed = False
@@ -470,6 +471,7 @@ class Machine:
         del self._deadlines[name]
         if world.tracer is not None:
             world.tracer(TimerFired(world.now_ns, self.address, name))
+        self.late_ns = world.now_ns - deadline
         self.node.on_timer(name)
         if (watch := self._world.watch) is not None:
             watch(self)

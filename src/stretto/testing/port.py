@@ -50,6 +50,11 @@ class RecordingPort:
         return None
 
     @property
+    def late_ns(self) -> int:
+        """No timer is late."""
+        return 0
+
+    @property
     def written(self) -> int | None:
         """Not known."""
         return None
