@@ -31,6 +31,9 @@ class IdlePort:
     def persist(self, record: Message) -> None:
         """Not kept."""
 
+    def identify(self, first: Sequence[int]) -> None:
+        """Not kept."""
+
     def compact(self, records: Sequence[Message]) -> None:
         """Not kept."""
 

@@ -93,6 +93,9 @@ class Port(Protocol):
         The records of one burst of input are one unit: after a crash, either all of them are there or none.
         """
 
+    def identify(self, first: Sequence[int]) -> None:
+        """Keep the first incarnations of all replicas: this one is in service. Also a host without a disk may keep that little."""
+
     def compact(self, records: Sequence[Message]) -> None:
         """Replace everything that was persisted before, the records of this burst included, by `records`.
 

@@ -15,6 +15,7 @@ class Start:
     """How a replica starts. This decides which messages it may send before it has answers from its peers.
 
     - `bootstrap`: the whole cluster starts for the first time, with an empty log;
+    - `first`: the first incarnations of all replicas, if this one has been in service before and knows nothing else; see `Port.identify`;
     - `records`: what this replica persisted in its earlier incarnations, the oldest first;
     - `written`: with records, `Port.written` as it was when the last of them ended; None if the host has no such number.
 
@@ -23,6 +24,7 @@ class Start:
     """
 
     bootstrap: bool = False
+    first: tuple[int, ...] | None = None
     records: Sequence[Message] = ()
     written: int | None = None
 

@@ -138,6 +138,9 @@ class RecordingPort:
         self.records.append(record)
         self.memory = None
 
+    def identify(self, first: Sequence[int]) -> None:
+        """Nothing is kept."""
+
     def compact(self, records: Sequence[Message]) -> None:
         """Keep only these."""
         self.records = list(records)

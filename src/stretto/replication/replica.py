@@ -159,7 +159,7 @@ class Replica(ABC):
             self.state.compact = self._compact
         self.clock.begin()
         if not self.view_change.has_entered:
-            self.startup.begin(start.bootstrap)
+            self.startup.begin(start.bootstrap, start.first)
         elif start.written is None or not self.group.peers:
             self._resume()
         else:

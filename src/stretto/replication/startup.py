@@ -69,8 +69,15 @@ class Startup(Part):
         }
         self.timers = {"startup": self.on_timer}
 
-    def begin(self, bootstrap: bool) -> None:
-        """Begin to come into service: by a first start, which may have been interrupted before, or by recovery after a loss of state."""
+    def begin(self, bootstrap: bool, first: tuple[int, ...] | None) -> None:
+        """Begin to come into service: by a first start, which may have been interrupted before, or by recovery after a loss of state.
+
+        `first`: the first incarnations of all members, if an earlier start of this replica has been in service. Then this is no first
+        start, whatever its start line says.
+        """
+        if first is not None and not self.group.life:
+            self._set_first(first)
+            bootstrap = False
         self._is_said_to_be_first = bootstrap
         if bootstrap or self.bootstrapping:
             self._bootstrap()
@@ -91,7 +98,10 @@ class Startup(Part):
         group = self.group
         group.change_status(Status.LOST_STATE)
         if not group.peers:
-            self.port.stop("a single replica that has lost its state has lost everything; --bootstrap starts anew, empty")
+            self.port.stop(
+                "a single replica that has lost its state has lost everything; --bootstrap starts anew, empty, once its identity, if it has"
+                " one, is removed"
+            )
             return
         self._nonce = self.port.random.getrandbits(_NONCE_BITS)
         self.told = {}
@@ -106,6 +116,7 @@ class Startup(Part):
     def end(self) -> None:
         """The replica is in service."""
         self.port.cancel_timer("startup")
+        self.port.identify(self.group.first)
 
     # Incarnations
 
@@ -165,8 +176,22 @@ class Startup(Part):
             # A member that has not replied may have failed, while all others are in service. Then their view can admit this replica.
             group.send_to_peers(Recover(group.incarnations, self.installing))
         if self._ticks % _TICKS_PER_REPORT == 0:
-            self.port.report("waits to come into service", status=group.status.value, answered=sorted(self.answered))
+            self.port.report("waits to come into service", status=group.status.value, **self._what_is_lacking())
         self._ask()
+
+    def _what_is_lacking(self) -> dict[str, Any]:
+        """For people who wonder why a replica does not come into service."""
+        group = self.group
+        if group.status is not Status.LOST_STATE:
+            return {"answered": sorted(self.answered)}
+        witnesses = sorted(peer for peer, told in self.told.items() if told.has_state)
+        if len(self.told) - len(witnesses) + 1 <= group.quorums.f:
+            return {"answered": sorted(self.told), "with_state": witnesses, "needed": group.quorums.majority}
+        reason = (
+            "a majority has lost its state, and with it what was stored; to start anew, empty: end all replicas, remove their identities,"
+            " and start them with --bootstrap"
+        )
+        return {"answered": sorted(self.told), "with_state": witnesses, "needed": group.quorums.majority, "reason": reason}
 
     # The first start
 
@@ -263,6 +288,12 @@ class Startup(Part):
         group = self.group
         if not group.life:
             self._set_first(first)
+        others = [told for told in witnesses if all(told.first) and told.first != group.first]
+        if len(others) >= group.quorums.majority:
+            return self.port.stop(
+                "the others are of another life of the cluster, which was started anew since: remove this replica's identity or data, and"
+                " start it without --bootstrap, to recover from them"
+            )
         witnesses = [told for told in witnesses if told.first == group.first]
         if len(witnesses) < group.quorums.majority:
             return group.ignore("answer of another life of the cluster")

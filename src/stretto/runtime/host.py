@@ -48,6 +48,7 @@ class NodeHost:
     - `member`: the address of a replica or sequencer; None for a client;
     - `report(event, details)`: called for each `port.report`;
     - `disk`: stores what the node persists; None for a node without a disk;
+    - `identify(first)`: called for each `port.identify`;
     - `stopped(reason)`: called when the node has to stop;
     - `max_messages_per_datagram`: by default as many as fit;
     - `send`: passes datagrams to the kernel.
@@ -65,6 +66,7 @@ class NodeHost:
         member: Address | None,
         report: Report,
         disk: Disk | None = None,
+        identify: Callable[[Sequence[int]], None] = lambda first: None,
         stopped: Callable[[str], None] = lambda reason: None,
         max_messages_per_datagram: int | None = None,
         send: Send = send_many,
@@ -87,6 +89,7 @@ class NodeHost:
         self._send = send
         self._report = report
         self._disk = disk
+        self._identify = identify
         self._on_stopped = stopped
         self._stopped = False
         self._endpoints = {address: member_endpoint(config, address) for address in range(len(config.members))}
@@ -199,6 +202,10 @@ class NodeHost:
         """Write a record to disk before any message that is sent after this call."""
         assert self._disk is not None
         self._disk.persist(record)
+
+    def identify(self, first: Sequence[int]) -> None:
+        """See `Port.identify`. It is on disk before anything that is sent after this call."""
+        self._identify(first)
 
     def compact(self, records: Sequence[Message]) -> None:
         """Replace all earlier records on disk by these, at some later time."""

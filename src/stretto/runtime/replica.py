@@ -24,6 +24,7 @@ from stretto.runtime.addresses import text_of
 from stretto.runtime.batching import BATCHED
 from stretto.runtime.disk import Disk, open_disk
 from stretto.runtime.host import NodeHost
+from stretto.runtime.identity import IdentityFile
 from stretto.runtime.loop import DatagramLoop
 from stretto.runtime.sockets import open_member_sockets
 from stretto.runtime.watchdog import Watchdog
@@ -50,17 +51,19 @@ def run_replica(
 
     - `bootstrap`: the whole cluster starts for the first time, empty. Otherwise the replica continues from its data on disk or, if it
       has none, recovers from its peers.
-    - `data`: the directory for persisted data; required with durability "disk", and not allowed otherwise.
+    - `data`: the directory for persisted data; required with durability "disk". Otherwise it is for the replica's identity alone, with
+      which `bootstrap` counts only once.
     - `repair`: if the data is damaged, set it aside and recover from the peers.
     - `log`: the file that JSON lines are appended to; None for standard error.
 
     Raises ConfigurationError if the replica cannot start, Corrupt if its data is damaged, StorageFailure if the disk fails, and
     StrettoError if it had to stop because of its peers or because of a bug.
     """
-    disk = None
+    disk: Disk | None = None
+    identity: IdentityFile | None = None
 
     def build(host: NodeHost) -> Node:
-        start = _start(bootstrap, disk)
+        start = _start(bootstrap, disk, identity)
         try:
             return definition.replica(host, config, index, machine_factory(), start)
         except msgspec.DecodeError as error:
@@ -69,14 +72,17 @@ def run_replica(
 
     with _logging_to(log):
         try:
-            if (data is not None) != (config.durability == "disk"):
-                raise ConfigurationError(_NEEDS_DATA if data is None else _NEEDS_NO_DATA, key="durability")
-            if data is not None:
+            if data is None and config.durability == "disk":
+                raise ConfigurationError(_NEEDS_DATA, key="durability")
+            if data is not None and config.durability == "disk":
                 disk = _open_disk(data, definition, config, index, repair)
-            _run(definition, config, _Role("replica", index, index), disk, build)
+            elif data is not None:
+                identity = IdentityFile(data, index, config.n)
+            _run(definition, config, _Role("replica", index, index), disk, identity, build)
         finally:
-            if disk is not None:
-                disk.close()
+            for opened in (disk, identity):
+                if opened is not None:
+                    opened.close()
 
 
 def run_sequencer(definition: ProtocolDefinition, config: ClusterConfig, index: int, *, log: str | Path | None = None) -> None:
@@ -88,7 +94,7 @@ def run_sequencer(definition: ProtocolDefinition, config: ClusterConfig, index: 
     assert factory is not None
     with _logging_to(log):
         role = _Role("sequencer", index, config.n + index)
-        _run(definition, config, role, None, lambda host: factory(host, config, index))
+        _run(definition, config, role, None, None, lambda host: factory(host, config, index))
 
 
 class _Role(NamedTuple):
@@ -100,7 +106,6 @@ class _Role(NamedTuple):
 
 
 _NEEDS_DATA = '"disk" needs a directory for the replica\'s data; name one with --data'
-_NEEDS_NO_DATA = '"memory" does not use a data directory; leave out --data, or set "disk"'
 
 
 def _open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig, index: int, repair: bool) -> Disk:
@@ -110,20 +115,32 @@ def _open_disk(data: Path, definition: ProtocolDefinition, config: ClusterConfig
     return disk
 
 
-def _start(bootstrap: bool, disk: Disk | None) -> Start:
+def _start(bootstrap: bool, disk: Disk | None, identity: IdentityFile | None) -> Start:
     records = () if disk is None else disk.take_records()
     if disk is None or not records:
-        return Start(bootstrap)
+        return Start(bootstrap, None if identity is None else identity.first)
     return Start(records=records, written=disk.found)  # this is no first start, whatever the start line says
 
 
-def _run(definition: ProtocolDefinition, config: ClusterConfig, role: _Role, disk: Disk | None, build: Callable[[NodeHost], Node]) -> None:
+def _run(
+    definition: ProtocolDefinition,
+    config: ClusterConfig,
+    role: _Role,
+    disk: Disk | None,
+    identity: IdentityFile | None,
+    build: Callable[[NodeHost], Node],
+) -> None:
     with asyncio.Runner(loop_factory=DatagramLoop) as runner:
-        runner.run(_serve(definition, config, role, disk, build))
+        runner.run(_serve(definition, config, role, disk, identity, build))
 
 
 async def _serve(
-    definition: ProtocolDefinition, config: ClusterConfig, role: _Role, disk: Disk | None, build: Callable[[NodeHost], Node]
+    definition: ProtocolDefinition,
+    config: ClusterConfig,
+    role: _Role,
+    disk: Disk | None,
+    identity: IdentityFile | None,
+    build: Callable[[NodeHost], Node],
 ) -> None:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
@@ -135,6 +152,7 @@ async def _serve(
         member=role.address,
         report=_report,
         disk=disk,
+        identify=(lambda first: None) if identity is None else identity.keep,
         stopped=partial(_stop, ended),
     )
     try:

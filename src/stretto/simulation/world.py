@@ -318,6 +318,9 @@ class Machine:
     def persist(self, record: Message) -> None:
         """Do nothing: this machine has no disk."""
 
+    def identify(self, first: Sequence[int]) -> None:
+        """Do nothing: a machine keeps nothing without a disk."""
+
     def compact(self, records: Sequence[Message]) -> None:
         """Do nothing."""
 

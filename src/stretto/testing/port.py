@@ -91,6 +91,9 @@ class RecordingPort:
         """Record it in `records`."""
         self.records.append(record)
 
+    def identify(self, first: Sequence[int]) -> None:
+        """Nothing is kept."""
+
     def compact(self, records: Sequence[Message]) -> None:
         """Replace `records`."""
         self.records = list(records)
