@@ -66,6 +66,9 @@ def test_a_long_operation_changes_no_view(
         assert others[-1] == 21
         assert service.add(1) == 22
         assert views(cluster) == before
+    busy = [line for log in cluster.logs for line in log.read_text().splitlines() if "busy for long" in line]
+    assert len(busy) >= 3
+    assert all(method in line for line in busy), busy
 
 
 def test_a_disk_that_is_slow_changes_no_view(clusters: list[LocalCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ _DATAGRAMS_A_CALL = 64
 _CALLS_A_BURST = 8
 _BURSTS_A_TURN = 8
 _ALL = 0xFFFF
+_SHOWN_BYTES = 48
 
 Report = Callable[[str, dict[str, Any]], None]
 
@@ -91,7 +92,7 @@ class NodeHost:
         self._disk = disk
         self._identify = identify
         self._on_stopped = stopped
-        self._stopped = False
+        self._stopped = self._syncs = False
         self._endpoints = {address: member_endpoint(config, address) for address in range(len(config.members))}
         self._members = {endpoint: address for address, endpoint in self._endpoints.items()}
         self._others = [self._endpoints[replica] for replica in range(config.n) if replica != member]
@@ -310,7 +311,9 @@ class NodeHost:
             self._group_outbox.clear()
             return
         if self._disk is not None:
+            self._syncs = True
             self._disk.sync(self.loop)
+            self._syncs = False
         pack = self._framing.pack
         max_messages = self._max_messages
         datagrams: list[tuple[int, bytes]] = []
@@ -389,6 +392,24 @@ class NodeHost:
             return None
         state = getattr(self.node, "state", None)
         return self._begun_bursts, 0 if state is None else state.log.last
+
+    def occupation(self) -> dict[str, Any]:
+        """What the node is busy with: the disk, or the last entry of its log, which is the one that it executes, if it executes one.
+
+        Any thread may ask; what it reads may be of a moment later.
+        """
+        if self._syncs:
+            return {"with": "waiting for the disk"}
+        state = getattr(self.node, "state", None)
+        if state is None or state.log.last <= state.log.start:
+            return {"with": "no operation"}
+        try:
+            entry = state.log.entry_at(state.log.last)
+        except (AssertionError, IndexError):
+            return {"with": "rolling back"}
+        operation = repr(entry.operation[:_SHOWN_BYTES])
+        place = {"position": state.log.last, "session": entry.session, "number": entry.number}
+        return {"with": "the last operation of the log, or what followed it", "operation": operation, **place}
 
     # Metrics
 

@@ -165,7 +165,7 @@ async def _serve(
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        with Watchdog(host, config) if role.kind == "replica" else nullcontext():
+        with Watchdog(host, config, _report) if role.kind == "replica" else nullcontext():
             signal_name = await ended
         if disk is not None:
             disk.sync(loop)
