@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
-from acting import open_sessions, operations
+from acting import MS, open_sessions, operations
 
 from stretto.core.node import Client
 from stretto.core.state_machine import NullMachine
 from stretto.protocols.adaptive import ADAPTIVE
 from stretto.protocols.adaptive.replica import AdaptiveReplica
+from stretto.protocols.fastpaxos import FASTPAXOS
+from stretto.protocols.fastpaxos.fast_path import Accepted
+from stretto.protocols.fastpaxos.replica import FastPaxosReplica
 from stretto.replication import leader_log
 from stretto.replication.messages import Heartbeat, Prepare, PrepareOk, Request
 from stretto.testing.stage import InFlight, Stage
@@ -102,3 +105,66 @@ def test_no_more_early_prepares_are_kept_than_there_is_room_for(monkeypatch: pyt
     for first in range(100, 110):
         r2.on_message(0, Prepare(r2.group.incarnations, 0, first, b"?" * 16, [], 0, True))
     assert sorted(r2.leader_log.out_of_order) == [100, 101]
+
+
+def five_of_fast_paxos() -> tuple[Stage, list[FastPaxosReplica], list[Client]]:
+    stage = Stage(FASTPAXOS, 5, NullMachine)
+    clients = open_sessions(stage, 3)
+    return stage, cast(list[FastPaxosReplica], stage.replicas), clients
+
+
+def lead_again(stage: Stage, replicas: list[FastPaxosReplica]) -> int:
+    """r0 leads view 5, without r4; a view between the two dropped what only r0 and r4 had. Returns the last position of its log."""
+    stage.lose()
+    for index in (1, 2, 3):
+        replicas[index].view_change.start(1, "scenario")
+    stage.settle(lambda flight: not {0, 4} & {flight.source, flight.destination})
+    for replica in replicas[:3]:
+        replica.view_change.start(5, "scenario")
+    stage.settle(lambda flight: 4 not in (flight.source, flight.destination))
+    stage.run(MS, lambda flight: 4 not in (flight.source, flight.destination))
+    assert [replica.view for replica in replicas[:4]] == [5, 5, 5, 5]
+    return replicas[0].state.log.last
+
+
+def accept(replica: FastPaxosReplica, source: int, position: int, summary: bytes) -> None:
+    log = replica.state.log
+    outcome = replica.state.outcome_at(position) if log.matches(position, summary) else 0
+    replica.on_message(source, Accepted(replica.group.incarnations, replica.view, position, summary, outcome))
+
+
+def test_what_a_follower_accepted_in_an_earlier_view_does_not_count_in_the_next() -> None:
+    """r4 has accepted r0's entries up to a position, and in view 5 it has others there. Three of five are no fast quorum."""
+    stage, replicas, clients = five_of_fast_paxos()
+    r0, *_, r4 = replicas
+    for client in clients:
+        stage.call(client, b"old")
+        stage.deliver(Request, to=0)
+        stage.deliver(Request, to=4)
+        stage.lose(Request)
+    stage.deliver(Accepted, source=4)
+    accepted = r0.fast_path.agreed[4]
+    assert lead_again(stage, replicas) >= accepted > r0.state.committed
+    accept(r0, 4, accepted + 5, b"?" * 16)  # r4 has come to view 5, and its log is another one
+    for follower in (1, 2):
+        accept(r0, follower, accepted, r0.state.log.hash_at(accepted))
+    assert r4.view == 0
+    assert r0.state.committed < accepted
+
+
+def test_what_a_follower_accepted_ahead_of_an_earlier_leader_says_nothing_about_the_next_log() -> None:
+    stage, replicas, (one, *_) = five_of_fast_paxos()
+    r0, *_, r4 = replicas
+    first = r0.state.log.last + 1
+    stage.call(one, b"x")
+    (late,) = stage.waiting(Request, to=0)
+    stage.deliver(Request, to=4)
+    stage.deliver(Accepted, source=4)
+    assert r0.fast_path.ahead[4]
+    assert lead_again(stage, replicas) == first - 1
+    accept(r0, 4, first + 5, b"?" * 16)  # r4 has come to view 5, and its log is another one
+    r0.on_message(late.source, late.message)
+    for follower in (1, 2):
+        accept(r0, follower, first, r0.state.log.hash_at(first))
+    assert r4.view == 0
+    assert r0.state.committed == first - 1
