@@ -24,10 +24,11 @@ from stretto.core.node import Message
 from stretto.core.protocol import ProtocolDefinition
 from stretto.core.state_machine import encode
 from stretto.exploration.bounds import Bounds
-from stretto.exploration.nodes import LATE, TIMER, Actor
+from stretto.exploration.nodes import CALL, LATE, TIMER, Actor
 from stretto.exploration.schedule import confirmed
 from stretto.exploration.search import Search
 from stretto.exploration.world import World
+from stretto.protocols.multipaxos import MULTIPAXOS
 from stretto.protocols.nopaxos import NOPAXOS
 from stretto.protocols.speculative import SPECULATIVE
 
@@ -135,6 +136,7 @@ def outcomes(search: Search) -> set[tuple[object, ...]]:
         (SPECULATIVE, Bounds(clients=1, operations=1, timers=1), False),
         (SPECULATIVE, Bounds(clients=2, operations=2, timers=0), False),
         (SPECULATIVE, Bounds(clients=1, operations=1, timers=0, crashes=2), True),
+        (SPECULATIVE, Bounds(clients=1, operations=1, timers=0, checkpoints=1), False),
         (NOPAXOS, Bounds(clients=1, operations=1, timers=0, views=0, sequencers=1, stamps=1), False),
     ],
 )
@@ -190,3 +192,21 @@ def test_a_protocol_that_does_not_start() -> None:
 def test_nodes_that_cannot_be_copied() -> None:
     with pytest.raises(StrettoError, match=r"CannotBeCopied cannot be copied: .*lambda"):
         World(toy(CannotBeCopied), Bounds())
+
+
+def test_worlds_with_checkpoints_and_with_dropped_sessions() -> None:
+    """Logs are compacted during the search; a client whose session the replicas have dropped gets no result."""
+    search = searched(World(MULTIPAXOS, Bounds(operations=1, timers=0, checkpoints=1)))
+    assert search.exhausted
+    assert search.found is None
+    assert any(facts is not None and facts.start > 0 for state in search.reached() for facts in search.world.replicas(state))
+    dropping = World(SPECULATIVE, Bounds(clients=3, sessions=2, operations=3), remember=False, reduce=False)
+    state = dropping.after(dropping.start, dropping.size - 3, CALL)
+    assert state is not None
+    for index in range(3):
+        (request,) = dropping.inbox(state, index)
+        state = dropping.after(state, index, request) or state
+    for reply in sorted(dropping.inbox(state, dropping.size - 3)):
+        state = dropping.after(state, dropping.size - 3, reply) or state
+    assert dropping.busy(state, dropping.size - 3) is None
+    assert dropping.past(state).accepted == ()

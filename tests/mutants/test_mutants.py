@@ -17,6 +17,7 @@ from stretto.cli.main import run
 from stretto.mutants.hunters import network, swarm
 from stretto.mutants.hunting import mutated
 from stretto.mutants.mutant import Mutant, MutantError
+from stretto.mutants.schedules import ScheduleError, Script
 from stretto.mutants.table import MUTANTS
 
 HARMLESS = Mutant(
@@ -35,6 +36,21 @@ def test_every_mutant_fits_the_source_and_runs(mutant: Mutant) -> None:
     exec(compile(mutated(mutant), mutant.module, "exec"), ModuleType(mutant.module).__dict__)
 
 
+@pytest.mark.parametrize("mutant", [mutant for mutant in MUTANTS if mutant.hunter.beginning], ids=lambda mutant: mutant.name)
+def test_every_schedule_can_still_be_played(mutant: Mutant) -> None:
+    script = mutant.hunter.beginning
+    assert script is not None
+    schedule = script.played()
+    assert len(schedule.steps) == len(script.steps.split("\n")) - 2
+    assert schedule.violation is None
+
+
+@pytest.mark.parametrize("step", ["r0 gets Request from c0", "r1 restarts", "r0 timer nothing"])
+def test_a_step_that_is_not_possible_is_named(step: str) -> None:
+    with pytest.raises(ScheduleError, match=step):
+        Script("multipaxos", "operations=1,crashes=0", f"r1 late leader\n{step}").played()
+
+
 def test_there_are_enough_of_them_and_each_has_a_name_of_its_own() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 25
 
@@ -46,12 +62,19 @@ def test_a_place_that_is_not_found_or_not_the_only_one_is_a_failure(source: str,
 
 
 def test_some_are_found(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["undo-without-machine", "merge-with-duplicates", "vote-after-state-loss", "entry-not-persisted"]
+    names = [
+        "undo-without-machine",
+        "merge-with-duplicates",
+        "vote-after-state-loss",
+        "entry-not-persisted",
+        "answers-of-two-views-counted",
+    ]
     assert run(["mutants", *(word for name in names for word in ("--only", name)), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["mutants"], report["found"]) == (4, 4)
+    assert (report["mutants"], report["found"]) == (5, 5)
     assert [finding["mutant"] for finding in report["findings"]] == names
-    assert all(finding["effort"]["runs"] > 0 for finding in report["findings"])
+    assert all(finding["effort"]["runs"] > 0 for finding in report["findings"][:4])
+    assert report["findings"][4]["effort"]["walks"] > 0
 
 
 def test_what_changes_nothing_is_not_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

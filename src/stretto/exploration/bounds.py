@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 import msgspec
 
-from stretto.core.config import ClusterConfig, Member, Timeouts
+from stretto.core.config import ClusterConfig, Limits, Member, Timeouts
 from stretto.core.errors import ConfigurationError
 
 MAX_OPERATIONS = 26
@@ -20,7 +20,9 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `views`: the highest view that a replica may reach;
     - `timers`: how many times a timer fires;
     - `crashes`: how many times a replica or sequencer crashes and restarts;
-    - `stamps`: how many numbers a sequencer assigns after the start: each copy of a request gets a number of its own.
+    - `stamps`: how many numbers a sequencer assigns after the start: each copy of a request gets a number of its own;
+    - `checkpoints`: after how many operations a replica takes a checkpoint and compacts its log; 0 if it takes none;
+    - `sessions`: for how many sessions replicas have room, so that later ones make them drop others; 0 for more than there are.
 
     Nothing else is bounded: messages may be lost, duplicated, late, and in any order, and replicas may stop for good, any number of times.
     """
@@ -33,6 +35,8 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timers: int = 1
     crashes: int = 0
     stamps: int = 3
+    checkpoints: int = 0
+    sessions: int = 0
 
     def validate(self) -> Bounds:
         """These bounds, if they make sense. Raises ConfigurationError with the key and what would be right."""
@@ -59,7 +63,11 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         members = tuple(Member(f"member-{address}", 1) for address in range(self.members))
         replicas, sequencers = members[: self.replicas], members[self.replicas :]
-        return ClusterConfig(replicas, protocol, sequencers=sequencers, timeouts=Timeouts(request_timeout_ms=1e-6))
+        usual = Limits()
+        limits = Limits(
+            checkpoint_operations=self.checkpoints or usual.checkpoint_operations, max_sessions=self.sessions or usual.max_sessions
+        )
+        return ClusterConfig(replicas, protocol, sequencers=sequencers, timeouts=Timeouts(request_timeout_ms=1e-6), limits=limits)
 
     def __str__(self) -> str:
         return ",".join(f"{name}={getattr(self, name)}" for name in self.__struct_fields__)

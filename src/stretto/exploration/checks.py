@@ -49,7 +49,8 @@ class Past(NamedTuple):
 
     - `begun`: the operations that were called, each with those that had returned before;
     - `accepted`: the results that clients have, each with the view that gave it;
-    - `hashes`: the summary hash of each position that was ever committed; `committed`: the operations there.
+    - `hashes`: the summary hash of each position that was ever committed, empty if it was compacted by the step that committed it;
+      `committed`: the operations there.
     """
 
     begun: tuple[tuple[bytes, frozenset[bytes]], ...] = ()
@@ -122,17 +123,17 @@ def with_facts(past: Past, facts: Facts) -> Past:
 
 def _with_commits(past: Past, facts: Facts) -> Past:
     known = min(facts.committed, len(past.hashes))
-    if known > facts.start and facts.hashes[known - facts.start] != past.hashes[known - 1]:
+    if known > facts.start and facts.hashes[known - facts.start] != (past.hashes[known - 1] or facts.hashes[known - facts.start]):
         now = shown(facts.operations[: facts.committed_operations])
         raise Violation("commits differ", f"position {known} or one before it: {now}, and before it was {shown(past.committed)}")
     if facts.committed <= len(past.hashes):
         return past
-    assert facts.start <= len(past.hashes), "a checkpoint covers a position that no replica has committed"
     committed = facts.operations[: facts.committed_operations]
     for operations, _ in past.accepted:
         if not _agree(operations, committed):
             raise Violation("accepted result lost", f"a client has the result {shown(operations)}; {shown(committed)} is committed")
-    return past._replace(hashes=past.hashes + facts.hashes[len(past.hashes) - facts.start + 1 :], committed=committed)
+    hashes = past.hashes + (b"",) * (facts.start - len(past.hashes))
+    return past._replace(hashes=hashes + facts.hashes[len(hashes) - facts.start + 1 :], committed=committed)
 
 
 def with_return(past: Past, operation: bytes, answer: Answer, replicas: Iterable[Facts]) -> Past:

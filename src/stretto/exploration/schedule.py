@@ -155,10 +155,11 @@ def confirmed(definition: ProtocolDefinition, world: World, found: Found) -> tup
 def to_schedule(world: World, definition: ProtocolDefinition, steps: Steps, violation: Violation) -> Schedule:
     """What `from_file` reads again."""
     kept = KeptViolation(violation.kind, violation.description)
-    return Schedule(definition.name, world.bounds, world.durable, kept, [_kept(step) for step in steps])
+    return Schedule(definition.name, world.bounds, world.durable, kept, [to_kept(step) for step in steps])
 
 
-def _kept(step: Step) -> KeptStep:
+def to_kept(step: Step) -> KeptStep:
+    """A step as it stands in a file."""
     if isinstance(step.event, Sent):
         return KeptStep(step.node, "message", source=step.event.source, message=described(step.event.message))
     kind, timer = step.event

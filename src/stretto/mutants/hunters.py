@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from stretto.mutants.schedules import Script
 
 _USUAL = {"fuzz": ("--seed", "0", "--workers", "1", "--violations", "1", "--shrink", "0"), "explore": ()}
 """Options of every hunt: one process, always the same runs, and an end at the first violation."""
@@ -13,19 +16,22 @@ class Hunter:
     """A command of `stretto` that looks for violations, run on the mutated package.
 
     - `command`: its name; `options`: they make the search fit the mutant;
-    - `seconds`: how long it may take to find the mutant.
+    - `seconds`: how long it may take to find the mutant;
+    - `beginning`: the schedule at whose end the search begins, if there is one.
     """
 
     command: str
     options: tuple[str, ...]
     seconds: float
+    beginning: Script | None = None
 
     def __str__(self) -> str:
-        return " ".join((self.command, *self.options))
+        return " ".join((self.command, *self.options, *(["--after its schedule"] if self.beginning else [])))
 
-    def words(self, seconds: float) -> list[str]:
-        """The command line of a hunt of at most that many seconds."""
-        return [self.command, *_USUAL[self.command], *self.options, "--seconds", f"{seconds:g}", "--json"]
+    def words(self, seconds: float, schedule: Path) -> list[str]:
+        """The command line of a hunt of at most that many seconds. `schedule`: the file with the beginning, if there is one."""
+        after = ["--after", str(schedule)] if self.beginning else []
+        return [self.command, *_USUAL[self.command], *self.options, *after, "--seconds", f"{seconds:g}", "--json"]
 
 
 _SPECULATIVE = ("--protocol", "speculative")
@@ -78,6 +84,12 @@ def explorer(bounds: str, seconds: float = 180) -> Hunter:
 def walks(bounds: str, seconds: float = 180) -> Hunter:
     """Guided walks through a small world that is too large to be searched whole."""
     return Hunter("explore", (*_SPECULATIVE, "--guided", "--seed", "0", "--bounds", bounds), seconds)
+
+
+def after(beginning: Script, seconds: float = 180) -> Hunter:
+    """Guided walks from the end of a schedule, within its bounds."""
+    options = ("--protocol", beginning.protocol, "--guided", "--seed", "0", "--bounds", beginning.bounds)
+    return Hunter("explore", options, seconds, beginning)
 
 
 def _short(replicas: int, durability: str, faults: str) -> tuple[str, ...]:

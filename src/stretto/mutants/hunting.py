@@ -68,13 +68,17 @@ def _file(mutant: Mutant) -> Path:
 async def hunt(mutant: Mutant, seconds: float | None = None) -> Finding:
     """Let the mutant's hunter look for it, for at most `seconds`, or as long as the mutant allows.
 
-    A violation counts if the command that repeats it shows nothing without the mutant. Raises MutantError if the bug does not fit.
+    A violation counts if the command that repeats it shows nothing without the mutant. Raises MutantError if the bug does not fit,
+    ScheduleError if its schedule does not.
     """
     seconds = mutant.hunter.seconds if seconds is None else seconds
     began = monotonic()
     with TemporaryDirectory(prefix="stretto-mutant-") as directory:
         plant(mutant, Path(directory))
-        status, output, errors = await _run(mutant.hunter.words(seconds), Path(directory), seconds + _GRACE_SECONDS)
+        beginning = Path(directory, "beginning.json")
+        if mutant.hunter.beginning is not None:
+            beginning.write_bytes(msgspec.json.encode(mutant.hunter.beginning.played()))
+        status, output, errors = await _run(mutant.hunter.words(seconds, beginning), Path(directory), seconds + _GRACE_SECONDS)
         finding = partial(Finding, mutant.name, mutant.rule, str(mutant.hunter), seconds=round(monotonic() - began, 1))
         try:
             report: dict[str, Any] = msgspec.json.decode(output)

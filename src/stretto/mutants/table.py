@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stretto.mutants import adaptive, durability, fastpaxos, multipaxos, nopaxos, normal, recovery, state, views
+from stretto.mutants import adaptive, durability, fastpaxos, multipaxos, nopaxos, normal, rare, recovery, state, views
 from stretto.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -15,4 +15,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *fastpaxos.MUTANTS,
     *nopaxos.MUTANTS,
     *adaptive.MUTANTS,
+    *rare.MUTANTS,
 )
