@@ -31,7 +31,8 @@ rest belong to the packages that raise them.
     │   ├── TrafficFailure               senders or receivers on a testbed failed: there is no measurement
     │   ├── Refused                      a switch refused a request, and changed nothing
     │   ├── Lost                         the connection to a switch was lost: the request may have been carried out
-    │   └── MutantError                  a mutant no longer fits the source: nothing was changed
+    │   ├── MutantError                  a mutant no longer fits the source: nothing was changed
+    │   └── ScheduleError                a step of a mutant's schedule is not possible: nothing was searched
     │
     ├── Refused                          bytes from the network are not a frame for this node: they are counted and dropped
     ├── BadHeader                        a file does not begin with a header; reported as Corrupt
