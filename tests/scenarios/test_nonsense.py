@@ -47,7 +47,7 @@ def test_outcomes_that_nobody_has_asked_for() -> None:
     stage, replica = begin()
     log, known = replica.state.log, replica.group.incarnations
     replica.on_message(2, Outcomes(known, (0, log.last), log.last_hash, (0, 0), 2, None))
-    assert replica.outcomes.question is None
+    assert replica.outcomes.answers == {}
     replica.on_message(2, CompareOutcomes(known, (0, log.last), log.last_hash))
     assert replica.outcomes.question is not None
     for positions, values in (((0, log.last), (0,)), ((0,), (0,)), ((0, log.last), ())):

@@ -328,6 +328,16 @@ def test_clock_drift() -> None:
     assert 1.1 * INTERVAL_NS < max(spans) <= 2 * INTERVAL_NS
 
 
+def test_a_wrong_clock_is_off_by_up_to_an_hour_and_timers_do_not_mind() -> None:
+    run = Stricter("wrong_clock")
+    offsets = [record.details["offset_ns"] for record in run.of(FaultBegun)]
+    assert min(offsets) < 0 < max(offsets)
+    assert 10**9 < max(map(abs, offsets)) <= 3_600 * 10**9
+    usual = Stricter().silences()
+    assert {max(silences) for silences in run.silences().values()} == {max(silences) for silences in usual.values()}
+    assert all(machine.wall_offset_ns == 0 for machine in run.machines)
+
+
 def test_pause() -> None:
     run = Stricter("pause")
     assert max(map(max, run.silences().values())) > 10 * INTERVAL_NS

@@ -172,6 +172,8 @@ class Machine:
         """Increases at each start and at each crash."""
         self.slowdown_ns = 0
         """Additional time of every burst, in nanoseconds."""
+        self.wall_offset_ns = 0
+        """How far its wall clock is ahead of the right time, in nanoseconds."""
         self.messages_received = self.messages_sent = 0
         self.datagrams_received = self.datagrams_sent = self.datagrams_dropped = 0
         self.bursts = 0
@@ -276,8 +278,8 @@ class Machine:
 
     @property
     def wall_ns(self) -> int:
-        """The wall clock of this machine: it runs as the other one does."""
-        return EPOCH_NS + self.now_ns
+        """The wall clock of this machine: it runs as the other one does, and may be set wrong."""
+        return EPOCH_NS + self.now_ns + self.wall_offset_ns
 
     def send(self, destination: Address, message: Message) -> None:
         """See `stretto.core.node.Port`."""

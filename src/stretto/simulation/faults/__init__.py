@@ -1,7 +1,7 @@
 """Faults by name. Each strikes repeatedly until all are healed; its strength, duration and target are drawn from the seed.
 
 - `loss`, `duplication`, `reordering`, `partition`, `one_way_partition`: of the network;
-- `pause`, `slow`, `clock_drift`: of machines and links that stay up;
+- `pause`, `slow`, `clock_drift`, `wrong_clock`: of machines and links that stay up;
 - `crash`: a replica stops for good; `restart`: it restarts with lost state; `false_bootstrap`: it restarts with lost state as if for the
   first time, which it must refuse; these three never affect more than f replicas at a time;
 - `sequencer_restart`: sequencers crash and restart with no state, possibly all of them at once;
@@ -20,7 +20,7 @@ from stretto.core.trace import FaultBegun, FaultEnded
 from stretto.simulation.faults.base import MICROSECOND, MILLISECOND, SHORTEST_NS, Fault, Strength, Stricken, log_uniform
 from stretto.simulation.faults.crashes import Crash, FalseBootstrap, Kill, PowerCut, Restart, SequencerRestart
 from stretto.simulation.faults.disks import BitFlip, DiskFull, FailingSync, SlowDisk
-from stretto.simulation.faults.machines import ClockDrift, Pause, SlowNode
+from stretto.simulation.faults.machines import ClockDrift, Pause, SlowNode, WrongClock
 from stretto.simulation.faults.network import Duplication, Loss, OneWayPartition, Partition, Reordering, SlowLink, StalledLink
 
 FAULTS: dict[str, tuple[type[Fault], ...]] = {
@@ -33,6 +33,7 @@ FAULTS: dict[str, tuple[type[Fault], ...]] = {
     "pause": (Pause,),
     "slow": (SlowNode, SlowLink, StalledLink),
     "clock_drift": (ClockDrift,),
+    "wrong_clock": (WrongClock,),
     "restart": (Restart,),
     "kill": (Kill,),
     "power_cut": (PowerCut,),

@@ -1,10 +1,12 @@
-"""Faults of machines that stay up: they pause, are slow, or have clocks that run fast or slow."""
+"""Faults of machines that stay up: they pause, are slow, or have clocks that run fast or slow, or are set wrong."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from stretto.simulation.faults.base import MICROSECOND, MILLISECOND, MachineFault
+
+_HOUR = 3_600_000 * MILLISECOND
 
 
 class Pause(MachineFault):
@@ -53,3 +55,19 @@ class ClockDrift(MachineFault):
     def end(self) -> None:
         """Let the clock run at the right rate. It stays ahead or behind."""
         self.machine.set_clock_rate(1.0)
+
+
+class WrongClock(MachineFault):
+    """The wall clock of a node steps ahead or back by up to an hour, and is set right later. Of the replicas, one at a time is wrong."""
+
+    longest_ns = 1_000 * MILLISECOND
+
+    def begin(self) -> dict[str, Any] | None:
+        """Set a clock wrong."""
+        offset = int(self.draw_strength(MILLISECOND, _HOUR)) * self.random.choice((-1, 1))
+        self.choose(self.stricken.machines).wall_offset_ns = offset
+        return {"offset_ns": offset}
+
+    def end(self) -> None:
+        """Set it right."""
+        self.machine.wall_offset_ns = 0
