@@ -69,7 +69,7 @@ NOT_IN_SNAPSHOT = {
     "ReplicatedState._results": HASHED,
     "ReplicatedState.life": "`Group.life`",
     "ReplicatedState._session_undos": HASHED,
-    "ReplicatedState._former_times": HASHED,
+    "ReplicatedState._times": HASHED,
     "ReplicatedState._machine_undos": HASHED,
     "ReplicatedState._next_checkpoint": HASHED,
     "ReplicatedState._checkpoint_digest": HASHED,

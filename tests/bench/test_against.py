@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stretto.bench.against import own_source, paired, source_of
+from stretto.bench.against import alternately, own_source, paired, source_of
 from stretto.cli.main import run
 from stretto.core.errors import ConfigurationError
 from waiting import alive, wait_for
@@ -44,7 +44,7 @@ def test_a_ratio_is_the_median_over_the_pairs_and_not_the_ratio_of_the_medians()
     order: list[str] = []
     this = Tree("this", [{"us": 2.0}, {"us": 30.0}, {"us": 9.0}], order)
     other = Tree("other", [{"us": 1.0, "new": 1.0}, {"us": 10.0}, {"us": 9.0}], order)
-    result = paired(this.measure, other.measure, 3, quiet)
+    result = paired(alternately(this.measure, other.measure), 3, quiet)
     assert result == {"pairs": 3, "figures": {"us": {"this": 9.0, "other": 9.0, "ratio": 2.0, "from": None, "to": None}}}
     assert order == ["this", "other", "other", "this", "this", "other"]  # each is first in turn
 
@@ -52,7 +52,7 @@ def test_a_ratio_is_the_median_over_the_pairs_and_not_the_ratio_of_the_medians()
 @pytest.mark.parametrize(("pairs", "interval"), [(5, (None, None)), (6, (1, 6)), (8, (1, 8)), (9, (2, 8)), (40, (14, 27))])
 def test_the_interval_is_that_of_the_sign_test(pairs: int, interval: tuple[int | None, int | None]) -> None:
     values = [{"us": float(number)} for number in range(1, pairs + 1)]
-    result = paired(iter(values).__next__, lambda: {"us": 1.0}, pairs, quiet)
+    result = paired(lambda number: (values[number], {"us": 1.0}), pairs, quiet)
     figure = result["figures"]["us"]
     assert (figure["from"], figure["to"]) == interval
 

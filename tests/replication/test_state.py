@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -268,3 +270,25 @@ def test_a_configuration_may_lower_the_number_of_sessions() -> None:
     assert sessions[-1] in state.sessions.records
     assert len(state.sessions.records) == 2
     state.check_invariants()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rolled_back_time_is_that_of_the_position_whatever_was_compacted(seed: int) -> None:
+    random = Random(seed)
+    state = ReplicatedState(Clock(), 10, 5)
+    session = opened(state, 1)
+    state.commit_up_to(1)
+    times = [0, state.time_ns]  # by position
+    for number in range(1, 200):
+        stamp_ns = random.choice([times[-1], times[-1] + random.randrange(50), random.randrange(-5, 3_000)])
+        assert state.append(Request(CLIENT, session, number, stamp_ns, 0, b"x")) == b"%d" % max(times[-1], stamp_ns)
+        times.append(max(times[-1], stamp_ns))
+        if random.random() < 0.2:
+            state.commit_up_to(random.randint(state.committed, state.log.last))
+        if random.random() < 0.2:
+            state.roll_back_to(random.randint(state.committed, state.log.last))
+            del times[state.log.last + 1 :]
+        assert state.time_ns == times[-1]
+        assert [state.time_at(position) for position in range(state.log.start, state.log.last + 1)] == times[state.log.start :]
+        state.check_invariants()
+    assert state.log.start > 20

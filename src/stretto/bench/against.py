@@ -30,8 +30,12 @@ from stretto.runtime.processes import interrupts_blocked
 Measure: TypeAlias = Callable[[], dict[str, float]]
 """Measures one tree once. Returns its figures by name."""
 
+Pair: TypeAlias = tuple[dict[str, float], dict[str, float]]
+"""The figures of this tree and of the other, measured at about the same time."""
+
 _DOUBT = 0.05
 _END_SECONDS = 10.0
+_WARM_UP, _TURNS = 1, 5
 
 
 def source_of(tree: Path) -> Path:
@@ -55,20 +59,30 @@ def own_source() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def paired(this: Measure, other: Measure, pairs: int, progress: Progress) -> dict[str, Any]:
-    """Measure both by turns. Returns `pairs`, and for each figure that both have: `this` and `other`, the medians; `ratio`, the median of
-    this / other within the pairs; `from`, `to`: its 95% confidence interval, None with fewer than six pairs."""
-    taken: list[tuple[dict[str, float], dict[str, float]]] = []
+def paired(measure_pair: Callable[[int], Pair], pairs: int, progress: Progress) -> dict[str, Any]:
+    """Measure pairs, by their numbers from 0 on. Returns `pairs`, and for each figure that both sides have:
+
+    `this`, `other`: the medians; `ratio`: the median of this / other within the pairs; `from`, `to`: its 95% confidence interval, None with
+    fewer than six pairs.
+    """
+    taken = []
     for number in range(pairs):
         progress(f"pair {number + 1} of {pairs}", number / pairs)
-        if number % 2:
-            second = other()
-            taken.append((this(), second))
-        else:
-            first = this()
-            taken.append((first, other()))
+        taken.append(measure_pair(number))
     names = [name for name in taken[0][0] if all(name in figures for pair in taken for figures in pair)]
     return {"pairs": pairs, "figures": {name: _figure([(mine[name], others[name]) for mine, others in taken]) for name in names}}
+
+
+def alternately(this: Measure, other: Measure) -> Callable[[int], Pair]:
+    """Pairs of one measurement of each, either one first equally often."""
+
+    def measure_pair(number: int) -> Pair:
+        if number % 2 == 0:
+            return this(), other()
+        second = other()
+        return this(), second
+
+    return measure_pair
 
 
 def _figure(values: Sequence[tuple[float, float]]) -> dict[str, float | None]:
@@ -141,7 +155,6 @@ def in_one_process(source: Path, plan: Plan, protocol: str, replicas: int | None
             figures: dict[str, float] = msgspec.json.decode(line)
             return figures
 
-        measure()  # opens the sessions, and warms the caches up
         yield measure
 
 
@@ -173,11 +186,22 @@ def _last_line(errors: str) -> str:
 
 def both_in_clusters(other: Path, arguments: Sequence[str], pairs: int, progress: Progress) -> dict[str, Any]:
     """`paired` figures of `stretto bench` with these arguments, of this tree and of the code in `other`."""
-    return paired(cluster(own_source(), arguments), cluster(other, arguments), pairs, progress)
+    return paired(alternately(cluster(own_source(), arguments), cluster(other, arguments)), pairs, progress)
 
 
 def both_in_one_process(other: Path, plan: Plan, protocol: str, replicas: int | None, pairs: int, progress: Progress) -> dict[str, Any]:
-    """`paired` figures of `stretto.bench.turns`, of this tree and of the code in `other`."""
-    with ExitStack() as stack:
-        this, that = (stack.enter_context(in_one_process(source, plan, protocol, replicas)) for source in (own_source(), other))
-        return paired(this, that, pairs, progress)
+    """`paired` figures of `stretto.bench.turns`, of this tree and of the code in `other`.
+
+    Each pair has new processes, since the layout of a process in memory makes it faster or slower for its whole life, by up to a twentieth.
+    In a pair, both take turns, and the median of each is its figure.
+    """
+
+    def measure_pair(number: int) -> Pair:
+        sources = (own_source(), other) if number % 2 == 0 else (other, own_source())
+        with ExitStack() as stack:
+            measures = [stack.enter_context(in_one_process(source, plan, protocol, replicas)) for source in sources]
+            taken = [[measure() for measure in measures] for _ in range(_WARM_UP + _TURNS)][_WARM_UP:]
+        first, second = ({name: median(one[name] for one in turn) for name in turns.FIGURES} for turn in zip(*taken, strict=True))
+        return (first, second) if number % 2 == 0 else (second, first)
+
+    return paired(measure_pair, pairs, progress)

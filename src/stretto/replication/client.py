@@ -31,30 +31,25 @@ class Tally(Protocol):
         """The replies as canonical plain data."""
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One outstanding request.
 
+    `waiting`, if the request opens a session: the operation that will be sent in that session, and its time;
+    `tally`: the protocol's record of the replies, None before the first; `answered`: whether some replica has answered;
     `opened`: the result of a request that opens a session, while the call waits for the cluster's time;
-    `other_life`: the replicas, as bits, that have said that the session is of another life of the cluster;
-    `tally`: the protocol's record of the replies, None before the first; `answered`: whether some replica has answered; `waiting`, if the
-    request opens a session: the operation that will be sent in that session, and its time.
+    `other_life`: the replicas, as bits, that have said that the session is of another life of the cluster.
     """
 
-    __slots__ = ("answered", "backoff", "deadline_ns", "done", "next_transmission", "opened", "other_life", "request", "tally", "waiting")
-
-    def __init__(
-        self, request: Request, done: Done, deadline_ns: int, next_transmission: int, waiting: tuple[bytes, int | None] | None
-    ) -> None:
-        self.request = request
-        self.done = done
-        self.deadline_ns = deadline_ns
-        self.next_transmission = next_transmission
-        self.backoff = 1
-        self.answered = False
-        self.opened: bytes | None = None
-        self.other_life = 0
-        self.tally: Any = None
-        self.waiting = waiting
+    request: Request
+    done: Done
+    deadline_ns: int
+    next_transmission: int
+    waiting: tuple[bytes, int | None] | None = None
+    backoff: int = 1
+    tally: Any = None
+    answered: bool = False
+    opened: bytes | None = None
+    other_life: int = 0
 
 
 class SessionClient(ABC):
@@ -72,6 +67,7 @@ class SessionClient(ABC):
     def __init__(self, port: Port, config: ClusterConfig) -> None:
         self.port = port
         self.n = config.n
+        self._address = port.address
         self._max_request_bytes = config.limits.max_request_bytes
         self._tick_ns = max(1, config.timeouts.ns("client_retransmit") // _TICKS_PER_RETRANSMIT)
         self._timeout_ns = config.timeouts.ns("request_timeout")
@@ -102,13 +98,17 @@ class SessionClient(ABC):
 
     def call(self, operation: bytes, time_ns: int | None, done: Done, timeout_ns: int | None = None) -> None:
         """Replicate `operation`; see `stretto.core.node.Client`."""
-        deadline_ns = self.port.now_ns + (self._timeout_ns if timeout_ns is None else timeout_ns)
+        now_ns = self.port.now_ns
+        deadline_ns = now_ns + (self._timeout_ns if timeout_ns is None else timeout_ns)
         if len(operation) > self._max_request_bytes:
             reason = f"an operation of {len(operation)} bytes; max_request_bytes is {self._max_request_bytes}"
             self._fail(done, RequestTooLarge(reason))
         elif self._idle:
             session, number = self._idle.pop()
-            self._operate(session, number + 1, operation, time_ns, done, deadline_ns)
+            if time_ns is None:
+                time_ns = now_ns + self._clocks.offset_ns
+            request = Request(self._address, session, number + 1, time_ns, self._random_bits(_ENTROPY_BITS), operation)
+            self._begin(session, request, done, deadline_ns)
         else:
             self._open(operation, time_ns, done, deadline_ns)
 
@@ -116,16 +116,10 @@ class SessionClient(ABC):
         nonce = self._random_bits(_NONCE_BITS)
         if time_ns is None:
             self._ask_time()
-        request = Request(self.port.address, OPEN_SESSION, nonce, time_ns or 0, 0, b"")
+        request = Request(self._address, OPEN_SESSION, nonce, time_ns or 0, 0, b"")
         self._begin(~nonce, request, done, deadline_ns, (operation, time_ns))
 
-    def _operate(self, session: int, number: int, operation: bytes, time_ns: int | None, done: Done, deadline_ns: int) -> None:
-        if time_ns is None:
-            time_ns = self.port.now_ns + self._clocks.offset_ns
-        request = Request(self.port.address, session, number, time_ns, self._random_bits(_ENTROPY_BITS), operation)
-        self._begin(session, request, done, deadline_ns, None)
-
-    def _begin(self, key: int, request: Request, done: Done, deadline_ns: int, waiting: tuple[bytes, int | None] | None) -> None:
+    def _begin(self, key: int, request: Request, done: Done, deadline_ns: int, waiting: tuple[bytes, int | None] | None = None) -> None:
         if not self._ticking:
             self._ticking = True
             self.port.set_timer("tick", self._tick_ns)
@@ -175,7 +169,10 @@ class SessionClient(ABC):
                 opened = session_from_result(result)
                 if opened in self._calls:
                     self._end_session(opened)  # this name belongs to another session now, so the cluster was started anew
-                self._operate(opened, 1, operation, time_ns, call.done, call.deadline_ns)
+                if time_ns is None:
+                    time_ns = self.port.now_ns + self._clocks.offset_ns
+                first = Request(self._address, opened, 1, time_ns, self._random_bits(_ENTROPY_BITS), operation)
+                self._begin(opened, first, call.done, call.deadline_ns)
         elif result is None:
             del self._calls[session]
             self._fail(call.done, SessionExpired("the replicas have dropped the session; the operation may have happened before they did"))

@@ -193,6 +193,9 @@ class Replica(ABC):
         """Take a client's request as it arrives: each takes effect at most once, in the order of its session's numbers."""
         if request.time_ns > self.clock.limit_ns and not self.clock.allows(request.time_ns):
             return self.group.ignore("stamped far ahead of the cluster's time")
+        record = self.state.sessions.records.get(request.session)
+        if record is not None and request.number > record.number:
+            return self.place(request)  # nearly always; the session of another client refuses it at its position
         record = self.state.sessions.record_for(request)
         if record is None and self.tell_of_other_life(request):
             return None

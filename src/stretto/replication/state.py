@@ -123,7 +123,7 @@ class ReplicatedState:
         self._outcomes: list[tuple[int, int]] = [(0, 0)]  # positions, the log's start first, and the outcomes there
         self._session_undos: list[SessionUndo] = []
         self._machine_undos: list[Undo] = []
-        self._former_times: list[int] = []
+        self._times: dict[int, int] = {0: 0}  # by position: at the log's start, and of each entry that was not executed at its own time
 
     def begin_life(self, life: bytes) -> None:
         """The life of the cluster is known: it is the hash at position 0 of this empty log, so logs of two lives have no hash in common."""
@@ -136,10 +136,13 @@ class ReplicatedState:
         log = self.log
         log.append(request)
         session = request.session
-        record = self.sessions.records.get(session)
-        former_time = self.time_ns
-        if request.time_ns > former_time:
-            self.time_ns = request.time_ns
+        records = self.sessions.records
+        record = records.get(session)
+        time_ns = request.time_ns
+        if time_ns >= self.time_ns:
+            self.time_ns = time_ns
+        else:
+            self._times[log.last] = time_ns = self.time_ns
         undo: Undo = None
         session_undo: SessionUndo = None
         result: bytes | None = None
@@ -147,8 +150,8 @@ class ReplicatedState:
             pass
         elif record is not None and record.opening.client == request.client:
             assert request.number > record.number, "an operation stands in the log twice, or after a later one of its session"
-            result, undo = self.machine.execute(request.operation, self.time_ns, request.entropy)
-            self.sessions.records[session] = SessionRecord(request.number, log.last, result, record.opening)
+            result, undo = self.machine.execute(request.operation, time_ns, request.entropy)
+            records[session] = SessionRecord(request.number, log.last, result, record.opening)
             session_undo = record
         elif session == OPEN_SESSION:
             result, session_undo = self.sessions.open(log.last, session_name(self.life, log.last_hash), request)
@@ -157,7 +160,6 @@ class ReplicatedState:
         self._results.append(result)
         self._machine_undos.append(undo)
         self._session_undos.append(session_undo)
-        self._former_times.append(former_time)
         if self.persist is not None:
             self.persist(request)
         if log.last == self._next_checkpoint and not self.is_sealed:
@@ -200,6 +202,10 @@ class ReplicatedState:
             self._take_checkpoint()
         if self.on_configured is not None:
             self.on_configured(result)
+
+    def time_at(self, position: int) -> int:
+        """The time at which the entry at a position was executed; at the log's start, that of the last entry before it."""
+        return self._times[position] if position in self._times else self.log.entry_at(position).time_ns
 
     # Outcomes
 
@@ -260,8 +266,9 @@ class ReplicatedState:
             if undo is not None:
                 self.machine.undo(undo)
             self.sessions.undo(self.log.entry_at(place), self._session_undos.pop())
-            self.time_ns = self._former_times.pop()
+            self._times.pop(place, None)
             self.is_sealed = False
+        self.time_ns = self.time_at(position)
         self.log.truncate(position)
         del self._results[position - self.log.start :]
         while self._outcomes[-1][0] > position:
@@ -298,7 +305,6 @@ class ReplicatedState:
             return
         del self._session_undos[: position - former]
         del self._machine_undos[: position - former]
-        del self._former_times[: position - former]
         self.committed = position
         if self.persist is not None:
             self.persist(Committed(position, self.committed_in_view))
@@ -338,6 +344,8 @@ class ReplicatedState:
         outcome = self.outcome_at(compacted_to)
         self._outcomes = [(compacted_to, outcome), *(known for known in self._outcomes if known[0] > compacted_to)]
         del self._results[: compacted_to - self.log.start]
+        later = {position: time_ns for position, time_ns in self._times.items() if position > compacted_to}
+        self._times = {compacted_to: self.time_at(compacted_to), **later}
         self.log.compact_to(compacted_to)
         if self.compact is not None:
             self.compact()
@@ -360,6 +368,7 @@ class ReplicatedState:
         self.sessions.limit(image.configuration.max_sessions)
         self.sessions.restore(image.sessions)
         self.time_ns = image.time_ns
+        self._times = {checkpoint.position: image.time_ns}
         self.log = Log(checkpoint.position, checkpoint.hash)
         self._results = []
         self._outcomes = [(checkpoint.position, checkpoint.outcome)]
@@ -461,4 +470,6 @@ class ReplicatedState:
         assert self.is_sealed == (uncommitted is not None and uncommitted.session == CONFIGURATION)
         assert self._outcomes[0][0] == self.log.start
         assert self._outcomes[-1][0] <= self.log.last
-        assert len(self._machine_undos) == len(self._session_undos) == len(self._former_times) == self.log.last - self.committed
+        assert len(self._machine_undos) == len(self._session_undos) == self.log.last - self.committed
+        assert self.time_ns == self.time_at(self.log.last)
+        assert all(self.log.start <= position <= self.log.last for position in self._times)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from stretto.core.config import ClusterConfig
 from stretto.core.node import Address, Port
 from stretto.core.state_machine import checksum
@@ -21,19 +19,17 @@ from stretto.replication.quorums import Quorums
 class ReplyTally:
     """The answers to one request in the highest view that has answered: the latest of each replica.
 
-    `voters` and `matched` are sets of replicas, as the bits of numbers: those that have answered with (`position`, `hash`), and those of
-    them whose answer is matched. Nearly always, all answers agree. When two differ, `others` has the answers of all other replicas, and
-    (`position`, `hash`, `result`) becomes the leader's as soon as its answer has come. Equal logs are not enough for equal answers, since
-    states may differ by a mistake.
+    `voters` and `matched` are sets of replicas, as the bits of numbers: those that have answered as `answer` does, and those of them whose
+    answer is matched. Nearly always, all answers agree. When two differ, `others` has the answers of all other replicas, and
+    `answer` becomes the leader's as soon as that has come. Equal logs are not enough for equal answers, since states may differ by a
+    mistake.
     """
 
-    __slots__ = ("hash", "matched", "others", "position", "result", "view", "voters")
+    __slots__ = ("answer", "matched", "others", "view", "voters")
 
     def __init__(self, first: AdaptiveReply) -> None:
         self.view = first.view
-        self.position = first.position
-        self.hash = first.hash
-        self.result = first.result
+        self.answer = first
         self.voters = 0
         self.matched = 0
         self.others: dict[Address, tuple[int, AdaptiveReply]] | None = None
@@ -43,8 +39,9 @@ class ReplyTally:
         bit = 1 << source
         if self.others is not None and source in self.others and self.others[source][0] > answer.level:
             return  # it was sent before the replica matched another position
-        same_place = answer.hash == self.hash and answer.position == self.position
-        if same_place and (answer.result == self.result or self._has_our_result(answer)):
+        ours = self.answer
+        same_place = answer.hash == ours.hash and answer.position == ours.position
+        if same_place and (answer.result == ours.result or self._has_our_result(answer)):
             self.voters |= bit
             if answer.level >= MATCHED:
                 self.matched |= bit
@@ -64,21 +61,20 @@ class ReplyTally:
             self.others[source] = (answer.level, answer)
 
     def _has_our_result(self, answer: AdaptiveReply) -> bool:
-        return checksum(answer.result) == checksum(self.result)  # texts of some failures may differ
+        return checksum(answer.result) == checksum(self.answer.result)  # texts of some failures may differ
 
     def _follow(self, answer: AdaptiveReply) -> None:
-        """The leader's answer differs: take position, hash and result from it, since only they can win, and count again."""
+        """The leader's answer differs: compare all others with it, since only it can win, and count again."""
         assert self.others is not None
-        former = msgspec.structs.replace(answer, position=self.position, hash=self.hash, result=self.result)
+        former, self.answer = self.answer, answer
         answers = dict(self.others)
         for voter in range(self.voters.bit_length()):
             if self.voters >> voter & 1:
                 answers[voter] = (MATCHED if self.matched >> voter & 1 else 0, former)
-        self.position, self.hash, self.result = answer.position, answer.hash, answer.result
         self.voters = self.matched = 0
         self.others = {}
         for voter, (level, other) in answers.items():
-            if (other.position, other.hash) == (self.position, self.hash) and self._has_our_result(other):
+            if (other.position, other.hash) == (answer.position, answer.hash) and self._has_our_result(other):
                 self.voters |= 1 << voter
                 self.matched |= (level >= MATCHED) << voter
             else:
@@ -89,7 +85,8 @@ class ReplyTally:
         others = self.others and [
             [voter, level, answer.position, answer.hash, answer.result] for voter, (level, answer) in sorted(self.others.items())
         ]
-        return [self.view, self.position, self.hash, self.result, self.voters, self.matched, others]
+        ours = self.answer
+        return [self.view, ours.position, ours.hash, ours.result, self.voters, self.matched, others]
 
 
 class AdaptiveClient(SessionClient):
@@ -111,7 +108,7 @@ class AdaptiveClient(SessionClient):
 
     def transmit(self, call: Call) -> None:
         """Send to all replicas, in the network's order. If the leader has set `leader_only`, send first only to it."""
-        if call.backoff == 1 and self._sends_to_leader_only:
+        if self._leader_only_until_ns and call.backoff == 1 and self._sends_to_leader_only:
             self.port.send(self._view % self.n, call.request)
         else:
             self.port.multicast(call.request)
@@ -128,28 +125,26 @@ class AdaptiveClient(SessionClient):
             self._view = message.view
             self._leader_only_until_ns = self.port.now_ns + self._interval_ns
         call = self.open_tally(message, message.level == COMMITTED)
-        if call is not None:
-            tally, leader = call.tally, message.view % self.n
-            tally.count(source, message, leader)
-            self._decide(call, tally, leader, message)
-        return None
-
-    def _decide(self, call: Call, tally: ReplyTally, leader: Address, message: AdaptiveReply) -> None:
-        quorums, leader_bit = self._quorums, 1 << leader
+        if call is None:
+            return None
+        tally: ReplyTally = call.tally
+        leader = message.view % self.n
+        tally.count(source, message, leader)
+        quorums, voters = self._quorums, tally.voters
+        has_leader = voters & 1 << leader
         # The leader's answer counts as matched.
-        has_leader = tally.voters & leader_bit
-        if (tally.matched | has_leader).bit_count() >= quorums.majority or (has_leader and tally.voters.bit_count() >= quorums.superquorum):
+        if (has_leader and voters.bit_count() >= quorums.superquorum) or (tally.matched | has_leader).bit_count() >= quorums.majority:
             self.finish(call, message.result)
-            return
-        if tally.others and self.n - len(tally.others) < quorums.superquorum:
+        elif tally.others and self.n - len(tally.others) < quorums.superquorum:
             self._report_conflict(tally)
+        return None
 
     def _report_conflict(self, tally: ReplyTally) -> None:
         """Report once per view and tick: when the answers to one call cannot agree, those to many others cannot either."""
         if tally.view > self._reported_view:
             self._reported_view = tally.view
             self._conflicts += 1
-            self.port.send(tally.view % self.n, Conflict(tally.view, tally.position))
+            self.port.send(tally.view % self.n, Conflict(tally.view, tally.answer.position))
 
     def on_timer(self, name: str) -> None:
         """After a tick, conflicts of the same view may be reported again."""

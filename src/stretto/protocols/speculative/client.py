@@ -19,33 +19,34 @@ class ReplyTally:
     answers agree, as they nearly always do, the voters are the bits of a number. A `Tally` is made when two differ.
     """
 
-    __slots__ = ("hash", "position", "result", "tally", "view", "voters")
+    __slots__ = ("answer", "tally", "view", "voters")
 
     def __init__(self, first: SpeculativeReply) -> None:
         self.view = first.view
-        self.position = first.position
-        self.hash = first.hash
-        self.result = first.result
+        self.answer = first
         self.voters = 0
         self.tally: Tally[tuple[int, bytes, int]] | None = None
 
     def agrees(self, answer: SpeculativeReply) -> bool:
         """Whether all answers so far, and this one, are equal."""
-        return answer.hash == self.hash and answer.position == self.position and answer.result == self.result and self.tally is None
+        first = self.answer
+        return answer.hash == first.hash and answer.position == first.position and answer.result == first.result and self.tally is None
 
     def count(self, source: Address, answer: SpeculativeReply, quorums: Quorums) -> Outcome:
         """Count an answer, when not all agree."""
         if self.tally is None:
+            first = self.answer
             self.tally = Tally(quorums.n, quorums.superquorum)
             for voter in range(quorums.n):
                 if self.voters >> voter & 1:
-                    self.tally.add(voter, (self.position, self.hash, checksum(self.result)))
+                    self.tally.add(voter, (first.position, first.hash, checksum(first.result)))
         return self.tally.add(source, (answer.position, answer.hash, checksum(answer.result)))
 
     def snapshot(self) -> Any:
         """The replies as canonical plain data."""
         tally = self.tally and sorted(self.tally.answers.items())
-        return [self.view, self.position, self.hash, self.result, self.voters, tally]
+        first = self.answer
+        return [self.view, first.position, first.hash, first.result, self.voters, tally]
 
 
 class SpeculativeClient(SessionClient):
