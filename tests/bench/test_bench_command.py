@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from stretto.bench.clients import LoadFailure
+from stretto.bench.divergence import found_after_ms
 from stretto.bench.histogram import Histogram
 from stretto.bench.latency_floor import datagram_sizes
 from stretto.bench.measure import measure, own_cluster
 from stretto.bench.plan import Plan
 from stretto.cli.main import run
+from stretto.core.errors import StrettoError
 from stretto.core.framing import HEADER_BYTES
 from stretto.runtime.local_cluster import ClusterFailure, LocalCluster, loopback_config
 from waiting import alive, wait_for
@@ -164,9 +166,26 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in output
 
 
+@pytest.mark.parametrize("protocol", ["adaptive", "multipaxos"])
+def test_a_replica_whose_state_differs_is_found_out(capsys: pytest.CaptureFixture[str], protocol: str) -> None:
+    assert run(["bench", "--differ", "--sessions", "16", "--protocol", protocol, "--repeat", "2", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["protocol"], figures["replicas"], figures["sessions"], len(figures["runs_ms"])) == (protocol, 3, 16, 2)
+    assert 0 <= min(figures["runs_ms"]) <= figures["found_after_ms"] <= max(figures["runs_ms"])
+
+
+def test_without_a_difference_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stretto.bench.divergence._MARK", "STRETTO_NOBODY_LOOKS_FOR_THIS")
+    monkeypatch.setattr("stretto.bench.divergence._SECONDS", 2.0)
+    with pytest.raises(StrettoError, match="replica 2 differs, and has not stopped in 2 s"):
+        found_after_ms(Plan(sessions=4), loopback_config(3, "adaptive", NULL_SERVICE), lambda what, done: None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["--differ", "--kill", "leader"], "--kill: does not apply to a load under which a replica's state differs"),
+        (["--differ", "--protocol", "unreplicated"], "--differ: 1 of the 3 or more replicas that it takes to tell which one differs"),
         (["--protocol", "paxos"], "'paxos' is not a protocol"),
         (["--protocol", "unreplicated", "--replicas", "3"], "at most 1"),
         (["--replicas", "4"], "4"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
     from stretto.bench.plan import Plan
     from stretto.core.config import ClusterConfig
 
-OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floor")
+OF_OWN_CLUSTER = ("protocol", "replicas", "durability", "kill", "restart", "floor", "differ")
 """Options that make no sense for a cluster that is already running."""
 OF_PLAN = (
     *("client_processes", "sessions", "rate_ops_s", "seed", "seconds", "warm_up_s", "operation"),
     *("one_request_per_datagram", "one_order", "kill", "restart", "memory"),
 )
 """Options that are fields of a Plan."""
-OF_ONE_TREE = ("config_file", "repeat", "floor", "kill", "restart", "memory")
+OF_ONE_TREE = ("config_file", "repeat", "floor", "kill", "restart", "memory", "differ")
 """Options that make no sense when two source trees are compared."""
 OF_PROCESSES = ("durability", "client_processes", "rate_ops_s", "seconds", "warm_up_s", "one_request_per_datagram", "one_order")
 """Options that make no sense when all nodes are in one process, besides OF_ONE_TREE."""
+OF_UNHARMED = ("floor", "kill", "restart", "memory", "operation", "seconds", "warm_up_s")
+"""Options that make no sense when a replica's state differs."""
 OF_COMPARISON = ("against", "turns", "pairs", "as_json")
 """Options of a comparison that are not options of its single measurements."""
 
@@ -50,6 +53,7 @@ OF_COMPARISON = ("against", "turns", "pairs", "as_json")
 @click.option("--restart", is_flag=True, help="Start it again at once, and measure how long it takes to be back in service.")
 @click.option("--memory", is_flag=True, help="Sample the replicas' resident memory.")
 @click.option("--floor", is_flag=True, help="First measure a bare multicast echo of the same sizes.")
+@click.option("--differ", is_flag=True, help="Only let one replica's state differ under this load, and measure when it stops for that.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Measure the cluster of this file, which runs already.")
 @repeat_option
 @click.option("--against", metavar="DIR", type=click.Path(path_type=Path), help="Compare this code with that of another checkout.")
@@ -88,6 +92,9 @@ def command(config_file: Path | None, repeat: int, against: Path | None, pairs: 
             plan, options["protocol"], options["replicas"], durability=options["durability"]
         )
     plan.validate(new_config())
+    if options["differ"]:
+        _refuse(OF_UNHARMED, "does not apply to a load under which a replica's state differs; leave out this option or --differ")
+        return _differ(plan, new_config, repeat, as_json=as_json)
     with ended_by_signals(), progress_line() as progress:
         runs = []
         for number in range(repeat):
@@ -143,6 +150,27 @@ def _compare(against: Path, plan: Plan, protocol: str, replicas: int | None, pai
         print_json({"against": str(against), "turns": turns, "protocol": protocol, "sessions": plan.sessions} | figures)
     else:
         print_table([{"": name} | _texts(figure) for name, figure in figures["figures"].items()])
+    return 0
+
+
+def _differ(plan: Plan, new_config: Callable[[], ClusterConfig], repeat: int, *, as_json: bool) -> int:
+    """Measure how long it takes to find out that a replica's state differs."""
+    from stretto.bench.divergence import check_size, found_after_ms
+    from stretto.cli.interrupts import ended_by_signals
+
+    times_ms = []
+    config = new_config()
+    check_size(config)
+    with ended_by_signals(), progress_line() as progress:
+        for number in range(repeat):
+            times_ms.append(found_after_ms(plan, new_config(), _prefixed(f"run {number + 1} of {repeat}: ", progress)))
+    if as_json:
+        conditions = {"protocol": config.protocol, "replicas": config.n, "sessions": plan.sessions, "rate_ops_s": plan.rate_ops_s}
+        print_json(conditions | {"found_after_ms": median(times_ms), "runs_ms": times_ms})
+    else:
+        title = f"{config.protocol}, {_count(config.n, 'replica')}: {_count(plan.sessions, 'session')}"
+        each = f" ({min(times_ms):.1f} to {max(times_ms):.1f}, {_count(repeat, 'run')})"
+        print_facts([("difference", f"found out {median(times_ms):.1f} ms after the operation whose result differed{each}")], title)
     return 0
 
 
