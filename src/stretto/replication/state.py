@@ -92,6 +92,14 @@ class ReplicatedState:
     `checkpoint` stands for the entries up to its position, which is committed; the log has all entries after the checkpoint before it.
     """
 
+    # CPython keeps at most thirty attributes of an object where they are reached fast; slots have no limit.
+    __slots__ = (
+        *("_checkpoint_digest", "_checkpoint_operations", "_machine_undos", "_max_sessions", "_next_checkpoint", "_outcomes"),
+        *("_repeats", "_results", "_session_undos", "_speculative_checkpoints", "_times", "agreement", "attempted", "checkpoint"),
+        *("clock", "committed", "committed_in_view", "compact", "configuration", "is_sealed", "life", "log", "longest_pause_ns"),
+        *("machine", "on_checkpoint", "on_configured", "on_newer_code", "persist", "rolled_back_operations", "sessions", "time_ns"),
+    )
+
     def __init__(self, machine: StateMachine, max_sessions: int, checkpoint_operations: int, repeats: bool = False) -> None:
         self.log = Log()
         self.life = b""

@@ -57,6 +57,16 @@ class NodeHost:
     Build the node with the host as its port, then `start` the host with the node.
     """
 
+    # CPython keeps at most thirty attributes of an object where they are reached fast; slots have no limit.
+    __slots__ = (
+        *("_at_burst_end", "_begun_bursts", "_closed", "_disk", "_due", "_endpoints", "_framing", "_group_endpoints"),
+        *("_group_outbox", "_identify", "_in_burst", "_is_replica", "_max_datagram_bytes", "_max_messages", "_members"),
+        *("_multicast_reaches_self", "_on_stopped", "_others", "_outbox", "_readable", "_receivers", "_report", "_send"),
+        *("_started_ns", "_stopped", "_streams", "_syncs", "_timers", "_to_self", "address", "bursts", "datagrams_dropped"),
+        *("datagrams_received", "datagrams_sent", "loop", "messages_dropped", "messages_received", "messages_sent", "node"),
+        *("random", "refused", "sockets"),
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
