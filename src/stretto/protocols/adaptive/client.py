@@ -108,10 +108,12 @@ class AdaptiveClient(SessionClient):
 
     def transmit(self, call: Call) -> None:
         """Send to all replicas, in the network's order. If the leader has set `leader_only`, send first only to it."""
-        if self._leader_only_until_ns and call.backoff == 1 and self._sends_to_leader_only:
-            self.port.send(self._view % self.n, call.request)
-        else:
-            self.port.multicast(call.request)
+        if self._leader_only_until_ns and call.backoff == 1:
+            if self._sends_to_leader_only:
+                self.port.send(self._view % self.n, call.request)
+                return
+            self._leader_only_until_ns = 0  # it has passed, so the clock need not be read again
+        self.port.multicast(call.request)
 
     @property
     def _sends_to_leader_only(self) -> bool:
