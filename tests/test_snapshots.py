@@ -41,12 +41,16 @@ PARTS = ("stretto.replication.", "stretto.protocols.")
 STATISTIC = "only counted for metrics; no decision reads it"
 HASHED = "follows from the hashes of the log and the checkpoints' positions, which are in the snapshot"
 TIMER = "whether a timer is set, which the host knows and adds to the snapshot"
+PATIENCE = "decides only how long a timer runs, and timers fire in every order in a search"
 CONSTANT = "never changes after the node was built, and is the same in all its states"
 
 NOT_IN_SNAPSHOT = {
     "fastpaxos.FastPath.collisions": STATISTIC,
     "Group.ignored": STATISTIC,
     "StateTransfer.repairs": STATISTIC,
+    "StateTransfer.asked_again": STATISTIC,
+    "StateTransfer._patience_ns": PATIENCE,
+    "StateTransfer._asked_ns": PATIENCE,
     "ReplicatedState.longest_pause_ns": STATISTIC,
     "ReplicatedState.rolled_back_operations": STATISTIC,
     "StateTransfer.checkpoints_installed": STATISTIC,

@@ -126,6 +126,28 @@ def test_the_queue_for_a_slow_peer_is_bounded(play: Play) -> None:
     play(config, scenario)
 
 
+def test_a_frame_is_not_sent_again_while_it_is_on_its_way(play: Play) -> None:
+    async def scenario(hosting: Hosting) -> None:
+        one, other = hosting.replica(0), hosting.replica(1)
+        for _ in range(20):
+            one.port.send(1, Note(1, LARGE))
+        one.port.send(1, Note(2, LARGE))
+        await hosting.until(lambda: 2 in other.numbers())
+        assert other.numbers() == [1, 2]
+        assert one.port.metrics()["stream_frames_repeated"] == 19
+        one.port.send(1, Note(3, LARGE))
+        await hosting.until(lambda: len(other.got) == 3)
+
+        def arrives_again() -> bool:
+            one.port.send(1, Note(1, LARGE))
+            return len(other.got) > 3
+
+        await hosting.until(arrives_again)
+        assert other.numbers()[:4] == [1, 2, 3, 1]
+
+    play(local_config(3), scenario)
+
+
 def test_foreign_connections_are_refused_and_closed(play: Play) -> None:
     config = local_config(3)
     digest = config.digest()

@@ -119,6 +119,28 @@ def test_a_download_goes_on_at_another_replica() -> None:
     assert offsets.count(-1) == 2
 
 
+def test_over_a_slow_link_few_chunks_are_sent_twice() -> None:
+    """Each chunk takes several retransmission intervals. To ask again meanwhile fills the link with copies."""
+    stage, r2 = lagging()
+    link: list[InFlight] = []
+    sent: list[int] = []
+
+    def others_than_chunks(flight: InFlight) -> bool:
+        if isinstance(flight.message, CheckpointChunk):
+            link.append(flight)
+            sent.append(flight.message.offset)
+        return not isinstance(flight.message, CheckpointChunk)
+
+    while not r2.transfer.checkpoints_installed and len(sent) < 1_000:
+        stage.run(70 * MS, others_than_chunks)
+        if link:
+            flight = link.pop(0)
+            r2.on_message(flight.source, flight.message)
+    assert r2.transfer.checkpoints_installed == 1
+    assert len(set(sent)) > 5
+    assert len(sent) <= len(set(sent)) + 6  # those by which it learned how slow the link is
+
+
 @pytest.mark.parametrize("change", ["data", "size", "digest"])
 def test_a_checkpoint_with_a_wrong_digest_is_not_installed(change: str) -> None:
     stage, r2 = lagging()
@@ -189,6 +211,7 @@ def test_a_checkpoint_that_our_log_agrees_with_is_not_installed() -> None:
     assert (r4.state.committed, r4.state.log.last) == (20, 24)
     assert r4.transfer.checkpoints_installed == 0
     put(stage, client, 1)
+    stage.run(200 * MS)
     assert r4.state.log.hash_at(r4.state.log.last) == r0.state.log.hash_at(r0.state.log.last)
 
 

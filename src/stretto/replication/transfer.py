@@ -3,7 +3,10 @@
     r ---Fetch(first, last)---> peer ---Entries---> r     ... until `last` is there
 
 If the peer has compacted the first of these entries, it answers with a checkpoint, also in chunks, and the entries after it follow. The
-receiver asks for one chunk at a time, so a slow receiver slows no other replica. If a chunk does not come, the receiver asks the next peer.
+receiver asks for one chunk at a time, so a slow receiver slows no other replica. If a chunk does not come, the receiver asks the next peer,
+each time after twice as long: over a slow link, what was asked for is still on its way, and what is asked for again only delays it. A chunk
+that comes shows how long the next one may take. The first chunk of a checkpoint is small and each is at most as large as all before it, so
+that a link of any speed is learned from little.
 Checkpoints of the same position are equal at all replicas, so the transfer continues from the bytes that have arrived.
 """
 
@@ -27,6 +30,18 @@ from stretto.replication.state import ReplicatedState, digest_of
 
 _ENTRY_OVERHEAD_BYTES = 48
 """The most bytes that an encoded request has besides its operation."""
+
+_FIRST_CHUNK_BYTES = 65_536
+"""The most bytes in the first chunk of a checkpoint."""
+
+_PATIENCE = 4
+"""How many times as long as the last chunk the next one may take: it may have twice its size."""
+
+_MAX_PATIENCE = 128
+"""The longest wait for a chunk, in retransmission intervals."""
+
+_MAX_PATIENCE_UNSEEN = 8
+"""The same, as long as no chunk has come that took so long: silence is more often a loss than a slow link."""
 
 
 class Download:
@@ -125,7 +140,7 @@ class StateTransfer(Part):
       entries are committed and our log differs from them or is shorter, so no operation that it loses by them can have completed.
     - `copied_from`: the replica whose checkpoint was installed here last; this one, if it has executed the log itself. A copy says no
       more about the state than its source does.
-    - `repairs`, `checkpoints_installed`: how often each happened.
+    - `repairs`, `checkpoints_installed`: how often each happened; `asked_again`: how often a chunk was asked for again.
 
     Parameters: `on_complete(source)` is called when all entries are in the log; `source` sent the last of them.
     """
@@ -149,8 +164,11 @@ class StateTransfer(Part):
         self.copied_from = group.index
         self.repairs = 0
         self.checkpoints_installed = 0
+        self.asked_again = 0
         self._on_complete = on_complete
         self._retransmit_ns = config.timeouts.ns("retransmit")
+        self._patience_ns = self._retransmit_ns  # how long to wait for the next chunk; kept from one transfer to the next
+        self._asked_ns = 0  # when the next chunk was asked for first
         self._max_bytes = config.limits.max_transfer_bytes
         self.handlers = {
             Entries: self.on_entries,
@@ -176,6 +194,7 @@ class StateTransfer(Part):
 
     def _begin(self, target: int, target_hash: bytes, source: Address) -> None:
         self.current = Transfer(self.state.committed + 1, target, target_hash, source)
+        self._asked_ns = self.port.now_ns
         self._ask(self.current)
 
     def end(self) -> None:
@@ -192,11 +211,23 @@ class StateTransfer(Part):
     def _ask(self, transfer: Transfer) -> None:
         """Ask for the next chunk; the timer asks another replica if nothing comes."""
         self.port.send(transfer.source, transfer.question)
-        self.port.set_timer("fetch", self._retransmit_ns)
+        self.port.set_timer("fetch", self._patience_ns + self.port.random.randrange(self._patience_ns // 4 + 1))
+
+    def _ask_for_next(self, transfer: Transfer) -> None:
+        """A chunk came: ask for the next one, with the patience that this one has shown to be needed."""
+        now_ns = self.port.now_ns
+        self._be_patient(_PATIENCE * (now_ns - self._asked_ns))
+        self._asked_ns = now_ns
+        self._ask(transfer)
+
+    def _be_patient(self, patience_ns: int) -> None:
+        self._patience_ns = max(self._retransmit_ns, min(patience_ns, _MAX_PATIENCE * self._retransmit_ns))
 
     def on_timer(self) -> None:
-        """Nothing came: ask the next replica."""
+        """Nothing came: ask the next replica, and wait longer for it."""
         assert self.current is not None
+        self.asked_again += 1
+        self._be_patient(max(self._patience_ns, min(2 * self._patience_ns, _MAX_PATIENCE_UNSEEN * self._retransmit_ns)))
         self._ask_another(self.current)
 
     def _ask_another(self, transfer: Transfer) -> None:
@@ -210,7 +241,7 @@ class StateTransfer(Part):
         if transfer is None or not transfer.add(message):
             return self.group.ignore("entries that were not asked for")
         if not transfer.complete:
-            return self._ask(transfer)
+            return self._ask_for_next(transfer)
         if not transfer.verified(self.state.log):
             # A view has begun without what is committed here, and has committed other entries; or the source's data is damaged.
             self.port.report("committed entries differ", after=transfer.first - 1, up_to=transfer.target, source=source)
@@ -232,7 +263,7 @@ class StateTransfer(Part):
         download = transfer.download
         assert download is not None
         if not download.complete:
-            return self._ask(transfer)
+            return self._ask_for_next(transfer)
         if not download.verified:
             transfer.download = None
             self.group.ignore("a checkpoint that does not have its digest")
@@ -277,7 +308,7 @@ class StateTransfer(Part):
         if transfer.complete:
             self._complete(source)
         else:
-            self._ask(transfer)
+            self._ask_for_next(transfer)
 
     def _complete(self, source: Address) -> None:
         self.end()
@@ -308,7 +339,7 @@ class StateTransfer(Part):
         checkpoint = self.state.checkpoint
         assert checkpoint is not None, "the log has been compacted, and no checkpoint stands for the entries"
         state = checkpoint.state
-        data = state[offset : offset + self._max_bytes]
+        data = state[offset : offset + min(self._max_bytes, max(offset, _FIRST_CHUNK_BYTES))]
         message = CheckpointChunk(
             checkpoint.position, checkpoint.hash, checkpoint.outcome, self.state.checkpoint_digest(), len(state), offset, data
         )
@@ -318,7 +349,11 @@ class StateTransfer(Part):
 
     def metrics(self) -> dict[str, Any]:
         """See `Part`."""
-        return {"checkpoints_installed": self.checkpoints_installed, "repairs": self.repairs}
+        return {
+            "checkpoints_installed": self.checkpoints_installed,
+            "repairs": self.repairs,
+            "chunks_asked_again": self.asked_again,
+        }
 
     def snapshot(self) -> Any:
         """See `Part`."""

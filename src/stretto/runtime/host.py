@@ -435,7 +435,7 @@ class NodeHost:
         metrics.update({name: getattr(self, name) for name in _COUNTERS})
         if self._disk is not None:
             metrics.update(self._disk.metrics())
-        metrics.update({f"stream_frames_{name}": self._streams.counters[name] for name in ("received", "sent", "dropped")})
+        metrics.update({f"stream_frames_{name}": self._streams.counters[name] for name in ("received", "sent", "dropped", "repeated")})
         metrics.update(
             ignored_messages=dict(sorted(ignored.items())),
             endpoint=text_of(self.sockets.endpoint),

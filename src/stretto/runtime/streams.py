@@ -2,14 +2,18 @@
 
 Each frame is preceded by its length, four bytes. A connection carries frames in one direction, from the node that opened it; the peer
 answers over its own connection. The exception is a question to the runtime itself (see `question`), which is answered on the same
-connection. If a peer is down, only the frames to that peer are lost.
+connection. If a peer is down, only the frames to that peer are lost. A frame is not sent while an equal one is still on its way: nodes send
+again what is not answered, and over a slow link that would fill the queue with copies of what the connection delivers anyway.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
-from collections import Counter
+import struct
+import termios
+from collections import Counter, deque
 from typing import Protocol
 
 from stretto.core.framing import HEADER_BYTES, MAGIC, VERSION
@@ -190,6 +194,8 @@ class _Peer(asyncio.Protocol):
         self._not_before = 0.0
         self._idle: asyncio.TimerHandle | None = None
         self._last_used = 0.0
+        self._written = 0  # bytes passed to the transport, over its whole life
+        self._on_the_way: deque[tuple[int, int]] = deque()  # the hash of each frame that may still be, and `_written` after it
 
     @property
     def is_down(self) -> bool:
@@ -202,11 +208,16 @@ class _Peer(asyncio.Protocol):
         now = streams.loop.time()
         queued = self._waiting_bytes if transport is None else transport.get_write_buffer_size()
         down = self.is_down and now < self._not_before
+        if not down and self._is_on_the_way(frame):
+            streams.counters["repeated"] += 1
+            return
         if down or (queued and queued + len(frame) > streams.max_bytes) or len(frame) > streams.max_bytes:
             streams.counters["dropped"] += 1
             return
         streams.counters["sent"] += 1
         self._last_used = now
+        self._written += LENGTH_BYTES + len(frame)
+        self._on_the_way.append((hash(frame), self._written))
         if transport is not None:
             transport.write(with_length(frame))
             return
@@ -214,6 +225,17 @@ class _Peer(asyncio.Protocol):
         self._waiting_bytes += len(frame)
         if self._connecting is None:
             self._connecting = streams.loop.create_task(self._connect())
+
+    def _is_on_the_way(self, frame: bytes) -> bool:
+        """Whether an equal frame waits here or in the kernel, or has left and the peer's kernel has not acknowledged all of it."""
+        transport, frames = self._transport, self._on_the_way
+        if transport is not None:
+            in_kernel = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            acknowledged = self._written - transport.get_write_buffer_size() - struct.unpack("i", in_kernel)[0]
+            while frames and frames[0][1] <= acknowledged:
+                frames.popleft()
+        key = hash(frame)
+        return any(key == other for other, _ in frames)
 
     async def _connect(self) -> None:
         streams = self._streams
@@ -227,6 +249,7 @@ class _Peer(asyncio.Protocol):
             streams.counters["dropped"] += len(self._waiting)
             self._waiting.clear()
             self._waiting_bytes = 0
+            self._on_the_way.clear()
         finally:
             self._connecting = None
 
