@@ -127,7 +127,7 @@ def test_a_sweep_without_tests_or_with_another_record(tmp_path: Path, capsys: py
 
 
 def test_ctrl_c_ends_a_sweep_with_what_there_is(tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]) -> None:
-    slow = ENTIRE_TEST + "    import time; time.sleep(0.2)\n"
+    slow = ENTIRE_TEST + "    import time; time.sleep(2)\n"
     tests, record = directory_with(tmp_path, slow), tmp_path / "record.jsonl"
     process = start_python("-m", "stretto", "mutants", "--sweep", "--tests", str(tests), "--record", str(record), "--json")
     deadline = monotonic() + 60
